@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+
+#include <tl/expected.hpp>
+
+namespace lockrun {
+
+// What the kernel said, and about which call. Paths and advice are added by those who know them.
+struct SysError {
+  const char* call;
+  int code;
+};
+
+template <class T, class E = SysError>
+using Result = tl::expected<T, E>;
+
+// Why there is no lock, or why the command did not run. Words and exit statuses are the program's business.
+enum class Reason {
+  busy,           // somebody else holds the lock, and we were not to wait
+  timed_out,      // it was not ours within the time limit
+  interrupted,    // a signal ended the wait; cause.code is the signal's number
+  open_failed,    // the lock file could not be opened or created
+  missing,        // there is no lock file, and we were not to create one
+  wrong_type,     // neither a regular file nor a directory; cause.code is 0
+  lock_failed,    // the kernel refused to lock
+  bad_descriptor, // the descriptor that the caller named is not open, or not open in the way the lock needs
+  start_failed,   // no process could be made for the command
+  not_found,      // the command does not exist
+  not_executable, // the command exists, but cannot be executed
+};
+
+// One failure, with all the facts that a message needs.
+struct Error {
+  Reason reason;
+  std::string target; // the lock's or the command's name, as the caller wrote it
+  SysError cause{};   // the kernel's answer; {nullptr, 0} where there was none
+};
+
+} // namespace lockrun

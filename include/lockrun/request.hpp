@@ -1,0 +1,46 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <sys/types.h>
+
+namespace lockrun {
+
+enum class Mode { exclusive, shared };
+
+// Whether one attempt may block.
+enum class Wait { never, allowed };
+
+// Which of the kernel's locks: flock(2), the open file description locks of fcntl(2), or the one and then the other.
+enum class Api { flock, ofd, both };
+
+// The bytes of the file that an ofd lock covers. The default is the range that every lockrun means by "the lock"; what
+// lies above it belongs to queues and slots, for ever, because different versions meet in one file.
+struct Range {
+  std::int64_t start = 0;
+  std::int64_t length = std::int64_t{1} << 62;
+  friend bool operator==(const Range&, const Range&) = default;
+};
+
+// How the lock file may be found and made.
+struct FileRules {
+  std::optional<mode_t> mode; // permissions on creation, umask not applied; otherwise 0666 less umask
+  bool create = true;         // a missing file is made
+  bool follow = true;         // the last component may be a symbolic link
+};
+
+// What to lock, and how. Checked where it is made; everybody behind trusts it.
+struct LockRequest {
+  std::string path;      // a file or a directory; ignored when fd is given
+  std::optional<int> fd; // a descriptor of the caller's, which stays open
+  Mode mode = Mode::exclusive;
+  Api api = Api::flock;
+  Range range;
+  std::optional<std::chrono::nanoseconds> patience; // none: wait for ever; zero: do not wait
+  FileRules file;
+};
+
+} // namespace lockrun

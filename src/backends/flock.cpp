@@ -1,0 +1,12 @@
+#include "backends/kernel_lock.hpp"
+
+namespace lockrun::backends {
+
+const KernelLock k_flock = {
+  "flock",
+  [](const sys::Descriptor& fd, Mode mode, const Range&, Wait wait) { return sys::flock(fd, mode, wait); },
+  [](const sys::Descriptor& fd, const Range&) { return sys::flock_unlock(fd); },
+  false,
+};
+
+} // namespace lockrun::backends

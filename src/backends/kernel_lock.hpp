@@ -1,0 +1,25 @@
+#pragma once
+
+#include "sys/descriptor.hpp"
+#include "sys/lock.hpp"
+
+#include <lockrun/request.hpp>
+
+namespace lockrun::backends {
+
+// One kind of lock that the kernel grants, on a descriptor that somebody opened. Both kinds belong to the open file
+// description: shared by all who inherit it, gone when the last of them has closed it.
+struct KernelLock {
+  const char* name; // as in --api
+  Result<sys::Attempt> (*lock)(const sys::Descriptor&, Mode, const Range&, Wait);
+  Result<void> (*unlock)(const sys::Descriptor&, const Range&);
+  bool needs_writable_for_exclusive;
+};
+
+// flock(2): the whole file, or a directory.
+extern const KernelLock k_flock;
+
+// F_OFD_SETLK of fcntl(2): a range of bytes of a regular file.
+extern const KernelLock k_ofd;
+
+} // namespace lockrun::backends

@@ -1,0 +1,7 @@
+#include "backends/kernel_lock.hpp"
+
+namespace lockrun::backends {
+
+const KernelLock k_ofd = {"ofd", sys::ofd_lock, sys::ofd_unlock, true};
+
+} // namespace lockrun::backends

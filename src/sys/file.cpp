@@ -1,0 +1,88 @@
+#include "sys/file.hpp"
+
+#include <cerrno>
+
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace lockrun::sys {
+namespace {
+
+FileStatus status_of(const struct ::stat& raw)
+{
+  FileStatus status;
+  status.identity = {raw.st_dev, raw.st_ino};
+  if (S_ISREG(raw.st_mode)) { status.type = FileType::regular; }
+  if (S_ISDIR(raw.st_mode)) { status.type = FileType::directory; }
+  status.permissions = raw.st_mode & 07777U;
+  status.owner = raw.st_uid;
+  status.links = raw.st_nlink;
+  status.size = raw.st_size;
+  return status;
+}
+
+} // namespace
+
+Result<Descriptor> open(const char* path, int flags, mode_t mode)
+{
+  const int fd = ::open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
+  if (fd < 0) { return tl::unexpected(SysError{"open", errno}); }
+  return Descriptor(fd);
+}
+
+Result<FileStatus> fstat(const Descriptor& fd)
+{
+  struct ::stat raw {};
+  if (::fstat(fd.get(), &raw) != 0) { return tl::unexpected(SysError{"fstat", errno}); }
+  return status_of(raw);
+}
+
+Result<FileStatus> stat(const char* path)
+{
+  struct ::stat raw {};
+  if (::stat(path, &raw) != 0) { return tl::unexpected(SysError{"stat", errno}); }
+  return status_of(raw);
+}
+
+mode_t umask(mode_t mask)
+{
+  return ::umask(mask);
+}
+
+Result<Descriptor> duplicate(const Descriptor& fd, int lowest)
+{
+  const int copy = ::fcntl(fd.get(), F_DUPFD_CLOEXEC, lowest);
+  if (copy < 0) { return tl::unexpected(SysError{"fcntl(F_DUPFD_CLOEXEC)", errno}); }
+  return Descriptor(copy);
+}
+
+Result<void> let_inherit(const Descriptor& fd)
+{
+  if (::fcntl(fd.get(), F_SETFD, 0) != 0) { return tl::unexpected(SysError{"fcntl(F_SETFD)", errno}); }
+  return {};
+}
+
+Result<std::size_t> write(const Descriptor& fd, std::string_view bytes)
+{
+  for (;;) {
+    const ssize_t written = ::write(fd.get(), bytes.data(), bytes.size());
+    if (written >= 0) { return static_cast<std::size_t>(written); }
+    if (errno != EINTR) { return tl::unexpected(SysError{"write", errno}); }
+  }
+}
+
+Result<unsigned> closed_standard_descriptors()
+{
+  pollfd standard[] = {{0, 0, 0}, {1, 0, 0}, {2, 0, 0}};
+  while (::poll(standard, 3, 0) < 0) {
+    if (errno != EINTR) { return tl::unexpected(SysError{"poll", errno}); }
+  }
+  unsigned closed = 0;
+  for (unsigned i = 0; i < 3; ++i) {
+    if ((standard[i].revents & POLLNVAL) != 0) { closed |= 1U << i; }
+  }
+  return closed;
+}
+
+} // namespace lockrun::sys

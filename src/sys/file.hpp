@@ -1,0 +1,56 @@
+#pragma once
+
+#include "sys/descriptor.hpp"
+
+#include <lockrun/error.hpp>
+
+#include <cstdint>
+#include <string_view>
+
+#include <fcntl.h>
+#include <sys/types.h>
+
+namespace lockrun::sys {
+
+enum class FileType { regular, directory, other };
+
+// What is behind a name: the same device and inode are the same file.
+struct FileIdentity {
+  dev_t device = 0;
+  ino_t inode = 0;
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+struct FileStatus {
+  FileIdentity identity;
+  FileType type = FileType::other;
+  mode_t permissions = 0;
+  uid_t owner = 0;
+  nlink_t links = 0;
+  std::int64_t size = 0;
+};
+
+// open(2). `flags` always get O_CLOEXEC and O_NOCTTY. May block without O_NONBLOCK (a lease, a FIFO); then an
+// interruption by a signal is the error EINTR.
+Result<Descriptor> open(const char* path, int flags, mode_t mode = 0);
+
+// fstat(2) and stat(2).
+Result<FileStatus> fstat(const Descriptor& fd);
+Result<FileStatus> stat(const char* path);
+
+// Sets the process's file creation mask and returns the one before (umask(2), cannot fail).
+mode_t umask(mode_t mask);
+
+// A copy of `fd` at `lowest` or above, close-on-exec (F_DUPFD_CLOEXEC). EINVAL: above the limit; EMFILE: none free.
+Result<Descriptor> duplicate(const Descriptor& fd, int lowest);
+
+// Lets the program that is executed next inherit `fd` (F_SETFD).
+Result<void> let_inherit(const Descriptor& fd);
+
+// One write(2); returns how many bytes went out.
+Result<std::size_t> write(const Descriptor& fd, std::string_view bytes);
+
+// Standard descriptors (0 to 2) that are closed, bit i for descriptor i. One call (poll(2), POLLNVAL).
+Result<unsigned> closed_standard_descriptors();
+
+} // namespace lockrun::sys

@@ -1,0 +1,59 @@
+#pragma once
+
+#include "sys/descriptor.hpp"
+#include "sys/signal.hpp"
+
+#include <lockrun/error.hpp>
+
+#include <optional>
+#include <span>
+
+#include <sys/types.h>
+
+namespace lockrun::sys {
+
+// What the kernel told about a child (waitid(2)).
+struct ChildChange {
+  enum class Kind { exited, killed, stopped };
+  pid_t pid = 0;
+  Kind kind = Kind::exited;
+  int value = 0; // the exit status, or the signal's number
+};
+
+// What a new program starts with. Borrowed: everything must outlive the call.
+struct Program {
+  const char* file;                               // searched in PATH unless it has a slash
+  char* const* argv;                              // ends with a null pointer
+  SignalSet mask;                                 // its signal mask
+  bool ignores_child = false;                     // SIGCHLD is ignored in it, as it was in us
+  std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
+};
+
+// Becomes `program` (execvp(3)): a file without "#!" runs with /bin/sh. Returns only in failure.
+SysError execute(const Program& program);
+
+// Starts `program` in a child that shares our memory until it has executed, as vfork(2) does, but on a stack of its own
+// (clone(2), CLONE_VM | CLONE_VFORK). Blocks until then. Its errors tell by `call` whether there was no process
+// ("clone", "mmap") or no program ("execve").
+Result<pid_t> spawn(const Program& program);
+
+// Takes one change of a child off the kernel's list: of `child`, or of any when it is 0. `options` are waitid(2)'s
+// (WEXITED, WSTOPPED, WNOHANG, WNOWAIT). None: nothing to tell (WNOHANG). ECHILD: there is no child.
+Result<std::optional<ChildChange>> wait_child(pid_t child, int options);
+
+pid_t process_id();
+pid_t parent_id();
+
+// The process group of `pid`, 0 for our own (getpgid(2)).
+Result<pid_t> process_group(pid_t pid);
+
+// Orphans among our descendants become our children (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4).
+Result<void> become_subreaper();
+
+// setenv(3).
+Result<void> set_environment(const char* name, const char* value);
+
+// Leaves at once: no destructor, no flush (_exit(2)).
+[[noreturn]] void exit_now(int status);
+
+} // namespace lockrun::sys

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <lockrun/error.hpp>
+
+#include <chrono>
+#include <initializer_list>
+#include <optional>
+
+#include <csignal>
+#include <sys/types.h>
+
+namespace lockrun::sys {
+
+// A set of signals (sigsetops(3)).
+class SignalSet {
+public:
+  SignalSet() noexcept { ::sigemptyset(&m_set); }
+  SignalSet(std::initializer_list<int> signals) noexcept : SignalSet()
+  {
+    for (const int signal : signals) { add(signal); }
+  }
+  void add(int signal) noexcept { ::sigaddset(&m_set, signal); }
+  void remove(int signal) noexcept { ::sigdelset(&m_set, signal); }
+  bool contains(int signal) const noexcept { return ::sigismember(&m_set, signal) == 1; }
+  const ::sigset_t& raw() const noexcept { return m_set; }
+  ::sigset_t& raw() noexcept { return m_set; }
+
+private:
+  ::sigset_t m_set;
+};
+
+// A signal that was waited for, and who sent it.
+struct Signal {
+  int number = 0;
+  int origin = 0;   // si_code: SI_KERNEL for a terminal's, SI_USER for kill(2)
+  pid_t sender = 0; // meaningful for SI_USER, SI_TKILL and SI_QUEUE
+};
+
+enum class Disposition { standard, ignored, handled };
+
+// The calling thread's mask (pthread_sigmask(3)). Each returns the mask before.
+SignalSet block_signals(const SignalSet& signals);
+SignalSet unblock_signals(const SignalSet& signals);
+SignalSet set_signal_mask(const SignalSet& mask);
+
+// Waits for one of `signals`, which the caller has blocked (sigtimedwait(2)); none when `patience` passed first.
+// Without patience it waits for ever. EINTR by another signal's handler counts as none.
+Result<std::optional<Signal>> wait_signal(const SignalSet& signals, std::optional<std::chrono::nanoseconds> patience);
+
+// What the process does on `signal` (sigaction(2)).
+Result<Disposition> disposition(int signal);
+
+// Makes `signal` standard or ignored, and returns what it was.
+Result<Disposition> set_disposition(int signal, Disposition wanted);
+
+// Makes `signal` do nothing except to interrupt the system call that it arrives in (no SA_RESTART). Returns what it
+// did.
+Result<struct ::sigaction> set_interrupting(int signal);
+
+// Gives `signal` back the action that set_interrupting() returned, and drops one that is still pending.
+void restore_action(int signal, const struct ::sigaction& action);
+
+// kill(2). ESRCH: there is no such process.
+Result<void> kill(pid_t pid, int signal);
+
+// One thread of ours (tgkill(2)).
+Result<void> kill_thread(pid_t thread, int signal);
+
+} // namespace lockrun::sys

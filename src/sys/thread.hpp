@@ -1,0 +1,26 @@
+#pragma once
+
+#include <lockrun/error.hpp>
+
+#include <cstddef>
+
+#include <pthread.h>
+#include <sys/types.h>
+
+namespace lockrun::sys {
+
+// A running thread; join it before it goes out of scope (pthread_create(3)).
+struct Thread {
+  pthread_t handle{};
+};
+
+// Starts `body(argument)` on a small stack. The thread inherits the caller's signal mask. EAGAIN: no more threads.
+Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t stack_bytes);
+
+// Waits until it has returned (pthread_join(3)).
+Result<void> join(const Thread& thread);
+
+// The kernel's number of the calling thread (gettid(2)).
+pid_t thread_id();
+
+} // namespace lockrun::sys
