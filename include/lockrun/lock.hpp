@@ -1,0 +1,62 @@
+#pragma once
+
+#include <lockrun/error.hpp>
+#include <lockrun/request.hpp>
+
+#include <chrono>
+#include <vector>
+
+#include <csignal>
+
+namespace lockrun {
+
+struct Hold; // one lock in the kernel and the descriptor that keeps it; src/lock/hold.hpp
+
+// A lock that is held. It ends with release(), or when the last process that shares its descriptors has closed them;
+// the destructor closes ours.
+class [[nodiscard]] Lock {
+public:
+  explicit Lock(std::vector<Hold> holds) noexcept;
+  Lock(Lock&&) noexcept;
+  Lock& operator=(Lock&&) noexcept;
+  ~Lock();
+
+  // Frees it at once for everybody, also when other processes share it: the lock belongs to the open file description
+  // (flock(2)). Does not block. The first failure is returned, the rest is freed all the same.
+  Result<void> release();
+
+  const std::vector<Hold>& holds() const noexcept { return m_holds; }
+
+private:
+  std::vector<Hold> m_holds;
+};
+
+// Is told what happens while a call waits.
+class WaitObserver {
+public:
+  virtual ~WaitObserver() = default;
+
+  // The lock is busy and we are about to queue for it. In the calling thread.
+  virtual void waiting() {}
+
+  // Called beside the blocked call, in a thread of its own: `waited` is the time since waiting(). Returns how long
+  // until it wants to be called again.
+  virtual std::chrono::nanoseconds look(std::chrono::nanoseconds waited) = 0;
+
+  // The wait is over for `reason`, but the kernel does not let the waiting thread go (an uninterruptible file system).
+  // In the helper thread; may end the process. When it returns, the call goes on trying.
+  virtual void stuck(const Error& reason) = 0;
+};
+
+// How to wait, apart from how long. Without an observer and signals nothing is done beside the wait.
+struct WaitPlan {
+  ::sigset_t ended_by{}; // signals that end the wait; the caller has blocked them, ignored ones are passed over
+  WaitObserver* observer = nullptr;
+};
+
+// Gets the lock that `request` asks for: tries, and if it may wait, queues in the kernel. When the path no longer names
+// the file that was locked, starts again with the new one. Reasons: busy, timed_out, interrupted, open_failed, missing,
+// wrong_type, lock_failed, bad_descriptor, start_failed (no thread to watch the clock).
+Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan);
+
+} // namespace lockrun

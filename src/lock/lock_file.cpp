@@ -1,0 +1,82 @@
+#include "lock/lock_file.hpp"
+
+#include <optional>
+
+#include <fcntl.h>
+
+namespace lockrun {
+namespace {
+
+// 0666 less umask is what every shell makes.
+constexpr mode_t k_default_permissions = 0666;
+
+// Without O_CREAT first: in a sticky directory O_CREAT on somebody else's file is refused (fs.protected_regular,
+// proc(5)), plain opening is not. `flags` may lack O_NONBLOCK, then this blocks for a lease.
+Result<sys::Descriptor> open_or_create(const LockRequest& request, int flags)
+{
+  const char* const path = request.path.c_str();
+  auto opened = sys::open(path, flags);
+  if (opened || opened.error().code != ENOENT || !request.file.create) { return opened; }
+  if (request.file.mode) {
+    const mode_t before = sys::umask(0);
+    opened = sys::open(path, flags | O_CREAT, *request.file.mode);
+    (void)sys::umask(before);
+  } else {
+    opened = sys::open(path, flags | O_CREAT, k_default_permissions);
+  }
+  // Another user made it in between, in a sticky directory.
+  if (!opened && opened.error().code == EACCES) {
+    auto again = sys::open(path, flags);
+    if (again || again.error().code != ENOENT) { return again; }
+  }
+  return opened;
+}
+
+Error open_error(const LockRequest& request, SysError cause)
+{
+  // A directory that had to be opened for writing, or a missing one (a trailing slash) that we cannot make.
+  if (cause.code == EISDIR) { return {Reason::wrong_type, request.path, cause}; }
+  const bool missing = cause.code == ENOENT && !request.file.create;
+  return {missing ? Reason::missing : Reason::open_failed, request.path, cause};
+}
+
+// Blocks in open(2) until the lease is given up; the kernel breaks it after /proc/sys/fs/lease-break-time at the
+// latest.
+Result<sys::Descriptor, Error> open_behind_lease(const LockRequest& request, int flags, const Patience& patience)
+{
+  sys::Descriptor opened;
+  const auto call = [&]() -> Result<sys::Attempt> {
+    auto fd = open_or_create(request, flags & ~O_NONBLOCK);
+    if (!fd) { return tl::unexpected(fd.error()); }
+    opened = std::move(*fd);
+    return sys::Attempt::acquired;
+  };
+  const auto waited = wait_blocking(call, patience, request.path, Reason::open_failed);
+  if (!waited) { return tl::unexpected(waited.error()); }
+  return opened;
+}
+
+Result<sys::Descriptor, Error> open_patiently(const LockRequest& request, int flags, const Patience& patience)
+{
+  auto opened = open_or_create(request, flags);
+  if (opened) { return std::move(*opened); }
+  if (opened.error().code == EWOULDBLOCK && request.patience != std::chrono::nanoseconds(0)) {
+    return open_behind_lease(request, flags, patience);
+  }
+  return tl::unexpected(open_error(request, opened.error()));
+}
+
+} // namespace
+
+Result<LockFile, Error> open_lock_file(const LockRequest& request, Access access, const Patience& patience)
+{
+  const int flags = (access == Access::write ? O_RDWR : O_RDONLY) | O_NONBLOCK | (request.file.follow ? 0 : O_NOFOLLOW);
+  auto fd = open_patiently(request, flags, patience);
+  if (!fd) { return tl::unexpected(fd.error()); }
+  const auto status = sys::fstat(*fd);
+  if (!status) { return tl::unexpected(Error{Reason::open_failed, request.path, status.error()}); }
+  if (status->type == sys::FileType::other) { return tl::unexpected(Error{Reason::wrong_type, request.path, {}}); }
+  return LockFile{std::move(*fd), *status};
+}
+
+} // namespace lockrun

@@ -1,0 +1,142 @@
+#include "lock/wait.hpp"
+
+#include "sys/clock.hpp"
+#include "sys/signal.hpp"
+#include "sys/thread.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+namespace lockrun {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+// How long the kernel may take to let go of a thread that was told to stop waiting.
+constexpr milliseconds k_patience_with_kernel{100};
+constexpr std::size_t k_stack_bytes = 64 * 1024;
+
+// Ends the blocked call in the waiting thread, and the sleep in the helper: directed at one thread, never at the
+// process.
+int wake_signal()
+{
+  return SIGRTMIN;
+}
+
+// What the two threads know of each other.
+struct WaitState {
+  const Patience* patience;
+  const std::string* target;
+  pid_t waiting_thread;
+  std::atomic<pid_t> helper_thread{0};
+  std::atomic<bool> call_returned{false};
+  std::atomic<bool> ending{false}; // `verdict` is set
+  Error verdict{};
+};
+
+// A single signal can arrive just before the call blocks, and then nothing would end it: so it is repeated until the
+// other thread says that it is out.
+void interrupt(WaitState& wait, Reason reason, int signal)
+{
+  wait.verdict = {reason, *wait.target, {nullptr, signal}};
+  wait.ending.store(true);
+  const sys::SignalSet wake{wake_signal()};
+  const nanoseconds limit = sys::steady_now() + k_patience_with_kernel;
+  WaitObserver* const observer = wait.patience->plan.observer;
+  bool told = false;
+  while (!wait.call_returned.load()) {
+    (void)sys::kill_thread(wait.waiting_thread, wake_signal()); // that thread lives until it has joined us
+    (void)sys::wait_signal(wake, milliseconds(1));
+    if (!told && observer != nullptr && sys::steady_now() >= limit) {
+      told = true;
+      observer->stuck(wait.verdict);
+    }
+  }
+}
+
+void watch(WaitState& wait)
+{
+  sys::SignalSet listened;
+  listened.raw() = wait.patience->plan.ended_by;
+  listened.add(wake_signal());
+  WaitObserver* const observer = wait.patience->plan.observer;
+  const Deadline deadline = wait.patience->deadline;
+  Deadline next_look;
+  if (observer != nullptr) { next_look = sys::steady_now(); }
+  while (!wait.call_returned.load()) {
+    const nanoseconds now = sys::steady_now();
+    if (deadline && now >= *deadline) { return interrupt(wait, Reason::timed_out, 0); }
+    if (next_look && now >= *next_look) {
+      next_look = now + std::max<nanoseconds>(observer->look(now - wait.patience->began), milliseconds(1));
+      continue;
+    }
+    Deadline wake_up = deadline;
+    if (next_look && (!wake_up || *next_look < *wake_up)) { wake_up = next_look; }
+    const auto received =
+      sys::wait_signal(listened, wake_up ? std::optional<nanoseconds>(*wake_up - now) : std::nullopt);
+    if (!received || !*received || (*received)->number == wake_signal()) { continue; }
+    // A signal that is ignored but blocked is queued all the same: the kernel leaves it to us to pass over it.
+    if (sys::disposition((*received)->number).value_or(sys::Disposition::standard) == sys::Disposition::ignored) {
+      continue;
+    }
+    return interrupt(wait, Reason::interrupted, (*received)->number);
+  }
+}
+
+void* helper_body(void* argument)
+{
+  auto& wait = *static_cast<WaitState*>(argument);
+  wait.helper_thread.store(sys::thread_id());
+  watch(wait);
+  return nullptr;
+}
+
+// Blocks until it is answered; an interruption that nobody asked for (there is none that we know of) queues again.
+Result<sys::Attempt> block(const BlockingCall& call, const std::atomic<bool>& ending)
+{
+  for (;;) {
+    auto attempt = call();
+    if (!attempt && attempt.error().code == EINTR) { attempt = sys::Attempt::interrupted; }
+    if (!attempt || *attempt != sys::Attempt::interrupted || ending.load()) { return attempt; }
+  }
+}
+
+} // namespace
+
+Result<void, Error> wait_blocking(
+  const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure)
+{
+  WaitState wait{&patience, &target, sys::thread_id()};
+  const auto no_start = [&](SysError cause) { return tl::unexpected(Error{Reason::start_failed, target, cause}); };
+  const sys::SignalSet wake{wake_signal()};
+  // The helper is born with our mask: it must have the wake-up blocked, and the signals that end the wait are the
+  // caller's, blocked already.
+  const sys::SignalSet before = sys::block_signals(wake);
+  const auto action = sys::set_interrupting(wake_signal());
+  if (!action) { return no_start(action.error()); }
+  const auto helper = sys::start_thread(helper_body, &wait, k_stack_bytes);
+  if (!helper) {
+    sys::restore_action(wake_signal(), *action);
+    (void)sys::set_signal_mask(before);
+    return no_start(helper.error());
+  }
+  (void)sys::unblock_signals(wake);
+  const auto attempt = block(call, wait.ending);
+  (void)sys::block_signals(wake);
+  wait.call_returned.store(true);
+  // The helper may sleep: wake it. If it has not told its number yet, it looks at call_returned before it sleeps.
+  if (const pid_t helper_thread = wait.helper_thread.load(); helper_thread != 0) {
+    (void)sys::kill_thread(helper_thread, wake_signal());
+  }
+  (void)sys::join(*helper);
+  sys::restore_action(wake_signal(), *action); // drops a wake-up that came too late
+  (void)sys::set_signal_mask(before);
+  if (wait.ending.load()) { return tl::unexpected(wait.verdict); }
+  if (!attempt) { return tl::unexpected(Error{failure, target, attempt.error()}); }
+  if (*attempt == sys::Attempt::busy) { return tl::unexpected(Error{Reason::busy, target, {}}); }
+  return {};
+}
+
+} // namespace lockrun

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "sys/lock.hpp"
+
+#include <lockrun/lock.hpp>
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace lockrun {
+
+// A moment on the steady clock (sys::steady_now()); none is never.
+using Deadline = std::optional<std::chrono::nanoseconds>;
+
+// How one call to acquire() waits, through all the locks and tries that it takes.
+struct Patience {
+  const WaitPlan& plan;
+  std::chrono::nanoseconds began; // on the steady clock
+  Deadline deadline;
+};
+
+// A system call that blocks in the kernel's own queue until it is answered or a signal handler interrupts it.
+using BlockingCall = std::function<Result<sys::Attempt>()>;
+
+// Lets `call` block in this thread while a helper thread watches the clock, the signals that end the wait, and lets the
+// observer look. Nothing interrupts the call, which would cost the place in the queue, before the wait is to end.
+// Succeeds when the call did; otherwise `failure` with the call's error, busy, timed_out, interrupted, or start_failed
+// when there can be no thread. `target` is the name for the error.
+Result<void, Error> wait_blocking(
+  const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure);
+
+} // namespace lockrun
