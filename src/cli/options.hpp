@@ -1,0 +1,45 @@
+#pragma once
+
+#include <lockrun/error.hpp>
+#include <lockrun/request.hpp>
+
+#include <string>
+#include <vector>
+
+namespace lockrun::cli {
+
+// How long the lock is held; section "How long it is held" of the manual.
+enum class Lifetime {
+  command, // until the command exits; the command inherits the descriptor
+  tree,    // until its last descendant has exited; inherits too
+  wrapper, // until lockrun ends; the command does not inherit
+  exec,    // lockrun becomes the command; until the last process that inherited it closes it
+};
+
+enum class Action { run, lock_descriptor, unlock_descriptor, help, version };
+
+enum class Verbosity { quiet, normal, verbose };
+
+// Everything that the command line said.
+struct Options {
+  Action action = Action::run;
+  LockRequest request;
+  std::vector<char*> command; // argv of the command, ending with a null pointer; points into main's argv
+  Lifetime lifetime = Lifetime::command;
+  int conflict_exit_code = 75;
+  Verbosity verbosity = Verbosity::normal;
+};
+
+// A command line that means nothing, in words without the "lockrun: " in front.
+struct UsageError {
+  std::string text;
+  std::string hint; // may be empty
+};
+
+// Reads the command line. `argv` ends with a null pointer and must outlive the options.
+Result<Options, UsageError> parse_options(int argc, char* const* argv);
+
+// The text of --help: options grouped by topic, and five examples.
+std::string help();
+
+} // namespace lockrun::cli
