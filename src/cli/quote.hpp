@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace lockrun::cli {
+
+// A foreign string, fit for a message on a terminal: in single quotes, on one line, and nothing in it can be obeyed by
+// the terminal or turn the text around. What is escaped is written as in bash's $'...': \n, \', \\, \x1b. Valid UTF-8
+// is kept, single bytes of anything else are escaped.
+std::string quoted(std::string_view text);
+
+} // namespace lockrun::cli
