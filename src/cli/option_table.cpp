@@ -1,0 +1,200 @@
+#include "cli/option_table.hpp"
+
+#include "cli/duration.hpp"
+#include "cli/options.hpp"
+
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <optional>
+
+namespace lockrun::cli {
+namespace {
+
+// A number without sign, spaces or anything behind it.
+std::optional<std::int64_t> whole_number(std::string_view text, int base = 10)
+{
+  std::int64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number, base);
+  if (text.starts_with('-') || error != std::errc() || stop != end) { return std::nullopt; }
+  return number;
+}
+
+const char* set_wait(Options& options, std::string_view value)
+{
+  const auto duration = parse_duration(value);
+  if (!duration) { return duration.error(); }
+  options.request.patience = *duration;
+  return nullptr;
+}
+
+const char* set_conflict_exit_code(Options& options, std::string_view value)
+{
+  const auto number = whole_number(value);
+  if (!number || *number > 255) { return "it is no whole number from 0 to 255"; }
+  options.conflict_exit_code = static_cast<int>(*number);
+  return nullptr;
+}
+
+const char* set_hold(Options& options, std::string_view value)
+{
+  if (value == "command") {
+    options.lifetime = Lifetime::command;
+  } else if (value == "wrapper") {
+    options.lifetime = Lifetime::wrapper;
+  } else {
+    return "it is neither 'command' nor 'wrapper'";
+  }
+  return nullptr;
+}
+
+const char* set_api(Options& options, std::string_view value)
+{
+  if (value == "flock") {
+    options.request.api = Api::flock;
+  } else if (value == "ofd") {
+    options.request.api = Api::ofd;
+  } else if (value == "both") {
+    options.request.api = Api::both;
+  } else {
+    return "it is none of 'flock', 'ofd' and 'both'";
+  }
+  return nullptr;
+}
+
+constexpr const char* k_no_offset = "it is no whole number from 0 to 4611686018427387904";
+
+const char* set_start(Options& options, std::string_view value)
+{
+  const auto number = whole_number(value);
+  if (!number || *number > Range{}.length) { return k_no_offset; }
+  options.request.range.start = *number;
+  return nullptr;
+}
+
+const char* set_length(Options& options, std::string_view value)
+{
+  const auto number = whole_number(value);
+  if (!number || *number > Range{}.length) { return k_no_offset; }
+  options.request.range.length = *number;
+  return nullptr;
+}
+
+const char* set_fd(Options& options, std::string_view value)
+{
+  const auto number = whole_number(value);
+  if (!number || *number > std::numeric_limits<int>::max()) { return "it is no descriptor's number"; }
+  options.request.fd = static_cast<int>(*number);
+  return nullptr;
+}
+
+const char* set_mode(Options& options, std::string_view value)
+{
+  const auto number = whole_number(value, 8);
+  if (!number || *number > 07777) { return "it is no octal number from 0 to 7777"; }
+  options.request.file.mode = static_cast<mode_t>(*number);
+  return nullptr;
+}
+
+// Where several options contradict each other, the last one wins, because each only overwrites what the others wrote.
+using enum OptionSpec::Value;
+using Id = OptionId;
+constexpr const char* k_kind = "Kind of lock";
+constexpr const char* k_waiting = "Waiting";
+constexpr const char* k_command = "The command";
+constexpr const char* k_lifetime = "How long the lock is held";
+constexpr const char* k_which = "Which lock";
+constexpr const char* k_file = "The lock file";
+constexpr const char* k_messages = "Messages";
+constexpr const char* k_other = "Other";
+
+// clang-format off
+constexpr OptionSpec k_options[] = {
+  {Id::exclusive, "xe", "exclusive", none, nullptr, k_kind,
+   "only one process holds the lock (default)",
+   [](Options& o, std::string_view) -> const char* { o.request.mode = Mode::exclusive; o.action = Action::run; return nullptr; }},
+  {Id::shared, "s", "shared", none, nullptr, k_kind,
+   "any number of shared holders, but no exclusive one",
+   [](Options& o, std::string_view) -> const char* { o.request.mode = Mode::shared; o.action = Action::run; return nullptr; }},
+  {Id::unlock, "u", "unlock", none, nullptr, k_kind,
+   "free the lock of a descriptor FD",
+   [](Options& o, std::string_view) -> const char* { o.action = Action::unlock_descriptor; return nullptr; }},
+
+  {Id::nonblock, "n", "nonblock nb nonblocking", none, nullptr, k_waiting,
+   "do not wait",
+   [](Options& o, std::string_view) -> const char* { o.request.patience = std::chrono::nanoseconds(0); return nullptr; }},
+  {Id::wait, "w", "wait timeout", required, "DURATION", k_waiting,
+   "wait at most that long: 90, .5, 30s, 5m, 1h30m, 2d, 250ms",
+   set_wait},
+  {Id::conflict_exit_code, "E", "conflict-exit-code", required, "N", k_waiting,
+   "exit status when the lock is busy or the time is up\n(0-255, default 75)",
+   set_conflict_exit_code},
+
+  {Id::command, "c", "command", required, "STRING", k_command,
+   "run STRING with a shell",
+   nullptr},
+  {Id::shell, "", "shell", required, "PATH", k_command,
+   "the shell for -c (default /bin/sh)",
+   nullptr},
+  {Id::no_fork, "F", "no-fork", none, nullptr, k_command,
+   "become the command; the lock stays with it and with\nwhoever inherits it",
+   [](Options& o, std::string_view) -> const char* { o.lifetime = Lifetime::exec; return nullptr; }},
+
+  {Id::hold, "", "hold", required, "command|wrapper", k_lifetime,
+   "command: until the command ends, also if lockrun is\nkilled (default); wrapper: until lockrun ends, the\ncommand does not inherit the lock",
+   set_hold},
+  {Id::close, "o", "close", none, nullptr, k_lifetime,
+   "the same as --hold wrapper",
+   [](Options& o, std::string_view) -> const char* { o.lifetime = Lifetime::wrapper; return nullptr; }},
+
+  {Id::api, "", "api", required, "flock|ofd|both", k_which,
+   "the kernel's lock: flock(2) (default), fcntl(2), or\nthe one and then the other",
+   set_api},
+  {Id::fcntl, "", "fcntl", none, nullptr, k_which,
+   "the same as --api ofd",
+   [](Options& o, std::string_view) -> const char* { o.request.api = Api::ofd; return nullptr; }},
+  {Id::start, "", "start", required, "N", k_which,
+   "first byte of the range (default 0); implies --api ofd",
+   set_start},
+  {Id::length, "", "length", required, "N", k_which,
+   "bytes in the range, 0 for all (default); implies\n--api ofd",
+   set_length},
+  {Id::fd, "", "fd", required, "FD", k_which,
+   "lock this descriptor instead of a file",
+   set_fd},
+
+  {Id::mode, "", "mode", required, "OCTAL", k_file,
+   "permissions on creation, umask not applied\n(default 0666 less umask)",
+   set_mode},
+  {Id::no_create, "", "no-create", none, nullptr, k_file,
+   "a missing file is an error",
+   [](Options& o, std::string_view) -> const char* { o.request.file.create = false; return nullptr; }},
+  {Id::no_follow, "", "no-follow", none, nullptr, k_file,
+   "LOCK may not be a symbolic link",
+   [](Options& o, std::string_view) -> const char* { o.request.file.follow = false; return nullptr; }},
+
+  {Id::verbose, "v", "verbose", none, nullptr, k_messages,
+   "say more",
+   [](Options& o, std::string_view) -> const char* { o.verbosity = Verbosity::verbose; return nullptr; }},
+  {Id::quiet, "q", "quiet", none, nullptr, k_messages,
+   "failures only",
+   [](Options& o, std::string_view) -> const char* { o.verbosity = Verbosity::quiet; return nullptr; }},
+
+  {Id::help, "h", "help", none, nullptr, k_other,
+   "show this help",
+   nullptr},
+  {Id::version, "V", "version", none, nullptr, k_other,
+   "show the version",
+   nullptr},
+};
+// clang-format on
+
+} // namespace
+
+std::span<const OptionSpec> option_table()
+{
+  return k_options;
+}
+
+} // namespace lockrun::cli
