@@ -52,7 +52,7 @@ Result<void, Error> take(
 Result<void, Error> take_all(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
 {
   for (const KernelLock* const kind : kernel_locks(request.api)) {
-    const auto taken = take(*kind, fd, request, patience);
+    auto taken = take(*kind, fd, request, patience);
     if (!taken) { return taken; }
   }
   return {};
