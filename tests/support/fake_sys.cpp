@@ -1,0 +1,368 @@
+#include "support/fake_sys.hpp"
+
+#include "sys/clock.hpp"
+#include "sys/descriptor.hpp"
+#include "sys/file.hpp"
+#include "sys/lock.hpp"
+#include "sys/process.hpp"
+#include "sys/raw.hpp"
+#include "sys/signal.hpp"
+#include "sys/thread.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <iterator>
+#include <utility>
+
+#include <fmt/core.h>
+
+namespace lockrun::testing {
+namespace {
+
+FakeSys* current = nullptr;
+
+FakeSys::Answer take(const char* function, const std::string& arguments = {})
+{
+  if (current == nullptr) {
+    (void)std::fprintf(stderr, "%s was called without a FakeSys\n", function);
+    std::abort();
+  }
+  auto answer = current->take(function, arguments);
+  if (answer.deed) { answer.deed(); }
+  return answer;
+}
+
+// For functions that cannot fail.
+template <class T>
+T value(const char* function, const std::string& arguments, T otherwise)
+{
+  const auto answer = take(function, arguments);
+  return answer.value.has_value() ? std::any_cast<T>(answer.value) : otherwise;
+}
+
+template <class T>
+Result<T> scripted(const char* function, const std::string& arguments, T otherwise)
+{
+  const auto answer = take(function, arguments);
+  if (answer.code != 0) { return tl::unexpected(SysError{function, answer.code}); }
+  return answer.value.has_value() ? std::any_cast<T>(answer.value) : otherwise;
+}
+
+Result<void> scripted(const char* function, const std::string& arguments = {})
+{
+  const auto answer = take(function, arguments);
+  if (answer.code != 0) { return tl::unexpected(SysError{function, answer.code}); }
+  return {};
+}
+
+Result<sys::Descriptor> scripted_descriptor(const char* function, const std::string& arguments)
+{
+  const auto answer = take(function, arguments);
+  if (answer.code != 0) { return tl::unexpected(SysError{function, answer.code}); }
+  return sys::Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+std::string text(int flags)
+{
+  struct Name {
+    int bit;
+    const char* name;
+  };
+  constexpr Name k_names[] = {{O_CREAT, "O_CREAT"}, {O_EXCL, "O_EXCL"}, {O_TRUNC, "O_TRUNC"}, {O_APPEND, "O_APPEND"},
+    {O_NONBLOCK, "O_NONBLOCK"}, {O_DIRECTORY, "O_DIRECTORY"}, {O_NOFOLLOW, "O_NOFOLLOW"}};
+  std::string result = (flags & O_ACCMODE) == O_RDWR     ? "O_RDWR"
+                       : (flags & O_ACCMODE) == O_WRONLY ? "O_WRONLY"
+                                                         : "O_RDONLY";
+  for (const Name& entry : k_names) {
+    if ((flags & entry.bit) == entry.bit) { result += std::string("|") + entry.name; }
+  }
+  return result;
+}
+
+const char* text(Mode mode)
+{
+  return mode == Mode::shared ? "shared" : "exclusive";
+}
+
+const char* text(Wait wait)
+{
+  return wait == Wait::never ? "never" : "allowed";
+}
+
+std::string text(const Range& range)
+{
+  return fmt::format("{}+{}", range.start, range.length);
+}
+
+sys::FileStatus a_file()
+{
+  sys::FileStatus status;
+  status.identity = {1, 1};
+  status.type = sys::FileType::regular;
+  status.links = 1;
+  return status;
+}
+
+} // namespace
+
+FakeSys::FakeSys()
+{
+  current = this;
+}
+
+FakeSys::~FakeSys()
+{
+  current = nullptr;
+}
+
+FakeSys::Answer FakeSys::take(const std::string& function, const std::string& arguments)
+{
+  m_calls.push_back(function + "(" + arguments + ")");
+  auto& queue = m_answers[function];
+  if (queue.empty()) { return {}; }
+  Answer answer = std::move(queue.front());
+  queue.pop_front();
+  return answer;
+}
+
+std::vector<std::string> FakeSys::calls(const std::string& function) const
+{
+  std::vector<std::string> result;
+  for (const std::string& call : m_calls) {
+    if (call.compare(0, function.size() + 1, function + "(") == 0) { result.push_back(call); }
+  }
+  return result;
+}
+
+std::size_t FakeSys::unused_answers() const
+{
+  std::size_t result = 0;
+  for (const auto& [function, queue] : m_answers) { result += queue.size(); }
+  return result;
+}
+
+int open_descriptors()
+{
+  return static_cast<int>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+} // namespace lockrun::testing
+
+namespace lockrun::sys {
+
+using std::chrono::nanoseconds;
+using testing::scripted;
+using testing::scripted_descriptor;
+using testing::take;
+using testing::text;
+using testing::value;
+
+// --- clock ---
+
+nanoseconds steady_now()
+{
+  return value("steady_now", "", nanoseconds(0));
+}
+
+nanoseconds elapsed_now()
+{
+  return value("elapsed_now", "", nanoseconds(0));
+}
+
+nanoseconds wall_now()
+{
+  return value("wall_now", "", nanoseconds(0));
+}
+
+// --- file ---
+
+Result<Descriptor> open(const char* path, int flags, mode_t mode)
+{
+  const std::string made = (flags & O_CREAT) != 0 ? fmt::format(", {:04o}", mode) : "";
+  return scripted_descriptor("open", fmt::format("'{}', {}{}", path, text(flags), made));
+}
+
+Result<FileStatus> fstat(const Descriptor&)
+{
+  return scripted("fstat", "", testing::a_file());
+}
+
+Result<FileStatus> stat(const char* path)
+{
+  return scripted("stat", fmt::format("'{}'", path), testing::a_file());
+}
+
+mode_t umask(mode_t mask)
+{
+  return value("umask", fmt::format("{:04o}", mask), mode_t{022});
+}
+
+Result<Descriptor> duplicate(const Descriptor&, int lowest)
+{
+  return scripted_descriptor("duplicate", fmt::format("{}", lowest));
+}
+
+Result<void> let_inherit(const Descriptor&)
+{
+  return scripted("let_inherit");
+}
+
+Result<std::size_t> write(const Descriptor&, std::string_view bytes)
+{
+  return scripted("write", fmt::format("'{}'", bytes), bytes.size());
+}
+
+Result<unsigned> closed_standard_descriptors()
+{
+  return scripted("closed_standard_descriptors", "", 0U);
+}
+
+// --- lock ---
+
+Result<Attempt> flock(const Descriptor&, Mode mode, Wait wait)
+{
+  return scripted("flock", fmt::format("{}, {}", text(mode), text(wait)), Attempt::acquired);
+}
+
+Result<void> flock_unlock(const Descriptor&)
+{
+  return scripted("flock_unlock");
+}
+
+Result<Attempt> ofd_lock(const Descriptor&, Mode mode, const Range& range, Wait wait)
+{
+  return scripted("ofd_lock", fmt::format("{}, {}, {}", text(mode), text(range), text(wait)), Attempt::acquired);
+}
+
+Result<void> ofd_unlock(const Descriptor&, const Range& range)
+{
+  return scripted("ofd_unlock", text(range));
+}
+
+// --- process ---
+
+SysError execute(const Program& program)
+{
+  return {"execve", take("execute", fmt::format("'{}'", program.file)).code};
+}
+
+Result<pid_t> spawn(const Program& program)
+{
+  return scripted("spawn", fmt::format("'{}'", program.file), pid_t{0});
+}
+
+Result<std::optional<ChildChange>> wait_child(pid_t child, int)
+{
+  return scripted("wait_child", fmt::format("{}", child), std::optional<ChildChange>());
+}
+
+pid_t process_id()
+{
+  return value("process_id", "", pid_t{0});
+}
+
+pid_t parent_id()
+{
+  return value("parent_id", "", pid_t{0});
+}
+
+Result<pid_t> process_group(pid_t pid)
+{
+  return scripted("process_group", fmt::format("{}", pid), pid_t{0});
+}
+
+Result<void> become_subreaper()
+{
+  return scripted("become_subreaper");
+}
+
+Result<void> set_environment(const char* name, const char* text)
+{
+  return scripted("set_environment", fmt::format("{}={}", name, text));
+}
+
+void exit_now(int status)
+{
+  (void)take("exit_now", fmt::format("{}", status));
+  throw testing::ExitNow{status};
+}
+
+// --- raw ---
+
+Result<long> raw_call_words(const char* name, long, const long (&)[6])
+{
+  return scripted("raw_call", name, 0L);
+}
+
+// --- signal ---
+
+SignalSet block_signals(const SignalSet&)
+{
+  return value("block_signals", "", SignalSet());
+}
+
+SignalSet unblock_signals(const SignalSet&)
+{
+  return value("unblock_signals", "", SignalSet());
+}
+
+SignalSet set_signal_mask(const SignalSet&)
+{
+  return value("set_signal_mask", "", SignalSet());
+}
+
+Result<std::optional<Signal>> wait_signal(const SignalSet&, std::optional<nanoseconds>)
+{
+  return scripted("wait_signal", "", std::optional<Signal>());
+}
+
+Result<Disposition> disposition(int signal)
+{
+  return scripted("disposition", fmt::format("{}", signal), Disposition::standard);
+}
+
+Result<Disposition> set_disposition(int signal, Disposition)
+{
+  return scripted("set_disposition", fmt::format("{}", signal), Disposition::standard);
+}
+
+Result<struct ::sigaction> set_interrupting(int signal)
+{
+  struct ::sigaction none {};
+  return scripted("set_interrupting", fmt::format("{}", signal), none);
+}
+
+void restore_action(int signal, const struct ::sigaction&)
+{
+  (void)take("restore_action", fmt::format("{}", signal));
+}
+
+Result<void> kill(pid_t pid, int signal)
+{
+  return scripted("kill", fmt::format("{}, {}", pid, signal));
+}
+
+Result<void> kill_thread(pid_t thread, int signal)
+{
+  return scripted("kill_thread", fmt::format("{}, {}", thread, signal));
+}
+
+// --- thread ---
+
+Result<Thread> start_thread(void* (*)(void*), void*, std::size_t)
+{
+  return scripted("start_thread", "", Thread());
+}
+
+Result<void> join(const Thread&)
+{
+  return scripted("join");
+}
+
+pid_t thread_id()
+{
+  return value("thread_id", "", pid_t{0});
+}
+
+} // namespace lockrun::sys

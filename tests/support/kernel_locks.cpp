@@ -1,0 +1,67 @@
+#include "support/kernel_locks.hpp"
+
+#include <algorithm>
+#include <sstream>
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+namespace lockrun::testing {
+namespace {
+
+// In one read, so that no lock moves between two.
+std::string proc_locks()
+{
+  std::string bytes(1 << 20, '\0');
+  std::size_t used = 0;
+  const int fd = ::open("/proc/locks", O_RDONLY | O_CLOEXEC);
+  for (ssize_t got = 0; (got = ::read(fd, bytes.data() + used, bytes.size() - used)) > 0;) {
+    used += static_cast<std::size_t>(got);
+  }
+  ::close(fd);
+  bytes.resize(used);
+  return bytes;
+}
+
+} // namespace
+
+std::vector<KernelLockLine> kernel_locks(const std::filesystem::path& path)
+{
+  struct ::stat status {};
+  if (::stat(path.c_str(), &status) != 0) { return {}; }
+  const std::string wanted =
+    fmt::format("{:02x}:{:02x}:{}", ::major(status.st_dev), ::minor(status.st_dev), status.st_ino);
+  std::vector<KernelLockLine> found;
+  std::istringstream lines(proc_locks());
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    KernelLockLine lock;
+    std::string word;
+    std::string file;
+    words >> word >> word;
+    lock.waits = word == "->";
+    if (lock.waits) { words >> word; }
+    lock.api = word;
+    words >> word >> lock.mode >> lock.pid >> file >> lock.start >> lock.end;
+    if (file == wanted) { found.push_back(lock); }
+  }
+  return found;
+}
+
+std::vector<KernelLockLine> kernel_holders(const std::filesystem::path& path)
+{
+  auto all = kernel_locks(path);
+  all.erase(std::remove_if(all.begin(), all.end(), [](const auto& lock) { return lock.waits; }), all.end());
+  return all;
+}
+
+int kernel_waiters(const std::filesystem::path& path)
+{
+  const auto all = kernel_locks(path);
+  return static_cast<int>(std::count_if(all.begin(), all.end(), [](const auto& lock) { return lock.waits; }));
+}
+
+} // namespace lockrun::testing

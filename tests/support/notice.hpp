@@ -1,0 +1,38 @@
+#pragma once
+
+namespace lockrun::testing {
+
+// A pipe's two ends, close-on-exec.
+struct Pipe {
+  Pipe();
+  ~Pipe();
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  void close_read() noexcept;
+  void close_write() noexcept;
+  int read_end = -1;
+  int write_end = -1;
+};
+
+// One process tells another that something has happened, as often as it likes.
+class Notice {
+public:
+  void give() const;
+  bool await() const; // false: nothing came for so long that nothing will
+
+private:
+  Pipe m_pipe;
+};
+
+// Many processes wait behind it and are let go at once.
+class Gate {
+public:
+  void wait();                          // in each of the processes; the gate is closed for good in it
+  void open() { m_pipe.close_write(); } // in the process that made it
+  int read_end() const noexcept { return m_pipe.read_end; } // end of file when it is open
+
+private:
+  Pipe m_pipe;
+};
+
+} // namespace lockrun::testing
