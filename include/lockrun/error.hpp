@@ -1,7 +1,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include <sys/types.h>
 #include <tl/expected.hpp>
 
 namespace lockrun {
@@ -19,10 +21,12 @@ using Result = tl::expected<T, E>;
 enum class Reason {
   busy,           // somebody else holds the lock, and we were not to wait
   timed_out,      // it was not ours within the time limit
+  nested,         // an ancestor of ours, or we ourselves, hold it: waiting would never end; see parties
   interrupted,    // a signal ended the wait; cause.code is the signal's number
   open_failed,    // the lock file could not be opened or created
   missing,        // there is no lock file, and we were not to create one
   wrong_type,     // neither a regular file nor a directory; cause.code is 0
+  unsafe_place,   // the directory of a name: is not ours, or not private; target is the directory
   lock_failed,    // the kernel refused to lock
   bad_descriptor, // the descriptor that the caller named is not open, or not open in the way the lock needs
   start_failed,   // no process could be made for the command
@@ -30,11 +34,18 @@ enum class Reason {
   not_executable, // the command exists, but cannot be executed
 };
 
+// A process that a failure is about.
+struct Party {
+  pid_t pid = 0;
+  std::string command; // its command line, words separated by NUL; may be empty
+};
+
 // One failure, with all the facts that a message needs.
 struct Error {
   Reason reason;
   std::string target; // the lock's or the command's name, as the caller wrote it
   SysError cause{};   // the kernel's answer; {nullptr, 0} where there was none
+  std::vector<Party> parties{};
 };
 
 } // namespace lockrun

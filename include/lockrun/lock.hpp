@@ -59,4 +59,8 @@ struct WaitPlan {
 // wrong_type, lock_failed, bad_descriptor, start_failed (no thread to watch the clock).
 Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan);
 
+// Frees what holds request.fd, a descriptor of the caller's, for everybody who shares it. Reasons: bad_descriptor,
+// lock_failed.
+Result<void, Error> unlock(const LockRequest& request);
+
 } // namespace lockrun

@@ -30,17 +30,26 @@ struct FileRules {
   std::optional<mode_t> mode; // permissions on creation, umask not applied; otherwise 0666 less umask
   bool create = true;         // a missing file is made
   bool follow = true;         // the last component may be a symbolic link
+  bool unlink = false;        // remove the file at release, when that is safe
+};
+
+// What to do when the lock is busy because an ancestor of this process holds it, which usually waits for us.
+enum class Nested {
+  fail, // Reason::nested
+  run,  // succeed under the ancestor's lock
+  wait, // wait all the same
 };
 
 // What to lock, and how. Checked where it is made; everybody behind trusts it.
 struct LockRequest {
-  std::string path;      // a file or a directory; ignored when fd is given
+  std::string path;      // a file, a directory, or name:NAME; ignored when fd is given
   std::optional<int> fd; // a descriptor of the caller's, which stays open
   Mode mode = Mode::exclusive;
   Api api = Api::flock;
   Range range;
   std::optional<std::chrono::nanoseconds> patience; // none: wait for ever; zero: do not wait
   FileRules file;
+  Nested nested = Nested::fail;
 };
 
 } // namespace lockrun

@@ -6,7 +6,7 @@ const KernelLock k_flock = {
   "flock",
   [](const sys::Descriptor& fd, Mode mode, const Range&, Wait wait) { return sys::flock(fd, mode, wait); },
   [](const sys::Descriptor& fd, const Range&) { return sys::flock_unlock(fd); },
-  false,
+  sys::LockLine::Kind::flock,
 };
 
 } // namespace lockrun::backends

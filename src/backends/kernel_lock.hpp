@@ -2,8 +2,11 @@
 
 #include "sys/descriptor.hpp"
 #include "sys/lock.hpp"
+#include "sys/proc.hpp"
 
 #include <lockrun/request.hpp>
+
+#include <span>
 
 namespace lockrun::backends {
 
@@ -13,7 +16,7 @@ struct KernelLock {
   const char* name; // as in --api
   Result<sys::Attempt> (*lock)(const sys::Descriptor&, Mode, const Range&, Wait);
   Result<void> (*unlock)(const sys::Descriptor&, const Range&);
-  bool needs_writable_for_exclusive;
+  sys::LockLine::Kind kind; // as the kernel shows it in /proc
 };
 
 // flock(2): the whole file, or a directory.
@@ -21,5 +24,8 @@ extern const KernelLock k_flock;
 
 // F_OFD_SETLK of fcntl(2): a range of bytes of a regular file.
 extern const KernelLock k_ofd;
+
+// The locks that make up `api`, in the order in which they are taken, so that two callers of `both` cannot deadlock.
+std::span<const KernelLock* const> kernel_locks(Api api);
 
 } // namespace lockrun::backends

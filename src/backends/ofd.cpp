@@ -2,6 +2,6 @@
 
 namespace lockrun::backends {
 
-const KernelLock k_ofd = {"ofd", sys::ofd_lock, sys::ofd_unlock, true};
+const KernelLock k_ofd = {"ofd", sys::ofd_lock, sys::ofd_unlock, sys::LockLine::Kind::ofd};
 
 } // namespace lockrun::backends

@@ -5,6 +5,8 @@
 
 #include <lockrun/request.hpp>
 
+#include <string>
+
 namespace lockrun {
 
 // One lock in the kernel, and the descriptor that keeps it.
@@ -13,7 +15,8 @@ struct Hold {
   Mode mode = Mode::exclusive;
   Api api = Api::flock;
   Range range;
-  sys::FileIdentity identity; // of the file that was locked; not set for a descriptor of the caller's
+  std::string path;    // the name of the file; empty for a descriptor of the caller's
+  bool unlink = false; // remove the file at release
 };
 
 } // namespace lockrun

@@ -1,5 +1,8 @@
 #include "sys/clock.hpp"
 
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <ctime>
 
 namespace lockrun::sys {
@@ -27,6 +30,32 @@ std::chrono::nanoseconds elapsed_now()
 std::chrono::nanoseconds wall_now()
 {
   return read_clock(CLOCK_REALTIME);
+}
+
+Result<Alarm> Alarm::create(int signal)
+{
+  ::sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = signal;
+  timer_t timer{};
+  if (::timer_create(CLOCK_BOOTTIME, &event, &timer) != 0) { return tl::unexpected(SysError{"timer_create", errno}); }
+  return Alarm(timer);
+}
+
+Alarm::~Alarm()
+{
+  if (m_owns) { ::timer_delete(m_timer); }
+}
+
+Result<void> Alarm::set(std::chrono::nanoseconds moment)
+{
+  const auto later = std::max(moment, std::chrono::nanoseconds(1)); // zero would disarm it
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(later);
+  const itimerspec when{{}, {whole.count(), (later - whole).count()}};
+  if (::timer_settime(m_timer, TIMER_ABSTIME, &when, nullptr) != 0) {
+    return tl::unexpected(SysError{"timer_settime", errno});
+  }
+  return {};
 }
 
 } // namespace lockrun::sys

@@ -1,6 +1,10 @@
 #pragma once
 
+#include <lockrun/error.hpp>
+
 #include <chrono>
+#include <ctime>
+#include <utility>
 
 namespace lockrun::sys {
 
@@ -11,5 +15,21 @@ std::chrono::nanoseconds elapsed_now();
 
 // The wall clock, since 1970 (CLOCK_REALTIME). For people only: it can jump.
 std::chrono::nanoseconds wall_now();
+
+// Sends `signal` to the process at a moment of the elapsed clock (timer_create(2), CLOCK_BOOTTIME). One that has passed
+// already is sent at once. Lives until it is set again or destroyed.
+class [[nodiscard]] Alarm {
+public:
+  static Result<Alarm> create(int signal);
+  Alarm(Alarm&& other) noexcept : m_timer(other.m_timer), m_owns(std::exchange(other.m_owns, false)) {}
+  Alarm& operator=(Alarm&&) = delete;
+  ~Alarm();
+  Result<void> set(std::chrono::nanoseconds moment);
+
+private:
+  explicit Alarm(timer_t timer) noexcept : m_timer(timer) {}
+  timer_t m_timer;
+  bool m_owns = true;
+};
 
 } // namespace lockrun::sys

@@ -22,6 +22,23 @@ FileStatus status_of(const struct ::stat& raw)
   return status;
 }
 
+Result<void> write_all(int fd, std::string_view text)
+{
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written >= 0) {
+      text.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno == EAGAIN) {
+      // Somebody made it non-blocking, and its pipe or terminal is full.
+      pollfd room{fd, POLLOUT, 0};
+      if (::poll(&room, 1, -1) < 0 && errno != EINTR) { return tl::unexpected(SysError{"poll", errno}); }
+    } else if (errno != EINTR) {
+      return tl::unexpected(SysError{"write", errno});
+    }
+  }
+  return {};
+}
+
 } // namespace
 
 Result<Descriptor> open(const char* path, int flags, mode_t mode)
@@ -43,6 +60,25 @@ Result<FileStatus> stat(const char* path)
   struct ::stat raw {};
   if (::stat(path, &raw) != 0) { return tl::unexpected(SysError{"stat", errno}); }
   return status_of(raw);
+}
+
+Result<FileStatus> lstat(const char* path)
+{
+  struct ::stat raw {};
+  if (::lstat(path, &raw) != 0) { return tl::unexpected(SysError{"lstat", errno}); }
+  return status_of(raw);
+}
+
+Result<void> unlink(const char* path)
+{
+  if (::unlink(path) != 0) { return tl::unexpected(SysError{"unlink", errno}); }
+  return {};
+}
+
+Result<void> mkdir(const char* path, mode_t mode)
+{
+  if (::mkdir(path, mode) != 0) { return tl::unexpected(SysError{"mkdir", errno}); }
+  return {};
 }
 
 mode_t umask(mode_t mask)
@@ -70,6 +106,16 @@ Result<std::size_t> write(const Descriptor& fd, std::string_view bytes)
     if (written >= 0) { return static_cast<std::size_t>(written); }
     if (errno != EINTR) { return tl::unexpected(SysError{"write", errno}); }
   }
+}
+
+Result<void> write_standard_error(std::string_view text)
+{
+  return write_all(STDERR_FILENO, text);
+}
+
+Result<void> write_standard_output(std::string_view text)
+{
+  return write_all(STDOUT_FILENO, text);
 }
 
 Result<unsigned> closed_standard_descriptors()

@@ -34,9 +34,16 @@ struct FileStatus {
 // interruption by a signal is the error EINTR.
 Result<Descriptor> open(const char* path, int flags, mode_t mode = 0);
 
-// fstat(2) and stat(2).
+// fstat(2), stat(2), and lstat(2), which does not follow a symbolic link.
 Result<FileStatus> fstat(const Descriptor& fd);
 Result<FileStatus> stat(const char* path);
+Result<FileStatus> lstat(const char* path);
+
+// unlink(2).
+Result<void> unlink(const char* path);
+
+// mkdir(2).
+Result<void> mkdir(const char* path, mode_t mode);
 
 // Sets the process's file creation mask and returns the one before (umask(2), cannot fail).
 mode_t umask(mode_t mask);
@@ -49,6 +56,10 @@ Result<void> let_inherit(const Descriptor& fd);
 
 // One write(2); returns how many bytes went out.
 Result<std::size_t> write(const Descriptor& fd, std::string_view bytes);
+
+// Writes all of `text` to standard error or standard output, as far as that is possible. Blocks while a pipe is full.
+Result<void> write_standard_error(std::string_view text);
+Result<void> write_standard_output(std::string_view text);
 
 // Standard descriptors (0 to 2) that are closed, bit i for descriptor i. One call (poll(2), POLLNVAL).
 Result<unsigned> closed_standard_descriptors();

@@ -134,9 +134,9 @@ pid_t process_id()
   return ::getpid();
 }
 
-pid_t parent_id()
+uid_t effective_user()
 {
-  return ::getppid();
+  return ::geteuid();
 }
 
 Result<pid_t> process_group(pid_t pid)
@@ -144,6 +144,20 @@ Result<pid_t> process_group(pid_t pid)
   const pid_t group = ::getpgid(pid);
   if (group < 0) { return tl::unexpected(SysError{"getpgid", errno}); }
   return group;
+}
+
+Result<Descriptor> open_process(pid_t pid)
+{
+  const auto fd = raw_call("pidfd_open", SYS_pidfd_open, pid, 0);
+  if (!fd) { return tl::unexpected(fd.error()); }
+  return Descriptor(static_cast<int>(*fd));
+}
+
+Result<void> signal_process(const Descriptor& process, int signal)
+{
+  const auto sent = raw_call("pidfd_send_signal", SYS_pidfd_send_signal, process.get(), signal, nullptr, 0);
+  if (!sent) { return tl::unexpected(sent.error()); }
+  return {};
 }
 
 Result<void> become_subreaper()

@@ -14,7 +14,7 @@ namespace lockrun::sys {
 
 // What the kernel told about a child (waitid(2)).
 struct ChildChange {
-  enum class Kind { exited, killed, stopped };
+  enum class Kind { exited, killed, stopped, continued };
   pid_t pid = 0;
   Kind kind = Kind::exited;
   int value = 0; // the exit status, or the signal's number
@@ -25,7 +25,7 @@ struct Program {
   const char* file;                               // searched in PATH unless it has a slash
   char* const* argv;                              // ends with a null pointer
   SignalSet mask;                                 // its signal mask
-  bool ignores_child = false;                     // SIGCHLD is ignored in it, as it was in us
+  bool ignores_child = false;                     // SIGCHLD is ignored in it
   std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
 };
 
@@ -38,14 +38,21 @@ SysError execute(const Program& program);
 Result<pid_t> spawn(const Program& program);
 
 // Takes one change of a child off the kernel's list: of `child`, or of any when it is 0. `options` are waitid(2)'s
-// (WEXITED, WSTOPPED, WNOHANG, WNOWAIT). None: nothing to tell (WNOHANG). ECHILD: there is no child.
+// (WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT). None: nothing to tell (WNOHANG). ECHILD: there is no child.
 Result<std::optional<ChildChange>> wait_child(pid_t child, int options);
 
 pid_t process_id();
-pid_t parent_id();
+uid_t effective_user();
 
 // The process group of `pid`, 0 for our own (getpgid(2)).
 Result<pid_t> process_group(pid_t pid);
+
+// A handle on the process that has this number now: a later owner of the number is never mistaken for it
+// (pidfd_open(2), Linux 5.3). ESRCH: nobody has it.
+Result<Descriptor> open_process(pid_t pid);
+
+// pidfd_send_signal(2), Linux 5.1. ESRCH: it has ended; EPERM: it is not ours to signal.
+Result<void> signal_process(const Descriptor& process, int signal);
 
 // Orphans among our descendants become our children (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4).
 Result<void> become_subreaper();

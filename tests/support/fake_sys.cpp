@@ -4,6 +4,7 @@
 #include "sys/descriptor.hpp"
 #include "sys/file.hpp"
 #include "sys/lock.hpp"
+#include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/raw.hpp"
 #include "sys/signal.hpp"
@@ -175,6 +176,20 @@ nanoseconds wall_now()
   return value("wall_now", "", nanoseconds(0));
 }
 
+Result<Alarm> Alarm::create(int signal)
+{
+  const auto created = scripted("Alarm::create", fmt::format("{}", signal));
+  if (!created) { return tl::unexpected(created.error()); }
+  return Alarm(timer_t{});
+}
+
+Alarm::~Alarm() = default;
+
+Result<void> Alarm::set(nanoseconds moment)
+{
+  return scripted("Alarm::set", fmt::format("{}", moment.count()));
+}
+
 // --- file ---
 
 Result<Descriptor> open(const char* path, int flags, mode_t mode)
@@ -191,6 +206,21 @@ Result<FileStatus> fstat(const Descriptor&)
 Result<FileStatus> stat(const char* path)
 {
   return scripted("stat", fmt::format("'{}'", path), testing::a_file());
+}
+
+Result<FileStatus> lstat(const char* path)
+{
+  return scripted("lstat", fmt::format("'{}'", path), testing::a_file());
+}
+
+Result<void> unlink(const char* path)
+{
+  return scripted("unlink", fmt::format("'{}'", path));
+}
+
+Result<void> mkdir(const char* path, mode_t mode)
+{
+  return scripted("mkdir", fmt::format("'{}', {:04o}", path, mode));
 }
 
 mode_t umask(mode_t mask)
@@ -211,6 +241,16 @@ Result<void> let_inherit(const Descriptor&)
 Result<std::size_t> write(const Descriptor&, std::string_view bytes)
 {
   return scripted("write", fmt::format("'{}'", bytes), bytes.size());
+}
+
+Result<void> write_standard_error(std::string_view text)
+{
+  return scripted("write_standard_error", fmt::format("'{}'", text));
+}
+
+Result<void> write_standard_output(std::string_view text)
+{
+  return scripted("write_standard_output", fmt::format("'{}'", text));
 }
 
 Result<unsigned> closed_standard_descriptors()
@@ -262,14 +302,24 @@ pid_t process_id()
   return value("process_id", "", pid_t{0});
 }
 
-pid_t parent_id()
+uid_t effective_user()
 {
-  return value("parent_id", "", pid_t{0});
+  return value("effective_user", "", uid_t{0});
 }
 
 Result<pid_t> process_group(pid_t pid)
 {
   return scripted("process_group", fmt::format("{}", pid), pid_t{0});
+}
+
+Result<Descriptor> open_process(pid_t pid)
+{
+  return scripted_descriptor("open_process", fmt::format("{}", pid));
+}
+
+Result<void> signal_process(const Descriptor&, int signal)
+{
+  return scripted("signal_process", fmt::format("{}", signal));
 }
 
 Result<void> become_subreaper()
@@ -286,6 +336,38 @@ void exit_now(int status)
 {
   (void)take("exit_now", fmt::format("{}", status));
   throw testing::ExitNow{status};
+}
+
+// --- proc ---
+
+Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity&)
+{
+  return scripted("descriptors_of", fmt::format("{}", pid), std::vector<int>());
+}
+
+Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
+{
+  return scripted("locks_of", fmt::format("{}, {}", pid, fd), std::vector<LockLine>());
+}
+
+Result<std::vector<LockLine>> all_locks()
+{
+  return scripted("all_locks", "", std::vector<LockLine>());
+}
+
+Result<std::string> command_line(pid_t pid)
+{
+  return scripted("command_line", fmt::format("{}", pid), std::string());
+}
+
+Result<ProcessStatus> process_status(pid_t pid)
+{
+  return scripted("process_status", fmt::format("{}", pid), ProcessStatus());
+}
+
+Result<std::vector<ProcessStatus>> all_processes()
+{
+  return scripted("all_processes", "", std::vector<ProcessStatus>());
 }
 
 // --- raw ---

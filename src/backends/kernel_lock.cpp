@@ -1,0 +1,20 @@
+#include "backends/kernel_lock.hpp"
+
+namespace lockrun::backends {
+
+std::span<const KernelLock* const> kernel_locks(Api api)
+{
+  static constexpr const KernelLock* k_locks[] = {&k_flock, &k_ofd};
+  const std::span<const KernelLock* const> all(k_locks);
+  switch (api) {
+  case Api::flock:
+    return all.first(1);
+  case Api::ofd:
+    return all.last(1);
+  case Api::both:
+    break;
+  }
+  return all;
+}
+
+} // namespace lockrun::backends

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "sys/descriptor.hpp"
+
+#include <lockrun/error.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace lockrun {
+
+// Where the lock file of `name:NAME` lies: a private directory of this user's, the same from a cron job and from a
+// login shell because nothing in the environment decides it.
+struct Place {
+  sys::Descriptor directory; // locked shared while in use: systemd-tmpfiles(8) spares it then
+  std::string path;
+};
+
+// Whether `lock` is written as name:NAME.
+bool is_name(std::string_view lock);
+
+// Makes the directory when it is missing. root: /run/lock/lockrun; others: /run/lock/lockrun-UID where /run/lock is
+// sticky and world-writable; else /tmp/lockrun-UID. Reasons: unsafe_place, open_failed, lock_failed.
+Result<Place, Error> place_of(std::string_view name);
+
+} // namespace lockrun

@@ -1,0 +1,215 @@
+#include "sys/proc.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <limits>
+#include <memory>
+#include <string_view>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace lockrun::sys {
+namespace {
+
+template <class Number>
+Number number_of(std::string_view text)
+{
+  Number value{};
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+// "PID (NAME) STATE PPID …": the name may hold anything, so the fields are counted from the last parenthesis.
+Result<ProcessStatus> parse_status(std::string_view line)
+{
+  const auto open = line.find('(');
+  const auto close = line.rfind(')');
+  if (open == line.npos || close == line.npos || close < open) { return tl::unexpected(SysError{"read", EPROTO}); }
+  ProcessStatus status;
+  status.pid = number_of<pid_t>(line.substr(0, open));
+  status.name = line.substr(open + 1, close - open - 1);
+  constexpr unsigned k_state = 3;
+  constexpr unsigned k_parent = 4;
+  constexpr unsigned k_start = 22;
+  std::string_view rest = line.substr(close + 1);
+  for (unsigned field = k_state; field <= k_start && !rest.empty(); ++field) {
+    rest.remove_prefix(1);
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    if (field == k_state && !word.empty()) { status.state = word.front(); }
+    if (field == k_parent) { status.parent = number_of<pid_t>(word); }
+    if (field == k_start) { status.start = number_of<std::uint64_t>(word); }
+    rest.remove_prefix(word.size());
+  }
+  return status;
+}
+
+std::string proc_path(pid_t pid, std::string_view rest)
+{
+  return "/proc/" + std::to_string(pid) + std::string(rest);
+}
+
+// A process that is gone shows as a missing file.
+SysError gone(SysError error)
+{
+  return error.code == ENOENT ? SysError{error.call, ESRCH} : error;
+}
+
+// Calls `visit` with the name of each entry of a directory.
+template <class Visit>
+Result<void> for_each_entry(const char* path, Visit visit)
+{
+  const auto close = [](DIR* directory) { ::closedir(directory); };
+  const std::unique_ptr<DIR, decltype(close)> directory(::opendir(path));
+  if (!directory) { return tl::unexpected(SysError{"opendir", errno}); }
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = ::readdir(directory.get());
+    if (entry == nullptr) { break; }
+    visit(std::string_view(entry->d_name));
+  }
+  if (errno != 0) { return tl::unexpected(SysError{"readdir", errno}); }
+  return {};
+}
+
+// The next word of a line whose words are separated by blanks.
+std::string_view take_word(std::string_view& line)
+{
+  const auto begin = line.find_first_not_of(" \t\n");
+  if (begin == line.npos) { return {}; }
+  line.remove_prefix(begin);
+  const std::string_view word = line.substr(0, line.find_first_of(" \t\n"));
+  line.remove_prefix(word.size());
+  return word;
+}
+
+std::optional<LockLine::Kind> kind_of(std::string_view word)
+{
+  if (word == "FLOCK") { return LockLine::Kind::flock; }
+  if (word == "OFDLCK") { return LockLine::Kind::ofd; }
+  if (word == "POSIX") { return LockLine::Kind::posix; }
+  if (word == "LEASE" || word == "DELEG") { return LockLine::Kind::lease; }
+  return std::nullopt;
+}
+
+std::vector<LockLine> parse_lock_lines(std::string_view text, std::string_view prefix)
+{
+  std::vector<LockLine> lines;
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (!line.starts_with(prefix)) { continue; }
+    line.remove_prefix(prefix.size());
+    if (const auto parsed = parse_lock_line(line)) { lines.push_back(*parsed); }
+  }
+  return lines;
+}
+
+} // namespace
+
+// "1: FLOCK  ADVISORY  WRITE 4312 fe:00:1234 0 EOF", and with "1: -> FLOCK …" a waiter.
+std::optional<LockLine> parse_lock_line(std::string_view line)
+{
+  LockLine lock;
+  if (!take_word(line).ends_with(':')) { return std::nullopt; }
+  std::string_view word = take_word(line);
+  if (word == "->") {
+    lock.waits = true;
+    word = take_word(line);
+  }
+  const auto kind = kind_of(word);
+  if (!kind) { return std::nullopt; }
+  lock.kind = *kind;
+  take_word(line); // ADVISORY
+  const std::string_view mode = take_word(line);
+  if (mode != "READ" && mode != "WRITE") { return std::nullopt; }
+  lock.mode = mode == "READ" ? Mode::shared : Mode::exclusive;
+  lock.pid = number_of<pid_t>(take_word(line));
+  const std::string_view file = take_word(line);
+  const auto first = file.find(':');
+  const auto second = file.find(':', first + 1);
+  if (first == file.npos || second == file.npos) { return std::nullopt; }
+  std::from_chars(file.data(), file.data() + first, lock.device_major, 16);
+  std::from_chars(file.data() + first + 1, file.data() + second, lock.device_minor, 16);
+  lock.inode = number_of<ino_t>(file.substr(second + 1));
+  lock.start = number_of<std::int64_t>(take_word(line));
+  const std::string_view end = take_word(line);
+  lock.end = end == "EOF" ? std::numeric_limits<std::int64_t>::max() : number_of<std::int64_t>(end);
+  return lock;
+}
+
+Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
+{
+  const std::string directory = proc_path(pid, "/fd/");
+  std::vector<int> found;
+  const auto visited = for_each_entry(directory.c_str(), [&](std::string_view name) {
+    if (name.front() == '.') { return; }
+    const auto status = stat((directory + std::string(name)).c_str());
+    if (status && status->identity == identity) { found.push_back(number_of<int>(name)); }
+  });
+  if (!visited) { return tl::unexpected(gone(visited.error())); }
+  return found;
+}
+
+Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
+{
+  const auto text = read_file(proc_path(pid, "/fdinfo/" + std::to_string(fd)).c_str());
+  if (!text) { return tl::unexpected(gone(text.error())); }
+  return parse_lock_lines(*text, "lock:");
+}
+
+Result<std::vector<LockLine>> all_locks()
+{
+  const auto text = read_file("/proc/locks");
+  if (!text) { return tl::unexpected(text.error()); }
+  return parse_lock_lines(*text, "");
+}
+
+Result<std::string> command_line(pid_t pid)
+{
+  auto text = read_file(proc_path(pid, "/cmdline").c_str());
+  if (!text) { return tl::unexpected(gone(text.error())); }
+  return text;
+}
+
+Result<std::string> read_file(const char* path)
+{
+  const auto fd = open(path, O_RDONLY);
+  if (!fd) { return tl::unexpected(fd.error()); }
+  std::string content;
+  std::array<char, 4096> part{};
+  for (;;) {
+    const ssize_t count = ::read(fd->get(), part.data(), part.size());
+    if (count > 0) {
+      content.append(part.data(), static_cast<std::size_t>(count));
+    } else if (count == 0) {
+      return content;
+    } else if (errno != EINTR) {
+      return tl::unexpected(SysError{"read", errno});
+    }
+  }
+}
+
+Result<ProcessStatus> process_status(pid_t pid)
+{
+  const auto line = read_file(proc_path(pid, "/stat").c_str());
+  if (!line) { return tl::unexpected(gone(line.error())); }
+  return parse_status(*line);
+}
+
+Result<std::vector<ProcessStatus>> all_processes()
+{
+  std::vector<ProcessStatus> all;
+  const auto visited = for_each_entry("/proc", [&](std::string_view name) {
+    const auto pid = number_of<pid_t>(name);
+    if (pid <= 0) { return; }
+    if (auto status = process_status(pid)) { all.push_back(std::move(*status)); }
+  });
+  if (!visited) { return tl::unexpected(visited.error()); }
+  return all;
+}
+
+} // namespace lockrun::sys

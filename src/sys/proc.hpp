@@ -1,0 +1,66 @@
+#pragma once
+
+#include "sys/file.hpp"
+
+#include <lockrun/error.hpp>
+#include <lockrun/request.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace lockrun::sys {
+
+// One process as the kernel shows it (proc(5), /proc/PID/stat).
+struct ProcessStatus {
+  pid_t pid = 0;
+  pid_t parent = 0;
+  char state = '?';        // Z: it has ended and waits to be reaped
+  std::uint64_t start = 0; // clock ticks since boot: with pid it names one process for ever
+  std::string name;        // at most 15 bytes, as the process set it
+};
+
+// One line about a lock, from /proc/locks or behind "lock:" in /proc/PID/fdinfo/FD (proc(5)).
+struct LockLine {
+  enum class Kind { flock, ofd, posix, lease };
+  Kind kind = Kind::flock;
+  Mode mode = Mode::exclusive;
+  bool waits = false;        // "->": it queues behind the line above
+  pid_t pid = 0;             // who took it; -1 for ofd locks, 0 for a process of another pid namespace
+  unsigned device_major = 0; // of the file system; not always stat's (btrfs, overlayfs)
+  unsigned device_minor = 0;
+  ino_t inode = 0;
+  std::int64_t start = 0;
+  std::int64_t end = 0; // last byte; INT64_MAX for EOF
+};
+
+// None for a line that says something else.
+std::optional<LockLine> parse_lock_line(std::string_view line);
+
+// The open files of `pid` that are the file `identity`, by number. EACCES: they are not ours to see; ESRCH: there is no
+// such process. Descriptors that are closed meanwhile are left out.
+Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity);
+
+// The locks that belong to descriptor `fd` of `pid`, from its fdinfo (Linux 4.1).
+Result<std::vector<LockLine>> locks_of(pid_t pid, int fd);
+
+// All of /proc/locks: what the kernel shows to our pid namespace.
+Result<std::vector<LockLine>> all_locks();
+
+// The command line of `pid`, words separated by NUL; empty for a kernel thread or a zombie.
+Result<std::string> command_line(pid_t pid);
+
+// The content of a file of /proc, read to its end.
+Result<std::string> read_file(const char* path);
+
+// ESRCH: there is no such process.
+Result<ProcessStatus> process_status(pid_t pid);
+
+// All that we can see. Those that end meanwhile are left out.
+Result<std::vector<ProcessStatus>> all_processes();
+
+} // namespace lockrun::sys
