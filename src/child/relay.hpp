@@ -1,0 +1,18 @@
+#pragma once
+
+#include "sys/signal.hpp"
+
+#include <sys/types.h>
+
+namespace lockrun::child {
+
+// Whether a signal that we got is the command's business too (as in sudo): the terminal has sent its own to the command
+// as well while that is in our process group, and what the command sent it does not want back. What we inherited
+// ignored the command ignores too.
+bool is_for_command(const sys::Signal& signal, pid_t command);
+
+// The command has stopped. If it shares our process group and terminal we stop too, so that the shell takes the
+// terminal back (Ctrl-Z), and continue it when we are continued. Returns after that.
+void stop_with(pid_t command);
+
+} // namespace lockrun::child

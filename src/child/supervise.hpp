@@ -1,0 +1,60 @@
+#pragma once
+
+#include "sys/proc.hpp"
+#include "sys/process.hpp"
+#include "sys/signal.hpp"
+
+#include <lockrun/error.hpp>
+
+#include <chrono>
+#include <optional>
+#include <vector>
+
+namespace lockrun::child {
+
+// How a command ended.
+struct Ending {
+  enum class How { exited, killed, overtime };
+  How how = How::exited;
+  int value = 0;            // the exit status, or the signal's number
+  bool needed_kill = false; // overtime: the polite signal was not enough
+};
+
+// A limit on how long the tree may run.
+struct TimeLimit {
+  std::chrono::nanoseconds moment;     // on the elapsed clock
+  std::chrono::nanoseconds kill_after; // from the polite signal to SIGKILL
+  int signal = SIGTERM;                // the polite signal
+};
+
+// Is told what people should know. Called in the supervising thread.
+class Observer {
+public:
+  virtual ~Observer() = default;
+  // The limit has passed, and the tree is being ended.
+  virtual void overtime(const TimeLimit& limit) = 0;
+  // These could not be ended, and the lock is kept until they have ended by themselves.
+  virtual void cannot_end(const std::vector<sys::ProcessStatus>& members) = 0;
+  // The command has ended, and we leave these running.
+  virtual void left_behind(const std::vector<sys::ProcessStatus>& members) = 0;
+};
+
+struct Supervision {
+  bool until_tree_ends = false;
+  bool names_left_behind = false; // ask for Observer::left_behind
+  std::optional<TimeLimit> limit;
+  Observer* observer = nullptr; // needed with the two above
+};
+
+// The signals that are passed on to the command, or that we must not die or stop of while it runs. The caller blocks
+// them, or the part that would end it, as early as it likes: what is pending when the command has started is passed on.
+sys::SignalSet supervised_signals();
+
+// Starts `program` and stays until it has ended, or its whole tree. We become a subreaper; signals are passed on, the
+// time limit ends the whole tree. Reasons: not_found, not_executable, start_failed.
+Result<Ending, Error> run(const sys::Program& program, const Supervision& supervision);
+
+// The reason for what spawn() or execute() says.
+Error start_error(const char* file, SysError cause);
+
+} // namespace lockrun::child

@@ -1,0 +1,33 @@
+#pragma once
+
+#include "sys/proc.hpp"
+
+#include <lockrun/error.hpp>
+
+#include <vector>
+
+namespace lockrun::child {
+
+// The processes that descend from this one, a subreaper: what a daemon started, however often it forked and whatever
+// session it made, is among them.
+class Tree {
+public:
+  // Remembers the children that exist already: whoever executed this program started them, they are none of ours.
+  static Result<Tree> before_start();
+
+  // Those that live now, parents before children; zombies are left out. They can fork while we look, so an empty answer
+  // proves nothing unless the kernel says that there is no child (ECHILD).
+  Result<std::vector<sys::ProcessStatus>> members() const;
+
+  bool has_strangers() const noexcept { return !m_strangers.empty(); }
+
+private:
+  std::vector<pid_t> m_strangers;
+};
+
+enum class Delivery { sent, gone, refused };
+
+// Sends `signal` to just this process: a number that has been given to somebody else meanwhile is left alone.
+Delivery send(const sys::ProcessStatus& process, int signal);
+
+} // namespace lockrun::child
