@@ -1,8 +1,65 @@
-#include <cstdio>
+// clang-format off
+// lockrun: run a command while holding a lock.
+//
+// The map of the house. One way in, and every step of the story is the next door:
+//
+//   argv ─► cli/options ─► Options ─► lock/acquire ─► Lock ─► child/supervise ─► Ending ─► cli/exit_code ─► exit status
+//                │                        │                        │
+//                └── usage error ─────────┴── busy, failed ────────┴── not started ──► cli/report (all our words)
+//
+//   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
+//   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
+//                     nowhere else) · run (the story) · report · quote · exit_code
+//   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
+//                     that knows time) · nested (locks of our ancestors) · remove (--unlink)
+//   backends/         who grants it: flock · ofd
+//   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants)
+//   sys/              what does the kernel say: one function per system call, values out, no words, no policy
+//
+// Who may look into whose room: cli → {lock, child, backends, sys}, lock → {backends, sys}, child → sys, backends → sys.
+// clang-format on
+
+#include "cli/exit_code.hpp"
+#include "cli/options.hpp"
+#include "cli/report.hpp"
+#include "cli/run.hpp"
+#include "sys/file.hpp"
+#include "sys/process.hpp"
 
 #include <lockrun/version.hpp>
 
-int main()
+#include <string>
+
+namespace {
+
+using namespace lockrun;
+
+int print(const std::string& text)
 {
-  return std::printf("lockrun %s\n", lockrun::k_version) < 0 ? 1 : 0;
+  return sys::write_standard_output(text) ? cli::k_success : cli::k_io_error;
+}
+
+int answer(int argc, char** argv)
+{
+  const auto options = cli::parse_options(argc, argv);
+  if (!options) {
+    cli::report(options.error());
+    return cli::k_usage;
+  }
+  switch (options->action) {
+  case cli::Action::help:
+    return print(cli::help());
+  case cli::Action::version:
+    return print(std::string("lockrun ") + k_version + "\n");
+  default:
+    return cli::run(*options);
+  }
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+  // Everything has been written by now: destructors and buffers of the C library have nothing left to do.
+  sys::exit_now(answer(argc, argv));
 }

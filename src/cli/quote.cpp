@@ -73,23 +73,36 @@ void append_escaped(std::string& out, unsigned char byte)
   }
 }
 
-} // namespace
+enum class Quotes { escaped, plain };
 
-std::string quoted(std::string_view text)
+std::string harmless(std::string_view text, Quotes quotes)
 {
-  std::string out = "'";
+  std::string out;
   while (!text.empty()) {
     const Character character = first_character(text);
     const std::size_t size = character.size == 0 ? 1 : character.size;
     if (character.size == 0 || !is_harmless(character.code)) {
       for (const char byte : text.substr(0, size)) { append_escaped(out, static_cast<unsigned char>(byte)); }
     } else {
-      if (character.code == '\'' || character.code == '\\') { out += '\\'; }
+      const bool is_special = character.code == '\\' || (quotes == Quotes::escaped && character.code == '\'');
+      if (is_special) { out += '\\'; }
       out += text.substr(0, size);
     }
     text.remove_prefix(size);
   }
-  return out += '\'';
+  return out;
+}
+
+} // namespace
+
+std::string quoted(std::string_view text)
+{
+  return "'" + harmless(text, Quotes::escaped) + "'";
+}
+
+std::string escaped(std::string_view text)
+{
+  return harmless(text, Quotes::plain);
 }
 
 } // namespace lockrun::cli

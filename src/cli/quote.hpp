@@ -10,4 +10,7 @@ namespace lockrun::cli {
 // is kept, single bytes of anything else are escaped.
 std::string quoted(std::string_view text);
 
+// The same without the quotes around it, and quotes in it as they are: for a command line in parentheses.
+std::string escaped(std::string_view text);
+
 } // namespace lockrun::cli

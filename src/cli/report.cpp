@@ -1,0 +1,255 @@
+#include "cli/report.hpp"
+
+#include "cli/duration.hpp"
+#include "cli/quote.hpp"
+#include "sys/file.hpp"
+#include "sys/process.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace lockrun::cli {
+namespace {
+
+// "250ms", "30s", "3m12s", "2h5m", "4d3h": the two largest units.
+std::string duration_text(std::chrono::nanoseconds duration)
+{
+  using namespace std::chrono;
+  if (duration < seconds(1)) { return fmt::format("{}ms", duration_cast<milliseconds>(duration).count()); }
+  if (duration < minutes(1) && duration % seconds(1) != nanoseconds(0)) {
+    return fmt::format("{:.1f}s", std::chrono::duration<double>(duration).count());
+  }
+  const auto whole = duration_cast<seconds>(duration).count();
+  struct Unit {
+    long long seconds;
+    char letter;
+  };
+  std::string text;
+  long long rest = whole;
+  for (const Unit unit : {Unit{86400, 'd'}, Unit{3600, 'h'}, Unit{60, 'm'}, Unit{1, 's'}}) {
+    const bool is_second = !text.empty();
+    if (rest >= unit.seconds) { text += fmt::format("{}{}", rest / unit.seconds, unit.letter); }
+    rest %= unit.seconds;
+    if (is_second) { break; }
+  }
+  return text;
+}
+
+void tell(std::string_view text)
+{
+  // Nobody is left to be told when this fails.
+  (void)sys::write_standard_error(fmt::format("lockrun: {}\n", text));
+}
+
+void tell_hint(std::string_view text)
+{
+  if (!text.empty()) { tell(fmt::format("hint: {}", text)); }
+}
+
+// "No such file or directory (ENOENT)", in English whatever the locale: people search for these words.
+std::string words_of(int code)
+{
+  const char* const text = ::strerrordesc_np(code);
+  const char* const name = ::strerrorname_np(code);
+  if (text == nullptr || name == nullptr) { return fmt::format("error {}", code); }
+  return fmt::format("{} ({})", text, name);
+}
+
+std::string lock_name(const Error& error, const Options& options)
+{
+  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : quoted(error.target);
+}
+
+std::string directory_of(const std::string& path)
+{
+  const auto slash = path.find_last_not_of('/') == path.npos ? path.npos : path.rfind('/', path.find_last_not_of('/'));
+  if (slash == path.npos) { return "."; }
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+bool exists(const std::string& path)
+{
+  return sys::stat(path.c_str()).has_value();
+}
+
+std::string hint_for_open(const Error& error, const Options& options)
+{
+  const std::string directory = directory_of(error.target);
+  switch (error.cause.code) {
+  case ENOENT:
+    if (exists(directory)) { return {}; }
+    return fmt::format("the directory {} does not exist; lockrun creates files, not directories", quoted(directory));
+  case EACCES:
+    if (exists(error.target)) { return "it exists, but this user may not open it that way; look with 'ls -l'"; }
+    return fmt::format("this user may not create files in {}", quoted(directory));
+  case EROFS:
+    return "the file system is read-only; choose a place that is not, as /run/lock or /tmp";
+  case ENAMETOOLONG:
+    return "most file systems take names of at most 255 bytes";
+  case ELOOP:
+    return options.request.file.follow ? "" : "it is a symbolic link, and --no-follow was given";
+  case EMFILE:
+    return "the limit on open files is too low; see 'ulimit -n'";
+  case EAGAIN:
+    return "another program, often a file server, has a lease on it; without -n lockrun waits for that";
+  case ETXTBSY:
+    return "it is being executed, and this kind of lock needs it open for writing; use --api flock";
+  default:
+    return {};
+  }
+}
+
+std::string hint_for_lock(const Error& error)
+{
+  switch (error.cause.code) {
+  case ENOLCK:
+    return "an NFS server may not offer locking; use a file on a local file system";
+  case ENOSYS:
+  case EOPNOTSUPP:
+  case EINVAL:
+    return "this file system cannot lock; use a file on a local one";
+  case EBADF:
+    return "this file system wants a file that is open for writing, and this one is not";
+  default:
+    return {};
+  }
+}
+
+void report_not_run(const Error& error)
+{
+  const std::string name = quoted(error.target);
+  const bool has_slash = error.target.find('/') != error.target.npos;
+  if (error.reason == Reason::not_found && !has_slash) {
+    return tell(fmt::format("cannot run {}: not found in PATH", name));
+  }
+  tell(fmt::format("cannot run {}: {}", name, words_of(error.cause.code)));
+  if (error.cause.code == ENOENT && exists(error.target)) {
+    tell_hint("the file exists, but the interpreter that its first line names does not");
+  }
+  if (error.cause.code == EACCES && has_slash && exists(error.target)) {
+    tell_hint("it is a directory or not executable; see 'chmod +x'");
+  }
+}
+
+std::string hint_for_descriptor(const Error& error, const Options& options)
+{
+  if (error.cause.code != EBADF) { return {}; }
+  if (options.request.api != Api::flock) {
+    return "an ofd lock needs a descriptor that is open for writing, a shared one for reading";
+  }
+  return fmt::format("open it in the shell first, as in: exec {}>/tmp/app.lock", *options.request.fd);
+}
+
+// "PID 4312 (rsync -a /srv /backup)".
+std::string words_of(const Party& party)
+{
+  if (party.command.empty()) { return fmt::format("PID {}", party.pid); }
+  std::string words = party.command;
+  while (!words.empty() && words.back() == '\0') { words.pop_back(); }
+  std::replace(words.begin(), words.end(), '\0', ' ');
+  constexpr std::size_t k_enough = 60;
+  if (words.size() > k_enough) { words = words.substr(0, k_enough) + "..."; }
+  return fmt::format("PID {} ({})", party.pid, escaped(words));
+}
+
+void report_nested(const Error& error, std::string_view name)
+{
+  const Party& holder = error.parties.front();
+  const pid_t us = sys::process_id();
+  if (holder.pid == us) {
+    tell(fmt::format(
+      "{} is held through a descriptor that we, PID {}, inherited ourselves: waiting would never end", name, us));
+  } else {
+    tell(fmt::format(
+      "{} is held by {}, an ancestor of ours, PID {}: waiting would never end", name, words_of(holder), us));
+  }
+  tell_hint("--nested run runs the command under that lock, --nested wait waits all the same");
+}
+
+void report_unsafe_place(const Error& error)
+{
+  const std::string directory = quoted(error.target);
+  if (error.cause.code != 0) {
+    tell(fmt::format("cannot use the directory {}: {}", directory, words_of(error.cause.code)));
+  } else {
+    tell(fmt::format("cannot use the directory {}: it is not this user's, or others may enter it", directory));
+  }
+  tell_hint("somebody else made it; look with 'ls -ld', and let its owner or root remove it");
+}
+
+} // namespace
+
+void report(const Error& error, const Options& options)
+{
+  const std::string name = lock_name(error, options);
+  switch (error.reason) {
+  case Reason::busy:
+    if (options.verbosity != Verbosity::quiet) { tell(fmt::format("{} is held by another process", name)); }
+    return;
+  case Reason::timed_out:
+    if (options.verbosity != Verbosity::quiet) {
+      tell(fmt::format("gave up waiting for {} after {}", name, duration_text(*options.request.patience)));
+    }
+    return;
+  case Reason::nested:
+    return report_nested(error, name);
+  case Reason::unsafe_place:
+    return report_unsafe_place(error);
+  case Reason::interrupted:
+    if (options.verbosity != Verbosity::quiet) {
+      tell(fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(error.cause.code)));
+    }
+    return;
+  case Reason::missing:
+    tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
+    tell_hint(
+      exists(directory_of(error.target)) ? "with --no-create the file must exist" : hint_for_open(error, options));
+    return;
+  case Reason::open_failed:
+    tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
+    tell_hint(hint_for_open(error, options));
+    return;
+  case Reason::wrong_type:
+    if (error.cause.code == 0) {
+      return tell(fmt::format("cannot lock {}: it is neither a regular file nor a directory", name));
+    }
+    tell(fmt::format("cannot open {} for writing: {}", name, words_of(error.cause.code)));
+    tell_hint("only --api flock can lock a directory, and a missing directory is not made");
+    return;
+  case Reason::lock_failed:
+    tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
+    tell_hint(hint_for_lock(error));
+    return;
+  case Reason::bad_descriptor:
+    tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
+    tell_hint(hint_for_descriptor(error, options));
+    return;
+  case Reason::start_failed:
+    tell(fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, words_of(error.cause.code)));
+    return;
+  case Reason::not_found:
+  case Reason::not_executable:
+    return report_not_run(error);
+  }
+}
+
+void report(const UsageError& error)
+{
+  tell(error.text);
+  tell_hint(error.hint);
+  tell("try 'lockrun --help'");
+}
+
+void report_release_failure(const SysError& error, const Options& options)
+{
+  const Error lock{Reason::lock_failed, options.request.path, error};
+  tell(fmt::format("cannot unlock {}: {}; it is freed when the last process that inherited it ends",
+    lock_name(lock, options), words_of(error.code)));
+}
+
+} // namespace lockrun::cli

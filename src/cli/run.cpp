@@ -1,0 +1,126 @@
+#include "cli/run.hpp"
+
+#include "child/supervise.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/report.hpp"
+#include "cli/standard_descriptors.hpp"
+#include "lock/hold.hpp"
+#include "sys/process.hpp"
+#include "sys/signal.hpp"
+
+#include <lockrun/lock.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lockrun::cli {
+namespace {
+
+// These end a wait; while the command runs they are for the command.
+constexpr std::initializer_list<int> k_ending_signals = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+
+// What the command finds in its environment.
+Result<void> tell_command(const LockRequest& request)
+{
+  const std::string lock = request.fd ? std::to_string(*request.fd) : request.path;
+  if (const auto set = sys::set_environment("LOCKRUN_LOCK", lock.c_str()); !set) { return set; }
+  return sys::set_environment("LOCKRUN_PID", std::to_string(sys::process_id()).c_str());
+}
+
+int answer(const Error& error, const Options& options)
+{
+  report(error, options);
+  return exit_code_for(error, options.conflict_exit_code);
+}
+
+// A signal that ended the wait ends us in the same way, so that our parent sees what it would see of any program.
+int end_by_signal(const Error& error, const Options& options, const sys::SignalSet& inherited)
+{
+  report(error, options);
+  (void)sys::kill(sys::process_id(), error.cause.code);
+  (void)sys::set_signal_mask(inherited);
+  return exit_code_for(error, options.conflict_exit_code); // it has no default action
+}
+
+int exit_code_for(const child::Ending& ending)
+{
+  switch (ending.how) {
+  case child::Ending::How::exited:
+    return ending.value;
+  case child::Ending::How::killed:
+    return k_signalled + ending.value;
+  case child::Ending::How::overtime:
+    break;
+  }
+  return ending.needed_kill ? k_overtime_killed : k_overtime;
+}
+
+// What the command inherits: with a descriptor of the caller's it has that already.
+std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, const Options& options)
+{
+  std::vector<const sys::Descriptor*> inherited;
+  if (options.request.fd || options.lifetime == Lifetime::wrapper) { return inherited; }
+  for (const Hold& hold : lock.holds()) { inherited.push_back(&hold.fd); }
+  return inherited;
+}
+
+int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
+{
+  if (const auto told = tell_command(options.request); !told) {
+    return answer({Reason::start_failed, options.command.front(), told.error()}, options);
+  }
+  const auto inherited = inherited_descriptors(lock, options);
+  const sys::Program program{options.command.front(), options.command.data(), mask, false, inherited};
+  if (options.lifetime == Lifetime::exec) {
+    return answer(child::start_error(program.file, sys::execute(program)), options);
+  }
+  const auto ending = child::run(program, {});
+  if (!ending) { return answer(ending.error(), options); }
+  if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
+  return exit_code_for(*ending);
+}
+
+// The lock stays with the descriptor that the caller opened.
+int lock_descriptor(const Options& options, const WaitPlan& plan, const sys::SignalSet& inherited)
+{
+  const auto lock = acquire(options.request, plan);
+  if (lock) { return k_success; }
+  if (lock.error().reason == Reason::interrupted) { return end_by_signal(lock.error(), options, inherited); }
+  return answer(lock.error(), options);
+}
+
+int unlock_descriptor(const Options& options)
+{
+  const auto unlocked = unlock(options.request);
+  return unlocked ? k_success : answer(unlocked.error(), options);
+}
+
+} // namespace
+
+int run(const Options& options)
+{
+  if (const auto filled = fill_standard_descriptors(); !filled) {
+    return answer({Reason::open_failed, "/", filled.error()}, options);
+  }
+  if (options.action == Action::unlock_descriptor) { return unlock_descriptor(options); }
+  // A message to a closed pipe must not end us while the command runs.
+  sys::SignalSet blocked(k_ending_signals);
+  blocked.add(SIGPIPE);
+  const sys::SignalSet inherited = sys::block_signals(blocked);
+  WaitPlan plan;
+  sys::SignalSet ended_by;
+  for (const int signal : k_ending_signals) {
+    if (!inherited.contains(signal)) { ended_by.add(signal); }
+  }
+  plan.ended_by = ended_by.raw();
+  if (options.action == Action::lock_descriptor) { return lock_descriptor(options, plan, inherited); }
+  auto lock = acquire(options.request, plan);
+  if (!lock) {
+    const bool by_signal = lock.error().reason == Reason::interrupted;
+    return by_signal ? end_by_signal(lock.error(), options, inherited) : answer(lock.error(), options);
+  }
+  return run_holding(*lock, options, inherited);
+}
+
+} // namespace lockrun::cli
