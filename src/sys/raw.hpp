@@ -15,7 +15,7 @@ template <class... Arguments>
 Result<long> raw_call(const char* name, long number, Arguments... arguments)
 {
   static_assert(sizeof...(Arguments) <= 6, "a system call has at most six arguments");
-  const auto word = [](auto value) {
+  [[maybe_unused]] const auto word = [](auto value) { // not used without arguments
     if constexpr (std::is_pointer_v<decltype(value)>) {
       return reinterpret_cast<long>(value);
     } else if constexpr (std::is_null_pointer_v<decltype(value)>) {

@@ -1,5 +1,7 @@
 #include "support/process.hpp"
 
+#include "support/temp_dir.hpp"
+
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -195,6 +197,13 @@ WaitStatus Forked::kill()
 {
   signal(SIGKILL);
   return wait();
+}
+
+bool is_asleep(pid_t pid)
+{
+  const std::string line = read_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto name_end = line.rfind(") ");
+  return name_end != std::string::npos && std::string("SDTt").find(line[name_end + 2]) != std::string::npos;
 }
 
 namespace hostile {

@@ -90,6 +90,9 @@ std::function<void()> become_user(uid_t user); // and the group of the same numb
 std::function<void()> new_session();
 } // namespace hostile
 
+// Whether it blocks in the kernel or has stopped (the state in /proc/PID/stat: S, D, T, t).
+bool is_asleep(pid_t pid);
+
 // "nobody": somebody who is not root.
 inline constexpr uid_t k_nobody = 65534;
 
