@@ -94,7 +94,7 @@ public:
         handle(**received);
       }
     }
-    if (m_phase != Phase::running) { m_ending = {Ending::How::overtime, 0, m_phase == Phase::being_killed}; }
+    if (m_phase != Phase::running) { m_ending = {Ending::How::overtime, 0, m_phase == Phase::being_killed, {}}; }
     return m_ending;
   }
 
@@ -175,7 +175,7 @@ private:
       }
       m_command_ended = true;
       const bool exited = told.kind == sys::ChildChange::Kind::exited;
-      m_ending = {exited ? Ending::How::exited : Ending::How::killed, told.value, false};
+      m_ending = {exited ? Ending::How::exited : Ending::How::killed, told.value, false, {}};
       if (is_over()) { return; }
     }
     if (m_command_ended && m_tree.has_strangers()) {
@@ -246,10 +246,9 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   const auto started = sys::spawn(unchanged);
   if (!started) { return tl::unexpected(start_error(program.file, started.error())); }
   Supervisor supervisor(*started, supervision, tree, alarm ? &*alarm : nullptr);
-  const Ending ending = supervisor.stay(listened);
+  Ending ending = supervisor.stay(listened);
   if (supervision.names_left_behind) {
-    const auto members = tree.members();
-    if (members && !members->empty()) { supervision.observer->left_behind(*members); }
+    ending.left_behind = tree.members().value_or(std::vector<sys::ProcessStatus>());
   }
   return ending;
 }

@@ -16,8 +16,9 @@ namespace lockrun::child {
 struct Ending {
   enum class How { exited, killed, overtime };
   How how = How::exited;
-  int value = 0;            // the exit status, or the signal's number
-  bool needed_kill = false; // overtime: the polite signal was not enough
+  int value = 0;                                 // the exit status, or the signal's number
+  bool needed_kill = false;                      // overtime: the polite signal was not enough
+  std::vector<sys::ProcessStatus> left_behind{}; // what runs on, if Supervision asked for it
 };
 
 // A limit on how long the tree may run.
@@ -35,15 +36,13 @@ public:
   virtual void overtime(const TimeLimit& limit) = 0;
   // These could not be ended, and the lock is kept until they have ended by themselves.
   virtual void cannot_end(const std::vector<sys::ProcessStatus>& members) = 0;
-  // The command has ended, and we leave these running.
-  virtual void left_behind(const std::vector<sys::ProcessStatus>& members) = 0;
 };
 
 struct Supervision {
   bool until_tree_ends = false;
-  bool names_left_behind = false; // ask for Observer::left_behind
+  bool names_left_behind = false; // fill Ending::left_behind
   std::optional<TimeLimit> limit;
-  Observer* observer = nullptr; // needed with the two above
+  Observer* observer = nullptr; // needed with a limit
 };
 
 // The signals that are passed on to the command, or that we must not die or stop of while it runs. The caller blocks

@@ -3,8 +3,12 @@
 #include <lockrun/error.hpp>
 #include <lockrun/request.hpp>
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include <csignal>
 
 namespace lockrun::cli {
 
@@ -26,6 +30,9 @@ struct Options {
   LockRequest request;
   std::vector<char*> command; // argv of the command, ending with a null pointer; points into main's argv
   Lifetime lifetime = Lifetime::command;
+  std::optional<std::chrono::nanoseconds> max_hold; // the tree is ended after that
+  std::chrono::nanoseconds kill_after = std::chrono::seconds(10);
+  int end_signal = SIGTERM; // what it is ended with at first
   int conflict_exit_code = 75;
   Verbosity verbosity = Verbosity::normal;
 };

@@ -60,9 +60,9 @@ std::string words_of(int code)
   return fmt::format("{} ({})", text, name);
 }
 
-std::string lock_name(const Error& error, const Options& options)
+std::string lock_name(const Options& options)
 {
-  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : quoted(error.target);
+  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : quoted(options.request.path);
 }
 
 std::string directory_of(const std::string& path)
@@ -157,6 +157,18 @@ std::string words_of(const Party& party)
   return fmt::format("PID {} ({})", party.pid, escaped(words));
 }
 
+// "PID 4312 (rsync), PID 4313 (sleep) and 3 more".
+std::string words_of(const std::vector<sys::ProcessStatus>& members)
+{
+  constexpr std::size_t k_named = 10;
+  std::string words;
+  for (std::size_t i = 0; i < std::min(members.size(), k_named); ++i) {
+    words += fmt::format("{}PID {} ({})", i == 0 ? "" : ", ", members[i].pid, escaped(members[i].name));
+  }
+  if (members.size() > k_named) { words += fmt::format(" and {} more", members.size() - k_named); }
+  return words;
+}
+
 void report_nested(const Error& error, std::string_view name)
 {
   const Party& holder = error.parties.front();
@@ -186,7 +198,7 @@ void report_unsafe_place(const Error& error)
 
 void report(const Error& error, const Options& options)
 {
-  const std::string name = lock_name(error, options);
+  const std::string name = lock_name(options);
   switch (error.reason) {
   case Reason::busy:
     if (options.verbosity != Verbosity::quiet) { tell(fmt::format("{} is held by another process", name)); }
@@ -247,9 +259,24 @@ void report(const UsageError& error)
 
 void report_release_failure(const SysError& error, const Options& options)
 {
-  const Error lock{Reason::lock_failed, options.request.path, error};
-  tell(fmt::format("cannot unlock {}: {}; it is freed when the last process that inherited it ends",
-    lock_name(lock, options), words_of(error.code)));
+  tell(fmt::format("cannot unlock {}: {}; it is freed when the last process that inherited it ends", lock_name(options),
+    words_of(error.code)));
+}
+
+void SupervisionReport::overtime(const child::TimeLimit& limit)
+{
+  tell(fmt::format("{} has been held for {}, the limit: ending the command and all that it started with SIG{}",
+    lock_name(m_options), duration_text(*m_options.max_hold), ::sigabbrev_np(limit.signal)));
+}
+
+void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& members)
+{
+  tell(fmt::format("cannot end {}; keeping {} locked until they have ended", words_of(members), lock_name(m_options)));
+}
+
+void report_left_behind(const std::vector<sys::ProcessStatus>& members)
+{
+  if (!members.empty()) { tell(fmt::format("the command left running: {}", words_of(members))); }
 }
 
 } // namespace lockrun::cli

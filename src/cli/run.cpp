@@ -5,6 +5,7 @@
 #include "cli/report.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "lock/hold.hpp"
+#include "sys/clock.hpp"
 #include "sys/process.hpp"
 #include "sys/signal.hpp"
 
@@ -65,6 +66,18 @@ std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, cons
   return inherited;
 }
 
+child::Supervision supervision_of(const Options& options, child::Observer& observer)
+{
+  child::Supervision how;
+  how.until_tree_ends = options.lifetime == Lifetime::tree;
+  how.names_left_behind = options.verbosity == Verbosity::verbose;
+  how.observer = &observer;
+  if (options.max_hold) {
+    how.limit = child::TimeLimit{sys::elapsed_now() + *options.max_hold, options.kill_after, options.end_signal};
+  }
+  return how;
+}
+
 int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
 {
   if (const auto told = tell_command(options.request); !told) {
@@ -75,9 +88,11 @@ int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
   if (options.lifetime == Lifetime::exec) {
     return answer(child::start_error(program.file, sys::execute(program)), options);
   }
-  const auto ending = child::run(program, {});
-  if (!ending) { return answer(ending.error(), options); }
+  SupervisionReport observer(options);
+  const auto ending = child::run(program, supervision_of(options, observer));
   if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
+  if (!ending) { return answer(ending.error(), options); }
+  report_left_behind(ending->left_behind);
   return exit_code_for(*ending);
 }
 
