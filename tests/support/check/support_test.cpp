@@ -36,8 +36,10 @@ TEST(Process, StartsWithWhatTheSetupSays)
   const Pipe pipe;
   start.descriptors = {{7, pipe.write_end}};
   const auto ended = run_program({"sh", "-c",
-                                   "cd . ; ls -l /proc/self/fd/7 | sed 's/.*-> //; s/:.*//'; ls /proc/$$/fd | tr '\\n' "
-                                   "' '; pwd; echo $LOCKRUN_A ${HOME-none}; ulimit -n; umask"},
+                                   "ls -l /proc/self/fd/7 | sed 's/.*-> //; s/:.*//';"
+                                   // Asked without a pipeline: its pipe would be the shell's descriptor 0 for a moment.
+                                   "for fd in 0 1 2 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$fd ] && printf '%s ' $fd; done;"
+                                   "pwd; echo $LOCKRUN_A ${HOME-none}; ulimit -n; umask"},
     start);
   EXPECT_EQ(ended.out, "pipe\n1 2 7 " + dir.path().string() + "\nb none\n20\n0077\n");
 }
