@@ -1,27 +1,379 @@
 #include "support/fake_sys.hpp"
+#include "sys/file.hpp"
+#include "sys/lock.hpp"
 
 #include <lockrun/lock.hpp>
+
+#include <cerrno>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace lockrun::testing {
+
+std::ostream& operator<<(std::ostream& out, const Error& error)
+{
+  return out << "reason " << static_cast<int>(error.reason) << ", " << (error.cause.call ? error.cause.call : "-")
+             << " " << error.cause.code;
+}
+
 namespace {
 
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+using sys::Attempt;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
+// Every test leaves as many open descriptors as there were, and uses every answer that it wrote down.
 class Acquire : public ::testing::Test {
 protected:
+  Acquire() { request.path = "/x"; }
+  ~Acquire() override
+  {
+    EXPECT_EQ(open_descriptors(), descriptors_before);
+    EXPECT_EQ(kernel.unused_answers(), 0U);
+  }
+
+  Error error_of(const LockRequest& wanted)
+  {
+    auto lock = acquire(wanted, {});
+    EXPECT_FALSE(lock);
+    return lock ? Error{} : lock.error();
+  }
+
+  const int descriptors_before = open_descriptors();
   FakeSys kernel;
+  LockRequest request;
 };
 
-TEST_F(Acquire, OpensWithoutCreatingFirst)
+sys::FileStatus another_file(sys::FileType type = sys::FileType::regular)
 {
-  LockRequest request;
-  request.path = "/x";
-  const auto lock = acquire(request, {});
+  sys::FileStatus status;
+  status.identity = {1, 2};
+  status.type = type;
+  return status;
+}
+
+constexpr const char* k_plain_open = "open('/x', O_RDONLY|O_NONBLOCK)";
+constexpr const char* k_creating_open = "open('/x', O_RDONLY|O_CREAT|O_NONBLOCK, 0666)";
+
+// --- opening ---
+
+TEST_F(Acquire, OfAFreeLockOpensTriesAndLooksWhatThePathNames)
+{
+  request.patience = nanoseconds(0);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls(), ElementsAre(k_plain_open, "fstat()", "flock(exclusive, never)", "stat('/x')"));
+}
+
+TEST_F(Acquire, CreatesOnlyWhatIsMissing)
+{
+  kernel.fails("open", ENOENT);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, k_creating_open));
+  EXPECT_THAT(kernel.calls("umask"), IsEmpty());
+}
+
+TEST_F(Acquire, CreatesWithExactlyTheModeThatWasAskedFor)
+{
+  request.file.mode = 0600;
+  kernel.fails("open", ENOENT);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDONLY|O_CREAT|O_NONBLOCK, 0600)"));
+  EXPECT_THAT(kernel.calls("umask"), ElementsAre("umask(0000)", "umask(0022)"));
+}
+
+TEST_F(Acquire, GivesTheUmaskBackWhenCreatingFails)
+{
+  request.file.mode = 0600;
+  kernel.fails("open", ENOENT);
+  kernel.fails("open", ENOSPC);
+  EXPECT_EQ(error_of(request).cause.code, ENOSPC);
+  EXPECT_THAT(kernel.calls("umask"), ElementsAre("umask(0000)", "umask(0022)"));
+}
+
+TEST_F(Acquire, NeverCreatesWhenItMayNot)
+{
+  request.file.create = false;
+  kernel.fails("open", ENOENT);
+  EXPECT_EQ(error_of(request).reason, Reason::missing);
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open));
+}
+
+TEST_F(Acquire, DoesNotFollowALinkWhenItMayNot)
+{
+  request.file.follow = false;
+  kernel.fails("open", ELOOP);
+  EXPECT_EQ(error_of(request).cause.code, ELOOP);
+  EXPECT_THAT(kernel.calls("open"), ElementsAre("open('/x', O_RDONLY|O_NONBLOCK|O_NOFOLLOW)"));
+}
+
+TEST_F(Acquire, OpensWhatAnotherUserHasJustMadeInAStickyDirectory)
+{
+  kernel.fails("open", ENOENT);
+  kernel.fails("open", EACCES); // fs.protected_regular
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, k_creating_open, k_plain_open));
+}
+
+TEST_F(Acquire, SaysThatItMayNotCreateThere)
+{
+  kernel.fails("open", ENOENT);
+  kernel.fails("open", EACCES);
+  kernel.fails("open", ENOENT);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::open_failed);
+  EXPECT_EQ(error.cause.code, EACCES);
+}
+
+TEST_F(Acquire, OpensForWritingOnlyWhatNeedsIt)
+{
+  request.api = Api::ofd;
+  request.mode = Mode::shared;
+  ASSERT_TRUE(acquire(request, {}));
+  request.mode = Mode::exclusive;
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDWR|O_NONBLOCK)"));
+}
+
+TEST_F(Acquire, RefusesWhatIsNeitherFileNorDirectory)
+{
+  kernel.answers("fstat", another_file(sys::FileType::other));
+  EXPECT_EQ(error_of(request).reason, Reason::wrong_type);
+  EXPECT_THAT(kernel.calls("flock"), IsEmpty());
+}
+
+TEST_F(Acquire, RefusesADirectoryThatItCannotOpenForWriting)
+{
+  request.api = Api::ofd;
+  kernel.fails("open", EISDIR);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::wrong_type);
+  EXPECT_EQ(error.cause.code, EISDIR);
+}
+
+// --- a lease ---
+
+TEST_F(Acquire, WaitsForALeaseInABlockingOpen)
+{
+  kernel.fails("open", EWOULDBLOCK);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDONLY)"));
+  EXPECT_THAT(kernel.calls("join"), SizeIs(1));
+}
+
+TEST_F(Acquire, DoesNotCallALeaseBusy)
+{
+  request.patience = nanoseconds(0);
+  kernel.fails("open", EWOULDBLOCK);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::open_failed);
+  EXPECT_EQ(error.cause.code, EAGAIN);
+  EXPECT_THAT(kernel.calls("open"), SizeIs(1));
+}
+
+TEST_F(Acquire, SaysWhatFailedBehindALease)
+{
+  kernel.fails("open", EWOULDBLOCK);
+  kernel.fails("open", EIO);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::open_failed);
+  EXPECT_EQ(error.cause.code, EIO);
+}
+
+// --- locking ---
+
+TEST_F(Acquire, FailsAtOnceWhenBusyAndNotToWait)
+{
+  request.patience = nanoseconds(0);
+  kernel.answers("flock", Attempt::busy);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::busy);
+  EXPECT_EQ(error.target, "/x");
+  EXPECT_THAT(kernel.calls("start_thread"), IsEmpty());
+}
+
+TEST_F(Acquire, QueuesWhenBusy)
+{
+  kernel.answers("flock", Attempt::busy);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("flock"), ElementsAre("flock(exclusive, never)", "flock(exclusive, allowed)"));
+}
+
+TEST_F(Acquire, QueuesAgainWhenNobodyMeantTheInterruption)
+{
+  kernel.answers("flock", Attempt::busy);
+  kernel.answers("flock", Attempt::interrupted);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(3));
+}
+
+TEST_F(Acquire, OpensForWritingOnceWhenTheFileSystemWantsThat)
+{
+  kernel.fails("flock", EBADF);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDWR|O_NONBLOCK)"));
+}
+
+TEST_F(Acquire, OpensForWritingOnlyOnce)
+{
+  kernel.fails("flock", EBADF);
+  kernel.fails("flock", EBADF);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::lock_failed);
+  EXPECT_EQ(error.cause.code, EBADF);
+  EXPECT_THAT(kernel.calls("open"), SizeIs(2));
+}
+
+TEST_F(Acquire, OpensForWritingWhenThatShowsInTheQueue)
+{
+  kernel.answers("flock", Attempt::busy);
+  kernel.fails("flock", EBADF);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(3));
+  EXPECT_THAT(kernel.calls("open"), SizeIs(2));
+}
+
+TEST_F(Acquire, TakesBothLocksInOneOrder)
+{
+  request.api = Api::both;
+  request.range = {5, 10};
+  {
+    auto lock = acquire(request, {});
+    ASSERT_TRUE(lock);
+    ASSERT_TRUE(lock->release());
+  }
+  EXPECT_THAT(
+    kernel.calls(), ElementsAre("steady_now()", "open('/x', O_RDWR|O_NONBLOCK)", "fstat()", "flock(exclusive, never)",
+                      "ofd_lock(exclusive, 5+10, never)", "stat('/x')", "flock_unlock()", "ofd_unlock(5+10)"));
+}
+
+class LockErrno : public Acquire, public ::testing::WithParamInterface<int> {};
+
+TEST_P(LockErrno, IsReportedAtOnceWhenTrying)
+{
+  kernel.fails("flock", GetParam());
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::lock_failed);
+  EXPECT_EQ(error.cause.code, GetParam());
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(1));
+}
+
+TEST_P(LockErrno, IsReportedAtOnceInTheQueue)
+{
+  request.api = Api::ofd;
+  kernel.answers("ofd_lock", Attempt::busy);
+  kernel.fails("ofd_lock", GetParam());
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::lock_failed);
+  EXPECT_EQ(error.cause.code, GetParam());
+  EXPECT_THAT(kernel.calls("ofd_lock"), SizeIs(2));
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, LockErrno,
+  ::testing::Values(ENOLCK, EIO, ESTALE, ETIMEDOUT, ENOSYS, EOPNOTSUPP, EINVAL, EDEADLK, EPERM, EACCES, ENOMEM),
+  [](const auto& code) { return ::strerrorname_np(code.param); });
+
+// --- what the path names afterwards ---
+
+TEST_F(Acquire, StartsAgainWhenTheFileWasReplaced)
+{
+  kernel.answers("stat", another_file());
+  kernel.succeeds("fstat");
+  kernel.answers("fstat", another_file());
+  kernel.answers("stat", another_file());
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), SizeIs(2));
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(2));
+}
+
+TEST_F(Acquire, StartsAgainWhenTheFileWasRemoved)
+{
+  kernel.fails("stat", ENOENT);
+  kernel.succeeds("open");
+  kernel.fails("open", ENOENT);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, k_plain_open, k_creating_open));
+}
+
+TEST_F(Acquire, FailsWhenThePathCanNoLongerBeLookedAt)
+{
+  kernel.fails("stat", EACCES);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::open_failed);
+  EXPECT_STREQ(error.cause.call, "stat");
+}
+
+TEST_F(Acquire, KeepsItsDeadlineWhenItStartsAgain)
+{
+  request.patience = seconds(5);
+  kernel.answers("flock", Attempt::busy);
+  kernel.fails("stat", ENOENT);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("steady_now"), SizeIs(1));
+}
+
+// --- a failure of each call on the way ---
+
+struct Step {
+  const char* function;
+  Reason reason;
+};
+constexpr Step k_steps[] = {
+  {"open", Reason::open_failed},
+  {"fstat", Reason::open_failed},
+  {"flock", Reason::lock_failed},
+  {"stat", Reason::open_failed},
+  {"set_interrupting", Reason::start_failed},
+  {"start_thread", Reason::start_failed},
+};
+class EveryStep : public Acquire, public ::testing::WithParamInterface<Step> {};
+
+TEST_P(EveryStep, IsReportedWithItsCall)
+{
+  const std::string function = GetParam().function;
+  const bool first_try_fails = function == "flock";
+  if (first_try_fails) {
+    kernel.fails(function, EIO);
+  } else {
+    kernel.answers("flock", Attempt::busy); // so that it waits
+    kernel.fails(function, EIO);
+    if (function == "open" || function == "fstat") { kernel.take("flock", ""); } // not reached
+  }
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, GetParam().reason);
+  EXPECT_EQ(error.cause.code, EIO);
+  EXPECT_EQ(error.cause.call, function);
+  EXPECT_EQ(error.target, "/x");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+  Table, EveryStep, ::testing::ValuesIn(k_steps), [](const auto& step) { return step.param.function; });
+
+TEST_F(Acquire, LeavesSignalsAsTheyWereWhenThereIsNoThread)
+{
+  kernel.answers("flock", Attempt::busy);
+  kernel.fails("start_thread", EAGAIN);
+  EXPECT_EQ(error_of(request).cause.code, EAGAIN);
+  EXPECT_THAT(kernel.calls("restore_action"), SizeIs(1));
+  EXPECT_THAT(kernel.calls("set_signal_mask"), SizeIs(1));
+}
+
+// --- release ---
+
+TEST_F(Acquire, ReleaseReportsTheFirstFailureAndFreesTheRest)
+{
+  request.api = Api::both;
+  auto lock = acquire(request, {});
   ASSERT_TRUE(lock);
-  EXPECT_THAT(kernel.calls("open"), ElementsAre("open('/x', O_RDONLY|O_NONBLOCK)"));
+  kernel.fails("flock_unlock", EIO);
+  const auto released = lock->release();
+  ASSERT_FALSE(released);
+  EXPECT_EQ(released.error().code, EIO);
+  EXPECT_THAT(kernel.calls("ofd_unlock"), SizeIs(1));
+  EXPECT_TRUE(lock->holds().empty());
 }
 
 } // namespace
