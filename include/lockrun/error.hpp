@@ -24,7 +24,7 @@ enum class Reason {
   nested,         // an ancestor of ours, or we ourselves, hold it: waiting would never end; see parties
   interrupted,    // a signal ended the wait; cause.code is the signal's number
   open_failed,    // the lock file could not be opened or created
-  missing,        // there is no lock file, and we were not to create one
+  missing,        // there is no such lock file (or none to write to), and we were not to create one
   wrong_type,     // neither a regular file nor a directory; cause.code is 0
   unsafe_place,   // the directory of a name: is not ours, or not private; target is the directory
   lock_failed,    // the kernel refused to lock

@@ -219,8 +219,8 @@ void report(const Error& error, const Options& options)
     return;
   case Reason::missing:
     tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
-    tell_hint(
-      exists(directory_of(error.target)) ? "with --no-create the file must exist" : hint_for_open(error, options));
+    tell_hint(error.cause.code == ENOENT && exists(directory_of(error.target)) ? "with --no-create the file must exist"
+                                                                               : hint_for_open(error, options));
     return;
   case Reason::open_failed:
     tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));

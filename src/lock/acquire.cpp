@@ -57,17 +57,30 @@ Result<Taken, Error> take(
   if (*nested) { return **nested; }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(); }
-  const auto call = [&] { return kind.lock(fd, request.mode, request.range, Wait::allowed); };
+  bool granted = false;
+  const auto call = [&] {
+    auto answer = kind.lock(fd, request.mode, request.range, Wait::allowed);
+    granted = answer && *answer == sys::Attempt::acquired;
+    return answer;
+  };
   const auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
-  if (!waited) { return tl::unexpected(waited.error()); }
+  if (!waited) {
+    // It was granted in the moment in which a signal ended the wait.
+    if (granted) { (void)kind.unlock(fd, request.range); }
+    return tl::unexpected(waited.error());
+  }
   return Taken::ours;
 }
 
+// All or none: what a failure leaves behind would stay with a descriptor of the caller's.
 Result<Taken, Error> take_all(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
 {
-  for (const KernelLock* const kind : kernel_locks(request.api)) {
-    auto taken = take(*kind, fd, request, patience);
-    if (!taken || *taken == Taken::ancestors) { return taken; }
+  const auto kinds = kernel_locks(request.api);
+  for (std::size_t count = 0; count < kinds.size(); ++count) {
+    auto taken = take(*kinds[count], fd, request, patience);
+    if (taken && *taken == Taken::ours) { continue; }
+    for (const KernelLock* const kind : kinds.first(count)) { (void)kind->unlock(fd, request.range); }
+    return taken;
   }
   return Taken::ours;
 }
@@ -113,16 +126,27 @@ Hold hold_of(sys::Descriptor fd, const LockRequest& request)
   return {std::move(fd), request.mode, request.api, request.range, request.path, request.file.unlink};
 }
 
+// A second descriptor of the same open file, and so of the same locks: the caller's stays open whatever we close.
+Result<sys::Descriptor, Error> borrow(const LockRequest& request)
+{
+  constexpr int k_above_standard = 3;
+  auto fd = sys::duplicate(*request.fd, k_above_standard);
+  if (fd) { return std::move(*fd); }
+  const Reason reason = fd.error().code == EBADF ? Reason::bad_descriptor : Reason::open_failed;
+  return tl::unexpected(Error{reason, request.path, fd.error(), {}});
+}
+
 Result<std::vector<Hold>, Error> acquire_descriptor(const LockRequest& request, const Patience& patience)
 {
-  sys::Descriptor fd(*request.fd);
-  auto taken = take_all(fd, request, patience);
+  auto fd = borrow(request);
+  if (!fd) { return tl::unexpected(fd.error()); }
+  auto taken = take_all(*fd, request, patience);
   std::vector<Hold> holds;
   if (!taken) {
     if (is_bad_descriptor(taken.error())) { taken.error().reason = Reason::bad_descriptor; }
     return tl::unexpected(taken.error());
   }
-  if (*taken == Taken::ours) { holds.push_back(hold_of(std::move(fd), request)); }
+  if (*taken == Taken::ours) { holds.push_back(hold_of(std::move(*fd), request)); }
   return holds;
 }
 
@@ -191,9 +215,10 @@ Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan)
 
 Result<void, Error> unlock(const LockRequest& request)
 {
-  const sys::Descriptor fd(*request.fd);
+  const auto fd = borrow(request);
+  if (!fd) { return tl::unexpected(fd.error()); }
   for (const KernelLock* const kind : kernel_locks(request.api)) {
-    const auto unlocked = kind->unlock(fd, request.range);
+    const auto unlocked = kind->unlock(*fd, request.range);
     if (!unlocked) {
       const Reason reason = unlocked.error().code == EBADF ? Reason::bad_descriptor : Reason::lock_failed;
       return tl::unexpected(Error{reason, request.path, unlocked.error(), {}});

@@ -36,8 +36,8 @@ Error open_error(const LockRequest& request, SysError cause)
 {
   // A directory that had to be opened for writing, or a missing one (a trailing slash) that we cannot make.
   if (cause.code == EISDIR) { return {Reason::wrong_type, request.path, cause}; }
-  const bool missing = cause.code == ENOENT && !request.file.create;
-  return {missing ? Reason::missing : Reason::open_failed, request.path, cause};
+  const bool none = cause.code == ENOENT || cause.code == ENOTDIR || cause.code == ENAMETOOLONG || cause.code == EROFS;
+  return {none && !request.file.create ? Reason::missing : Reason::open_failed, request.path, cause};
 }
 
 // Blocks in open(2) until the lease is given up; the kernel breaks it after /proc/sys/fs/lease-break-time at the

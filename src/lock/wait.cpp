@@ -133,7 +133,11 @@ Result<void, Error> wait_blocking(
   (void)sys::join(*helper);
   sys::restore_action(wake_signal(), *action); // drops a wake-up that came too late
   (void)sys::set_signal_mask(before);
-  if (wait.ending.load()) { return tl::unexpected(wait.verdict); }
+  // Granted in the moment in which the time was up is granted; a signal is obeyed even so.
+  const bool granted = attempt && *attempt == sys::Attempt::acquired;
+  if (wait.ending.load() && !(granted && wait.verdict.reason == Reason::timed_out)) {
+    return tl::unexpected(wait.verdict);
+  }
   if (!attempt) { return tl::unexpected(Error{failure, target, attempt.error()}); }
   if (*attempt == sys::Attempt::busy) { return tl::unexpected(Error{Reason::busy, target, {}}); }
   return {};

@@ -26,8 +26,9 @@ using BlockingCall = std::function<Result<sys::Attempt>()>;
 
 // Lets `call` block in this thread while a helper thread watches the clock, the signals that end the wait, and lets the
 // observer look. Nothing interrupts the call, which would cost the place in the queue, before the wait is to end.
-// Succeeds when the call did; otherwise `failure` with the call's error, busy, timed_out, interrupted, or start_failed
-// when there can be no thread. `target` is the name for the error.
+// Succeeds when the call did, also in the moment in which the time was up; otherwise `failure` with the call's error,
+// busy, timed_out, interrupted, or start_failed when there can be no thread. After `interrupted` the call may have
+// succeeded all the same. `target` is the name for the error.
 Result<void, Error> wait_blocking(
   const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure);
 

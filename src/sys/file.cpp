@@ -86,9 +86,9 @@ mode_t umask(mode_t mask)
   return ::umask(mask);
 }
 
-Result<Descriptor> duplicate(const Descriptor& fd, int lowest)
+Result<Descriptor> duplicate(int fd, int lowest)
 {
-  const int copy = ::fcntl(fd.get(), F_DUPFD_CLOEXEC, lowest);
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
   if (copy < 0) { return tl::unexpected(SysError{"fcntl(F_DUPFD_CLOEXEC)", errno}); }
   return Descriptor(copy);
 }

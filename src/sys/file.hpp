@@ -48,8 +48,9 @@ Result<void> mkdir(const char* path, mode_t mode);
 // Sets the process's file creation mask and returns the one before (umask(2), cannot fail).
 mode_t umask(mode_t mask);
 
-// A copy of `fd` at `lowest` or above, close-on-exec (F_DUPFD_CLOEXEC). EINVAL: above the limit; EMFILE: none free.
-Result<Descriptor> duplicate(const Descriptor& fd, int lowest);
+// A copy of descriptor `fd`, which may be somebody else's, at `lowest` or above, close-on-exec (F_DUPFD_CLOEXEC).
+// EBADF: it is not open; EINVAL: above the limit; EMFILE: none free.
+Result<Descriptor> duplicate(int fd, int lowest);
 
 // Lets the program that is executed next inherit `fd` (F_SETFD).
 Result<void> let_inherit(const Descriptor& fd);

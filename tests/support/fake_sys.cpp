@@ -228,9 +228,9 @@ mode_t umask(mode_t mask)
   return value("umask", fmt::format("{:04o}", mask), mode_t{022});
 }
 
-Result<Descriptor> duplicate(const Descriptor&, int lowest)
+Result<Descriptor> duplicate(int fd, int lowest)
 {
-  return scripted_descriptor("duplicate", fmt::format("{}", lowest));
+  return scripted_descriptor("duplicate", fmt::format("{}, {}", fd, lowest));
 }
 
 Result<void> let_inherit(const Descriptor&)

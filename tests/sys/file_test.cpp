@@ -157,7 +157,7 @@ TEST(Duplicate, IsHighEnoughAndCloseOnExec)
 {
   const Pipe pipe;
   const sys::Descriptor original(::dup(pipe.read_end));
-  const auto copy = sys::duplicate(original, 50);
+  const auto copy = sys::duplicate(original.get(), 50);
   ASSERT_TRUE(copy);
   EXPECT_GE(copy->get(), 50);
   EXPECT_EQ(flags_of(*copy), FD_CLOEXEC);
@@ -170,11 +170,17 @@ TEST(Duplicate, TellsWhenThereIsNoRoom)
   Forked limited([] {
     hostile::limit(RLIMIT_NOFILE, 8)();
     const sys::Descriptor original(::dup(0));
-    if (sys::duplicate(original, 10).error().code != EINVAL) { return 1; }
+    if (sys::duplicate(original.get(), 10).error().code != EINVAL) { return 1; }
     while (::dup(0) >= 0) {}
-    return sys::duplicate(original, 0).error().code == EMFILE ? 0 : 2;
+    return sys::duplicate(original.get(), 0).error().code == EMFILE ? 0 : 2;
   });
   EXPECT_EQ(limited.wait(), exited(0));
+}
+
+TEST(Duplicate, FailsForWhatIsNotOpen)
+{
+  EXPECT_EQ(sys::duplicate(-1, 0).error().code, EBADF);
+  EXPECT_EQ(sys::duplicate(900, 0).error().code, EBADF);
 }
 
 TEST(LetInherit, FailsOnWhatIsNotOpen)

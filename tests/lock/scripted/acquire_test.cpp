@@ -5,6 +5,7 @@
 #include <lockrun/lock.hpp>
 
 #include <cerrno>
+#include <cstring>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -101,6 +102,20 @@ TEST_F(Acquire, NeverCreatesWhenItMayNot)
   EXPECT_EQ(error_of(request).reason, Reason::missing);
   EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open));
 }
+
+class NoSuchFile : public Acquire, public ::testing::WithParamInterface<int> {};
+
+TEST_P(NoSuchFile, IsMissingWhereItMayNotBeMadeAndAFailureWhereItMay)
+{
+  kernel.fails("open", GetParam());
+  if (GetParam() == ENOENT) { kernel.fails("open", ENOENT); }
+  EXPECT_EQ(error_of(request).reason, Reason::open_failed);
+  request.file.create = false;
+  kernel.fails("open", GetParam());
+  EXPECT_EQ(error_of(request).reason, Reason::missing);
+}
+INSTANTIATE_TEST_SUITE_P(Table, NoSuchFile, ::testing::Values(ENOENT, ENOTDIR, ENAMETOOLONG, EROFS),
+  [](const auto& code) { return ::strerrorname_np(code.param); });
 
 TEST_F(Acquire, DoesNotFollowALinkWhenItMayNot)
 {
@@ -275,6 +290,58 @@ TEST_P(LockErrno, IsReportedAtOnceInTheQueue)
 INSTANTIATE_TEST_SUITE_P(Table, LockErrno,
   ::testing::Values(ENOLCK, EIO, ESTALE, ETIMEDOUT, ENOSYS, EOPNOTSUPP, EINVAL, EDEADLK, EPERM, EACCES, ENOMEM),
   [](const auto& code) { return ::strerrorname_np(code.param); });
+
+// --- a descriptor of the caller's ---
+
+TEST_F(Acquire, OfADescriptorLeavesTheCallersOpen)
+{
+  request.fd = 0;
+  {
+    const auto lock = acquire(request, {});
+    ASSERT_TRUE(lock);
+  }
+  ASSERT_TRUE(unlock(request));
+  EXPECT_THAT(kernel.calls(),
+    ElementsAre("steady_now()", "duplicate(0, 3)", "flock(exclusive, never)", "duplicate(0, 3)", "flock_unlock()"));
+}
+
+TEST_F(Acquire, NamesADescriptorThatIsNotOpenAsTheFault)
+{
+  request.fd = 9;
+  kernel.fails("duplicate", EBADF);
+  EXPECT_EQ(error_of(request).reason, Reason::bad_descriptor);
+  kernel.fails("duplicate", EBADF);
+  EXPECT_EQ(unlock(request).error().reason, Reason::bad_descriptor);
+}
+
+TEST_F(Acquire, NamesADescriptorThatIsNotOpenInTheRightWayAsTheFault)
+{
+  request.fd = 9;
+  request.api = Api::ofd;
+  kernel.fails("ofd_lock", EBADF);
+  EXPECT_EQ(error_of(request).reason, Reason::bad_descriptor);
+  EXPECT_THAT(kernel.calls("open"), IsEmpty());
+}
+
+TEST_F(Acquire, LeavesNoHalfOfBothWithTheCallersDescriptor)
+{
+  request.fd = 9;
+  request.api = Api::both;
+  request.patience = nanoseconds(0);
+  kernel.answers("ofd_lock", Attempt::busy);
+  EXPECT_EQ(error_of(request).reason, Reason::busy);
+  EXPECT_THAT(kernel.calls("flock_unlock"), SizeIs(1));
+  EXPECT_THAT(kernel.calls("ofd_unlock"), IsEmpty());
+}
+
+TEST_F(Acquire, ReportsWhatUnlockingSays)
+{
+  request.fd = 9;
+  kernel.fails("flock_unlock", ENOLCK);
+  const auto unlocked = unlock(request);
+  ASSERT_FALSE(unlocked);
+  EXPECT_EQ(unlocked.error().reason, Reason::lock_failed);
+}
 
 // --- what the path names afterwards ---
 
