@@ -1,0 +1,63 @@
+# Completion of lockrun(1) for bash: options, then the lock, then the command with its own completion.
+
+_lockrun()
+{
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  COMPREPLY=()
+
+  # Where LOCK stands: the first word that is neither an option nor the value of one.
+  local at lock=0 has_descriptor=
+  for ((at = 1; at < COMP_CWORD; at++)); do
+    case ${COMP_WORDS[at]} in
+      --) lock=$((at + 1)); break ;;
+      --fd) has_descriptor=yes ;;&
+      --fd | --wait | --timeout | --conflict-exit-code | --command | --shell | --hold | --api | --start | --length | --mode)
+        # readline makes three words of --wait=5
+        if [ "${COMP_WORDS[at + 1]-}" = = ]; then at=$((at + 2)); else at=$((at + 1)); fi
+        ;;
+      --*) ;;
+      -*[wEc]) at=$((at + 1)) ;;
+      -*) ;;
+      *) lock=$at; break ;;
+    esac
+  done
+  # With --fd the command is all that stands there.
+  if [ -n "$has_descriptor" ]; then
+    if [ "$lock" -ne 0 ]; then lock=$((lock - 1)); elif [[ $word != -* ]]; then lock=$((COMP_CWORD - 1)); fi
+  fi
+
+  if [ "$lock" -ne 0 ] && [ "$COMP_CWORD" -gt "$lock" ]; then
+    if declare -F _comp_command_offset >/dev/null; then
+      _comp_command_offset $((lock + 1))
+    elif declare -F _command_offset >/dev/null; then
+      _command_offset $((lock + 1))
+    elif [ "$COMP_CWORD" -eq $((lock + 1)) ]; then
+      mapfile -t COMPREPLY < <(compgen -c -- "$word")
+    fi
+    return
+  fi
+
+  if [ "$word" = = ]; then word=; fi
+  if [ "$previous" = = ]; then previous=${COMP_WORDS[COMP_CWORD - 2]}; fi
+  case $previous in
+    --hold) mapfile -t COMPREPLY < <(compgen -W 'command wrapper' -- "$word") ;;
+    --api) mapfile -t COMPREPLY < <(compgen -W 'flock ofd both' -- "$word") ;;
+    --shell) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
+    --wait | --timeout | --conflict-exit-code | --command | --start | --length | --mode | --fd | -*[wEc]) ;;
+    *)
+      if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '
+          --exclusive --shared --unlock
+          --nonblock --nb --nonblocking --wait --timeout --conflict-exit-code
+          --command --shell --no-fork
+          --hold --close
+          --api --fcntl --start --length --fd
+          --mode --no-create --no-follow
+          --verbose --quiet
+          --help --version' -- "$word")
+      fi
+      ;;
+  esac
+}
+
+complete -o default -F _lockrun lockrun
