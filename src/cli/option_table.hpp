@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -8,7 +7,7 @@ namespace lockrun::cli {
 
 struct Options;
 
-enum class OptionId : std::uint8_t {
+enum class OptionId {
   exclusive,
   shared,
   unlock,
@@ -37,15 +36,15 @@ enum class OptionId : std::uint8_t {
 // One option, and everything that anybody needs to know about it: the scan of the command line, CLI11, the help, the
 // shell's completion, and the tests that compare these with the manual.
 struct OptionSpec {
-  enum class Value : std::uint8_t { none, required, optional };
+  enum class Value { none, required, optional };
 
   OptionId id;
+  Value value;
   std::string_view letters; // "xe": -x and -e
   std::string_view names;   // "nonblock nb": --nonblock and --nb; the first is the one that we write
-  Value value;
-  const char* value_name; // as the help shows it; null without a value
-  const char* topic;      // heading in the help; options of a topic stand together
-  const char* help;       // may have several lines
+  const char* value_name;   // as the help shows it; null without a value
+  const char* topic;        // heading in the help; options of a topic stand together
+  const char* help;         // may have several lines
 
   // Puts the value into the options ("" without one). Returns what is wrong with it, as the end of a sentence, or null.
   // Null itself for an option that is no value in Options but changes what the command line means.

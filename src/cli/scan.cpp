@@ -39,11 +39,11 @@ std::string nearest_name(std::span<const OptionSpec> table, std::string_view wor
   constexpr std::size_t k_longest_word = 64; // a longer one is no slip of the fingers
   if (word.size() > k_longest_word) { return {}; }
   std::string_view nearest;
-  std::size_t best = word.size() / 3 + 1;
+  std::size_t best = word.size() / 3 + 2; // one slip, and one more for every three letters
   for (const OptionSpec& option : table) {
     any_name(option.names, [&](std::string_view name) {
       const std::size_t away = distance(word, name);
-      if (away < best || (away == best && nearest.empty() && away < name.size())) {
+      if (away < best && away < name.size()) {
         best = away;
         nearest = name;
       }

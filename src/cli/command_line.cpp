@@ -1,0 +1,204 @@
+#include "cli/command_line.hpp"
+
+#include "cli/quote.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <optional>
+#include <utility>
+
+namespace lockrun::cli {
+namespace {
+
+using Failed = tl::unexpected<UsageError>;
+using Occurrences = std::vector<Occurrence>;
+using Operands = std::span<char* const>;
+
+// The last of the given options that is one of `ids`.
+const Occurrence* last_of(const Occurrences& given, std::initializer_list<OptionId> ids)
+{
+  const auto found = std::find_if(given.rbegin(), given.rend(), [&](const Occurrence& occurrence) {
+    return std::find(ids.begin(), ids.end(), occurrence.option->id) != ids.end();
+  });
+  return found == given.rend() ? nullptr : &*found;
+}
+
+std::string in_quotes(const Occurrence& occurrence)
+{
+  return "'" + spelled(occurrence) + "'";
+}
+
+Failed contradiction(const std::string& one, const std::string& other, const char* why)
+{
+  return Failed({one + " and " + other + " contradict each other: " + why, {}});
+}
+
+// --- The command
+// -------------------------------------------------------------------------------------------------------------------
+
+std::vector<char*> shell_command(const Occurrences& given, char* string)
+{
+  static char default_shell[] = "/bin/sh"; // an argv is not const, though nobody writes to it
+  static char dash_c[] = "-c";
+  const Occurrence* const shell = last_of(given, {OptionId::shell});
+  return {shell == nullptr ? default_shell : shell->value, dash_c, string, nullptr};
+}
+
+Result<std::vector<char*>, UsageError> plain_command(Operands words)
+{
+  if (*words.front() == '\0') { return Failed({"the command's name is empty", {}}); }
+  std::vector<char*> command(words.begin(), words.end());
+  command.push_back(nullptr);
+  return command;
+}
+
+// The command, or nothing if there is none, where `operands` begin behind LOCK: there -c is looked at and `--` is
+// dropped.
+Result<std::vector<char*>, UsageError> command_behind_lock(const Occurrences& given, Operands operands)
+{
+  const char* const first = operands.front();
+  if (std::strcmp(first, "-c") == 0 || std::strcmp(first, "--command") == 0) {
+    if (operands.size() == 2) { return shell_command(given, operands[1]); }
+    if (operands.size() == 1) { return Failed({"'" + std::string(first) + "' needs a value: STRING", {}}); }
+    return Failed({"'" + std::string(first) + "' takes one STRING, and " + quoted(operands[2]) + " is left over",
+      "quote the whole of the shell's command"});
+  }
+  if (std::strcmp(first, "--") == 0) { operands = operands.subspan(1); }
+  if (operands.empty()) { return Failed({"missing command behind '--'", {}}); }
+  return plain_command(operands);
+}
+
+Result<std::vector<char*>, UsageError> find_command(const Occurrences& given, Operands operands)
+{
+  if (const Occurrence* const string = last_of(given, {OptionId::command})) {
+    if (operands.empty()) { return shell_command(given, string->value); }
+    return Failed({in_quotes(*string) + " gives a command, and " + quoted(operands.front()) + " is another one", {}});
+  }
+  if (operands.empty()) { return std::vector<char*>(); }
+  const bool is_behind_lock = last_of(given, {OptionId::fd}) == nullptr;
+  return is_behind_lock ? command_behind_lock(given, operands) : plain_command(operands);
+}
+
+// --- What goes together
+// ------------------------------------------------------------------------------------------------------------
+
+// A range of bytes means an ofd lock, and must leave alone what lies above the lock.
+Result<void, UsageError> complete_range(LockRequest& request, const Occurrences& given)
+{
+  const Occurrence* const range = last_of(given, {OptionId::start, OptionId::length});
+  if (range == nullptr) { return {}; }
+  if (last_of(given, {OptionId::api, OptionId::fcntl}) == nullptr) {
+    request.api = Api::ofd;
+  } else if (request.api == Api::flock) {
+    return contradiction("'--api flock'", in_quotes(*range), "flock(2) locks whole files");
+  }
+  const std::int64_t available = Range{}.length - request.range.start;
+  const bool is_to_the_end = request.range.length == 0 || last_of(given, {OptionId::length}) == nullptr;
+  if (is_to_the_end) { request.range.length = available; }
+  if (available == 0 || request.range.length > available) {
+    return Failed({"the range of " + in_quotes(*range) + " ends above byte 4611686018427387903",
+      "the bytes above it belong to lockrun's own queues"});
+  }
+  return {};
+}
+
+Result<void, UsageError> check_options(const Occurrences& given)
+{
+  const Occurrence* const no_fork = last_of(given, {OptionId::no_fork});
+  const Occurrence* const lifetime = last_of(given, {OptionId::hold, OptionId::close});
+  if (no_fork != nullptr && lifetime != nullptr) {
+    return contradiction(in_quotes(*no_fork), in_quotes(*lifetime), "lockrun becomes the command and frees nothing");
+  }
+  const Occurrence* const shell = last_of(given, {OptionId::shell});
+  if (shell != nullptr && *shell->value == '\0') { return Failed({"bad value '' for '--shell': it is empty", {}}); }
+  return {};
+}
+
+// What says how a file is opened, or how long we keep it, says nothing about a descriptor that somebody else opened.
+Result<void, UsageError> check_descriptor(const Occurrences& given, const std::string& descriptor)
+{
+  if (const Occurrence* const lifetime = last_of(given, {OptionId::hold, OptionId::close})) {
+    return contradiction(in_quotes(*lifetime), descriptor, "who opened a descriptor decides how long it lives");
+  }
+  if (const Occurrence* const file = last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow})) {
+    return contradiction(in_quotes(*file), descriptor, "a descriptor is open already");
+  }
+  return {};
+}
+
+// Only a bare descriptor can be unlocked; `lock` is null with --fd.
+Failed refused_unlock(const Occurrences& given, const char* lock, const std::vector<char*>& command)
+{
+  const std::string unlock = in_quotes(*last_of(given, {OptionId::unlock}));
+  if (!command.empty()) {
+    return contradiction(unlock, "the command " + quoted(command.front()), "nothing runs when a lock is freed");
+  }
+  if (lock == nullptr) {
+    return contradiction(unlock, "'--fd'", "'--fd' is for a command; 'lockrun -u FD' unlocks a descriptor");
+  }
+  return contradiction(unlock, quoted(lock), "only a descriptor can be unlocked, as in 'lockrun -u 9'");
+}
+
+// --- LOCK
+// --------------------------------------------------------------------------------------------------------------------------
+
+bool is_all_digits(std::string_view text)
+{
+  return text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+std::optional<int> descriptor_number(std::string_view digits)
+{
+  int number = 0;
+  const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc()) { return std::nullopt; }
+  return number;
+}
+
+} // namespace
+
+Result<Options, UsageError> complete(Options options, const Occurrences& given, Operands operands)
+{
+  if (const auto checked = check_options(given); !checked) { return tl::unexpected(checked.error()); }
+  if (const auto range = complete_range(options.request, given); !range) { return tl::unexpected(range.error()); }
+
+  const Occurrence* const fd = last_of(given, {OptionId::fd});
+  const char* lock = nullptr;
+  if (fd == nullptr) {
+    if (operands.empty()) { return Failed({"missing LOCK", {}}); }
+    lock = operands.front();
+    if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
+    operands = operands.subspan(1);
+  }
+  auto command = find_command(given, operands);
+  if (!command) { return tl::unexpected(command.error()); }
+  options.command = *std::move(command);
+
+  const bool has_command = !options.command.empty();
+  const bool is_bare_descriptor = fd == nullptr && !has_command && is_all_digits(lock);
+  if (options.action == Action::unlock_descriptor && !is_bare_descriptor) {
+    return refused_unlock(given, lock, options.command);
+  }
+  if (is_bare_descriptor) {
+    options.request.fd = descriptor_number(lock);
+    if (!options.request.fd) { return Failed({"there can be no descriptor " + quoted(lock), {}}); }
+    if (options.action == Action::run) { options.action = Action::lock_descriptor; }
+  } else if (!has_command && fd == nullptr) {
+    return Failed({"missing command behind " + quoted(lock), {}});
+  } else if (!has_command) {
+    return Failed({"missing command behind '--fd'", "'lockrun FD' locks a descriptor of the calling shell"});
+  } else if (fd == nullptr) {
+    options.request.path = lock;
+  }
+
+  if (options.request.fd) {
+    const auto checked = check_descriptor(given, fd != nullptr ? "'--fd'" : "descriptor " + quoted(lock));
+    if (!checked) { return tl::unexpected(checked.error()); }
+  }
+  return options;
+}
+
+} // namespace lockrun::cli

@@ -1,0 +1,440 @@
+#include "cli/options.hpp"
+
+#include "cli/arguments.hpp"
+#include "cli/option_table.hpp"
+#include "cli/scan.hpp"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace lockrun;
+using namespace lockrun::cli;
+using Words = std::vector<std::string>;
+
+// All that differs from a plain exclusive lock, in words; the command in brackets.
+std::string described(const Options& options)
+{
+  std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : " ") + part; };
+  switch (options.action) {
+  case Action::run:
+    break;
+  case Action::lock_descriptor:
+    add("lock");
+    break;
+  case Action::unlock_descriptor:
+    add("unlock");
+    break;
+  case Action::help:
+    add("help");
+    break;
+  case Action::version:
+    add("version");
+    break;
+  }
+  const LockRequest& request = options.request;
+  if (!request.path.empty()) { add("path=" + request.path); }
+  if (request.fd) { add(fmt::format("fd={}", *request.fd)); }
+  if (request.mode == Mode::shared) { add("shared"); }
+  if (request.api == Api::ofd) { add("ofd"); }
+  if (request.api == Api::both) { add("both"); }
+  if (request.range != Range{}) { add(fmt::format("range={}+{}", request.range.start, request.range.length)); }
+  if (request.patience) { add(fmt::format("patience={}ns", request.patience->count())); }
+  if (request.file.mode) { add(fmt::format("mode={:o}", *request.file.mode)); }
+  if (!request.file.create) { add("no-create"); }
+  if (!request.file.follow) { add("no-follow"); }
+  if (options.lifetime == Lifetime::wrapper) { add("wrapper"); }
+  if (options.lifetime == Lifetime::tree) { add("tree"); }
+  if (options.lifetime == Lifetime::exec) { add("exec"); }
+  if (options.conflict_exit_code != 75) { add(fmt::format("conflict={}", options.conflict_exit_code)); }
+  if (options.verbosity == Verbosity::verbose) { add("verbose"); }
+  if (options.verbosity == Verbosity::quiet) { add("quiet"); }
+  for (const char* word : options.command) {
+    if (word != nullptr) { add("[" + std::string(word) + "]"); }
+  }
+  return text;
+}
+
+struct Row {
+  const char* name;
+  Words words;
+  const char* expected;
+};
+
+const Row k_rows[] = {
+  {"command", {"L", "cmd", "a"}, "path=L [cmd] [a]"},
+  {"command_with_options_of_its_own", {"L", "cmd", "-n", "--help", "--"}, "path=L [cmd] [-n] [--help] [--]"},
+  {"command_that_looks_like_an_option", {"L", "-x", "a"}, "path=L [-x] [a]"},
+  {"one_leading_dash_dash_is_dropped", {"L", "--", "cmd", "a"}, "path=L [cmd] [a]"},
+  {"only_one_dash_dash_is_dropped", {"L", "--", "--", "cmd"}, "path=L [--] [cmd]"},
+  {"dash_dash_before_lock_and_behind", {"--", "-n", "--", "cmd"}, "path=-n [cmd]"},
+  {"dash_c_behind_dash_dash_is_a_command", {"L", "--", "-c", "x"}, "path=L [-c] [x]"},
+  {"empty_argument_of_the_command", {"L", "cmd", ""}, "path=L [cmd] []"},
+  {"shell_string", {"L", "-c", "a | b"}, "path=L [/bin/sh] [-c] [a | b]"},
+  {"shell_string_long", {"L", "--command", "a"}, "path=L [/bin/sh] [-c] [a]"},
+  {"shell_string_empty", {"L", "-c", ""}, "path=L [/bin/sh] [-c] []"},
+  {"shell_string_like_an_option", {"L", "-c", "--"}, "path=L [/bin/sh] [-c] [--]"},
+  {"shell_string_before_lock", {"-c", "a", "L"}, "path=L [/bin/sh] [-c] [a]"},
+  {"shell_string_in_brackets", {"-c", "[ -f x ]", "L"}, "path=L [/bin/sh] [-c] [[ -f x ]]"},
+  {"last_shell_string_before_lock", {"-c", "a", "-cb", "L"}, "path=L [/bin/sh] [-c] [b]"},
+  {"other_shell", {"--shell", "/bin/bash", "L", "-c", "a"}, "path=L [/bin/bash] [-c] [a]"},
+  {"other_shell_without_string", {"--shell=/bin/bash", "L", "cmd"}, "path=L [cmd]"},
+  {"prefix_of_command_behind_lock_is_a_command", {"L", "--comm", "a"}, "path=L [--comm] [a]"},
+
+  {"descriptor", {"9"}, "lock fd=9"},
+  {"descriptor_with_options", {"-sn", "9"}, "lock fd=9 shared patience=0ns"},
+  {"descriptor_zero", {"0"}, "lock fd=0"},
+  {"descriptor_highest", {"2147483647"}, "lock fd=2147483647"},
+  {"descriptor_unlocked", {"-u", "9"}, "unlock fd=9"},
+  {"descriptor_unlocked_ofd", {"--fcntl", "--unlock", "9"}, "unlock fd=9 ofd"},
+  {"digits_with_a_command_are_a_path", {"9", "cmd"}, "path=9 [cmd]"},
+  {"digits_with_a_string_are_a_path", {"9", "-c", "a"}, "path=9 [/bin/sh] [-c] [a]"},
+  {"digits_with_a_string_before_are_a_path", {"-c", "a", "9"}, "path=9 [/bin/sh] [-c] [a]"},
+  {"descriptor_around_a_command", {"--fd", "9", "cmd", "-x"}, "fd=9 [cmd] [-x]"},
+  {"descriptor_around_a_string", {"--fd", "9", "-c", "a"}, "fd=9 [/bin/sh] [-c] [a]"},
+  {"descriptor_around_a_command_behind_dash_dash", {"--fd=9", "--", "-c", "a"}, "fd=9 [-c] [a]"},
+  {"descriptor_and_no_fork", {"-F", "--fd=9", "cmd"}, "fd=9 exec [cmd]"},
+
+  {"exclusive", {"-s", "-x", "L", "c"}, "path=L [c]"},
+  {"exclusive_other_letter", {"-s", "-e", "L", "c"}, "path=L [c]"},
+  {"shared_last", {"-x", "-s", "L", "c"}, "path=L shared [c]"},
+  {"exclusive_after_unlock", {"-u", "-x", "9"}, "lock fd=9"},
+  {"shared_repeated", {"-s", "-x", "-s", "L", "c"}, "path=L shared [c]"},
+  {"nonblock", {"-n", "L", "c"}, "path=L patience=0ns [c]"},
+  {"nb", {"--nb", "L", "c"}, "path=L patience=0ns [c]"},
+  {"nonblocking", {"--nonblocking", "L", "c"}, "path=L patience=0ns [c]"},
+  {"wait", {"-w", "1h30m", "L", "c"}, "path=L patience=5400000000000ns [c]"},
+  {"wait_fraction", {"-w.5", "L", "c"}, "path=L patience=500000000ns [c]"},
+  {"wait_zero_is_nonblock", {"--wait=0", "L", "c"}, "path=L patience=0ns [c]"},
+  {"wait_after_nonblock", {"-n", "-w5", "L", "c"}, "path=L patience=5000000000ns [c]"},
+  {"nonblock_after_wait", {"-w5", "-n", "L", "c"}, "path=L patience=0ns [c]"},
+  {"last_wait", {"-w5", "--timeout=6", "--wait", "7", "L", "c"}, "path=L patience=7000000000ns [c]"},
+  {"conflict_exit_code", {"-E", "0", "L", "c"}, "path=L conflict=0 [c]"},
+  {"conflict_exit_code_highest", {"--conflict-exit-code=255", "L", "c"}, "path=L conflict=255 [c]"},
+  {"bundle", {"-nE", "9", "-w5", "L", "c"}, "path=L patience=5000000000ns conflict=9 [c]"},
+  {"no_fork", {"-F", "L", "c"}, "path=L exec [c]"},
+  {"close", {"-o", "L", "c"}, "path=L wrapper [c]"},
+  {"hold_wrapper", {"--hold", "wrapper", "L", "c"}, "path=L wrapper [c]"},
+  {"hold_command_after_close", {"-o", "--hold=command", "L", "c"}, "path=L [c]"},
+  {"api_ofd", {"--api=ofd", "L", "c"}, "path=L ofd [c]"},
+  {"api_both", {"--api=both", "L", "c"}, "path=L both [c]"},
+  {"fcntl", {"--fcntl", "L", "c"}, "path=L ofd [c]"},
+  {"api_flock_after_fcntl", {"--fcntl", "--api=flock", "L", "c"}, "path=L [c]"},
+  {"start", {"--start", "5", "L", "c"}, "path=L ofd range=5+4611686018427387899 [c]"},
+  {"length", {"--length", "5", "L", "c"}, "path=L ofd range=0+5 [c]"},
+  {"start_and_length", {"--length=7", "--start=5", "L", "c"}, "path=L ofd range=5+7 [c]"},
+  {"length_zero_is_to_the_end", {"--start=5", "--length=0", "L", "c"}, "path=L ofd range=5+4611686018427387899 [c]"},
+  {"start_zero_is_the_whole_lock", {"--start=0", "L", "c"}, "path=L ofd [c]"},
+  {"last_byte", {"--start=4611686018427387903", "L", "c"}, "path=L ofd range=4611686018427387903+1 [c]"},
+  {"range_with_both", {"--api=both", "--length=1", "L", "c"}, "path=L both range=0+1 [c]"},
+  {"range_with_flock_and_then_ofd", {"--api=flock", "--length=1", "--fcntl", "L", "c"}, "path=L ofd range=0+1 [c]"},
+  {"range_of_a_descriptor", {"--length=1", "9"}, "lock fd=9 ofd range=0+1"},
+  {"mode", {"--mode", "0640", "L", "c"}, "path=L mode=640 [c]"},
+  {"mode_zero", {"--mode=0", "L", "c"}, "path=L mode=0 [c]"},
+  {"mode_highest", {"--mode=7777", "L", "c"}, "path=L mode=7777 [c]"},
+  {"no_create_no_follow", {"--no-create", "--no-follow", "L", "c"}, "path=L no-create no-follow [c]"},
+  {"verbose", {"-q", "-v", "L", "c"}, "path=L verbose [c]"},
+  {"quiet", {"-v", "-q", "L", "c"}, "path=L quiet [c]"},
+
+  {"lock_that_is_a_dash", {"-", "c"}, "path=- [c]"},
+  {"lock_with_a_colon", {"name:x", "c"}, "path=name:x [c]"},
+  {"help", {"-h"}, "help"},
+  {"help_among_others", {"-n", "--help", "--bogus"}, "help"},
+  {"help_in_spite_of_a_bad_value", {"-w", "x", "--help"}, "help"},
+  {"version", {"-V"}, "version"},
+};
+
+class CommandLines : public testing::TestWithParam<Row> {};
+
+TEST_P(CommandLines, AreUnderstood)
+{
+  const Arguments arguments(GetParam().words);
+  const auto options = parse_options(arguments.argc(), arguments.argv());
+  ASSERT_TRUE(options.has_value()) << options.error().text;
+  EXPECT_EQ(described(*options), GetParam().expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+  Table, CommandLines, testing::ValuesIn(k_rows), [](const auto& row) { return std::string(row.param.name); });
+
+const Row k_refused[] = {
+  {"nothing", {}, "missing LOCK"},
+  {"only_options", {"-n", "-w5"}, "missing LOCK"},
+  {"only_dash_dash", {"--"}, "missing LOCK"},
+  {"string_but_no_lock", {"-c", "a"}, "missing LOCK"},
+  {"empty_lock", {"", "cmd"}, "LOCK is empty"},
+  {"empty_lock_alone", {""}, "LOCK is empty"},
+  {"missing_command", {"/tmp/L"}, "missing command behind '/tmp/L'"},
+  {"missing_command_of_a_hostile_lock", {"a\n\x1b[2J"}, R"(missing command behind 'a\n\x1b[2J')"},
+  {"missing_command_behind_dash_dash", {"L", "--"}, "missing command behind '--'"},
+  {"missing_command_behind_digits_and_dash_dash", {"9", "--"}, "missing command behind '--'"},
+  {"missing_command_behind_fd", {"--fd", "9"},
+    "missing command behind '--fd' -> 'lockrun FD' locks a descriptor of the calling shell"},
+  {"empty_command", {"L", ""}, "the command's name is empty"},
+  {"empty_command_behind_dash_dash", {"L", "--", ""}, "the command's name is empty"},
+  {"empty_command_behind_fd", {"--fd=9", ""}, "the command's name is empty"},
+  {"string_missing", {"L", "-c"}, "'-c' needs a value: STRING"},
+  {"string_missing_long", {"L", "--command"}, "'--command' needs a value: STRING"},
+  {"string_missing_behind_digits", {"9", "-c"}, "'-c' needs a value: STRING"},
+  {"string_and_more", {"L", "-c", "a", "b"},
+    "'-c' takes one STRING, and 'b' is left over -> quote the whole of the shell's command"},
+  {"string_and_command", {"-c", "a", "L", "cmd"}, "'-c' gives a command, and 'cmd' is another one"},
+  {"string_twice", {"--command=a", "L", "-c", "b"}, "'--command' gives a command, and '-c' is another one"},
+  {"string_and_command_of_a_descriptor", {"--fd=9", "-c", "a", "cmd"},
+    "'-c' gives a command, and 'cmd' is another one"},
+  {"empty_shell", {"--shell=", "L", "-c", "a"}, "bad value '' for '--shell': it is empty"},
+
+  {"unknown_option", {"--bogus", "L", "c"}, "unknown option '--bogus'"},
+  {"wait_is_no_duration", {"-w", "soon", "L", "c"},
+    "bad value 'soon' for '-w': it is no duration such as 90, .5, 30s, 5m or 1h30m"},
+  {"wait_trailing_letters", {"-w", "5sec", "L", "c"}, "bad value '5sec' for '-w': the units are us, ms, s, m, h and d"},
+  {"wait_negative", {"--wait", "-1", "L", "c"}, "bad value '-1' for '--wait': it is negative"},
+  {"wait_empty", {"--timeout=", "L", "c"}, "bad value '' for '--timeout': it is empty"},
+  {"wait_empty_next", {"-w", "", "L", "c"}, "bad value '' for '-w': it is empty"},
+  {"wait_unit_missing", {"-w1h30", "L", "c"}, "bad value '1h30' for '-w': a number lacks its unit"},
+  {"wait_too_long", {"-w", "99999999999", "L", "c"}, "bad value '99999999999' for '-w': it is longer than 36500d"},
+  {"wait_with_escapes", {"-w", "\x1b", "L", "c"},
+    R"(bad value '\x1b' for '-w': it is no duration such as 90, .5, 30s, 5m or 1h30m)"},
+  {"bad_value_before_a_good_one", {"-w", "x", "--wait=5", "L", "c"},
+    "bad value 'x' for '-w': it is no duration such as 90, .5, 30s, 5m or 1h30m"},
+  {"bad_value_behind_a_good_one", {"-w", "5", "--wait=x", "L", "c"},
+    "bad value 'x' for '--wait': it is no duration such as 90, .5, 30s, 5m or 1h30m"},
+  {"exit_code_too_high", {"-E", "256", "L", "c"}, "bad value '256' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_negative", {"-E", "-1", "L", "c"}, "bad value '-1' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_trailing", {"-E9x", "L", "c"}, "bad value '9x' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_space", {"-E", " 9", "L", "c"}, "bad value ' 9' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_plus", {"-E", "+9", "L", "c"}, "bad value '+9' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_minus_zero", {"-E", "-0", "L", "c"}, "bad value '-0' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_hexadecimal", {"-E0x9", "L", "c"}, "bad value '0x9' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_huge", {"-E99999999999999999999", "L", "c"},
+    "bad value '99999999999999999999' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_of_brackets", {"-E", "{}", "L", "c"}, "bad value '{}' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_of_square_brackets", {"-E", "[1]", "L", "c"},
+    "bad value '[1]' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_like_dash_dash", {"-E", "--", "L", "c"}, "bad value '--' for '-E': it is no whole number from 0 to 255"},
+  {"exit_code_like_another_option", {"-n", "-E", "--nonblock", "L", "c"},
+    "bad value '--nonblock' for '-E': it is no whole number from 0 to 255"},
+  {"hold", {"--hold=forever", "L", "c"}, "bad value 'forever' for '--hold': it is neither 'command' nor 'wrapper'"},
+  {"api", {"--api=posix", "L", "c"}, "bad value 'posix' for '--api': it is none of 'flock', 'ofd' and 'both'"},
+  {"start_negative", {"--start=-1", "L", "c"},
+    "bad value '-1' for '--start': it is no whole number from 0 to 4611686018427387904"},
+  {"start_huge", {"--start=9223372036854775807", "L", "c"},
+    "bad value '9223372036854775807' for '--start': it is no whole number from 0 to 4611686018427387904"},
+  {"length_huge", {"--length=9223372036854775808", "L", "c"},
+    "bad value '9223372036854775808' for '--length': it is no whole number from 0 to 4611686018427387904"},
+  {"range_above_the_lock", {"--start=4611686018427387903", "--length=2", "L", "c"},
+    "the range of '--length' ends above byte 4611686018427387903 -> the bytes above it belong to lockrun's own queues"},
+  {"start_above_the_lock", {"--start=4611686018427387904", "L", "c"},
+    "the range of '--start' ends above byte 4611686018427387903 -> the bytes above it belong to lockrun's own queues"},
+  {"fd_no_number", {"--fd=x", "c"}, "bad value 'x' for '--fd': it is no descriptor's number"},
+  {"fd_too_high", {"--fd=2147483648", "c"}, "bad value '2147483648' for '--fd': it is no descriptor's number"},
+  {"descriptor_too_high", {"2147483648"}, "there can be no descriptor '2147483648'"},
+  {"mode_no_octal", {"--mode=0888", "L", "c"}, "bad value '0888' for '--mode': it is no octal number from 0 to 7777"},
+  {"mode_too_high", {"--mode=10000", "L", "c"}, "bad value '10000' for '--mode': it is no octal number from 0 to 7777"},
+  {"mode_of_letters", {"--mode=u=rw", "L", "c"}, "bad value 'u=rw' for '--mode': it is no octal number from 0 to 7777"},
+
+  {"no_fork_with_close", {"-F", "-o", "L", "c"},
+    "'-F' and '-o' contradict each other: lockrun becomes the command and frees nothing"},
+  {"no_fork_with_hold", {"--hold", "command", "--no-f", "L", "c"},
+    "ambiguous option '--no-f': it could be '--no-fork' or "
+    "'--no-follow'"},
+  {"no_fork_with_hold_command", {"--hold", "command", "--no-fork", "L", "c"},
+    "'--no-fork' and '--hold' contradict each other: lockrun becomes the command and frees nothing"},
+  {"unlock_of_a_path", {"-u", "/tmp/L"},
+    "'-u' and '/tmp/L' contradict each other: only a descriptor can be unlocked, as in 'lockrun -u 9'"},
+  {"unlock_with_a_command", {"-u", "9", "cmd"},
+    "'-u' and the command 'cmd' contradict each other: nothing runs when a lock is freed"},
+  {"unlock_with_a_string", {"--unlock", "9", "-c", "x"},
+    "'--unlock' and the command '/bin/sh' contradict each other: nothing runs when a lock is freed"},
+  {"unlock_with_fd", {"-u", "--fd=9"},
+    "'-u' and '--fd' contradict each other: '--fd' is for a command; 'lockrun -u FD' unlocks a descriptor"},
+  {"unlock_with_fd_and_a_command", {"-u", "--fd=9", "cmd"},
+    "'-u' and the command 'cmd' contradict each other: nothing runs when a lock is freed"},
+  {"range_of_flock", {"--api", "flock", "--start", "0", "L", "c"},
+    "'--api flock' and '--start' contradict each other: flock(2) locks whole files"},
+  {"descriptor_with_hold", {"--hold=wrapper", "9"},
+    "'--hold' and descriptor '9' contradict each other: who opened a descriptor decides how long it lives"},
+  {"descriptor_with_close", {"-o", "--fd=9", "cmd"},
+    "'-o' and '--fd' contradict each other: who opened a descriptor decides how long it lives"},
+  {"descriptor_with_mode", {"--mode=600", "9"},
+    "'--mode' and descriptor '9' contradict each other: a descriptor is open already"},
+  {"descriptor_with_no_create", {"--no-create", "-u", "9"},
+    "'--no-create' and descriptor '9' contradict each other: a descriptor is open already"},
+  {"descriptor_with_no_follow", {"--no-follow", "--fd=9", "c"},
+    "'--no-follow' and '--fd' contradict each other: a descriptor is open already"},
+};
+
+class RefusedCommandLines : public testing::TestWithParam<Row> {};
+
+TEST_P(RefusedCommandLines, NameWhatIsWrong)
+{
+  const Arguments arguments(GetParam().words);
+  const auto options = parse_options(arguments.argc(), arguments.argv());
+  ASSERT_FALSE(options.has_value()) << described(*options);
+  const UsageError& error = options.error();
+  EXPECT_EQ(error.text + (error.hint.empty() ? "" : " -> " + error.hint), GetParam().expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, RefusedCommandLines, testing::ValuesIn(k_refused),
+  [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Options, CommandPointsIntoArgvAndEndsWithANullPointer)
+{
+  const Arguments arguments({"L", "cmd", "a"});
+  const auto options = parse_options(arguments.argc(), arguments.argv());
+  ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->command, (std::vector<char*>{arguments.argv()[2], arguments.argv()[3], nullptr}));
+}
+
+TEST(Options, ShellIsNotTakenFromTheEnvironment)
+{
+  const std::string before = getenv("SHELL") != nullptr ? getenv("SHELL") : "";
+  ASSERT_EQ(setenv("SHELL", "/bin/false", 1), 0);
+  const Arguments arguments({"L", "-c", "a"});
+  const auto options = parse_options(arguments.argc(), arguments.argv());
+  ASSERT_EQ(setenv("SHELL", before.c_str(), 1), 0);
+  ASSERT_TRUE(options.has_value());
+  EXPECT_STREQ(options->command.front(), "/bin/sh");
+}
+
+// A value that each option takes. An option with a new kind of value needs a new row.
+std::string sample_value(const OptionSpec& option)
+{
+  static const std::map<std::string, std::string> k_samples = {
+    {"DURATION", "1m"},
+    {"N", "3"},
+    {"STRING", "true"},
+    {"PATH", "/bin/bash"},
+    {"command|wrapper", "wrapper"},
+    {"flock|ofd|both", "ofd"},
+    {"FD", "9"},
+    {"OCTAL", "600"},
+  };
+  const auto sample = k_samples.find(option.value_name);
+  return sample == k_samples.end() ? "no sample for " + std::string(option.value_name) : sample->second;
+}
+
+// Nothing in the table is there and empty.
+TEST(OptionTable, EachOptionMakesADifference)
+{
+  for (const OptionSpec& option : option_table()) {
+    const std::string name = "--" + std::string(option.names.substr(0, option.names.find(' ')));
+    Words plain = {"LOCK", "cmd"};
+    switch (option.id) {
+    case OptionId::exclusive:
+      plain = {"-s", "LOCK", "cmd"};
+      break;
+    case OptionId::unlock:
+      plain = {"9"};
+      break;
+    case OptionId::command:
+      plain = {"9"};
+      break;
+    case OptionId::shell:
+      plain = {"LOCK", "-c", "x"};
+      break;
+    default:
+      break;
+    }
+    Words words = plain;
+    const auto lock = words.begin() + (words.front() == "-s" ? 1 : 0);
+    words.insert(lock, option.value == OptionSpec::Value::none ? name : name + "=" + sample_value(option));
+    const Arguments without(plain);
+    const Arguments with(words);
+    const auto expected = parse_options(without.argc(), without.argv());
+    const auto options = parse_options(with.argc(), with.argv());
+    ASSERT_TRUE(expected.has_value()) << expected.error().text;
+    ASSERT_TRUE(options.has_value()) << with.text() << ": " << options.error().text;
+    EXPECT_NE(described(*options), described(*expected)) << with.text();
+  }
+}
+
+TEST(Help, ShowsEveryNameValueAndTopic)
+{
+  const std::string text = help();
+  for (const OptionSpec& option : option_table()) {
+    EXPECT_NE(text.find("\n" + std::string(option.topic) + ":\n"), std::string::npos) << option.topic;
+    for (const char letter : option.letters) {
+      EXPECT_NE(text.find(std::string("-") + letter + ", "), std::string::npos) << letter;
+    }
+    any_name(option.names, [&](std::string_view name) {
+      EXPECT_NE(text.find("--" + std::string(name)), std::string::npos) << name;
+      return false;
+    });
+    if (option.value_name != nullptr) {
+      EXPECT_NE(text.find(" " + std::string(option.value_name)), std::string::npos) << option.value_name;
+    }
+  }
+}
+
+TEST(Help, EndsWithFiveExamples)
+{
+  const std::string text = help();
+  const std::size_t start = text.find("\nExamples:\n");
+  ASSERT_NE(start, std::string::npos);
+  int examples = 0;
+  for (std::size_t at = text.find("\n  ", start); at != std::string::npos; at = text.find("\n  ", at + 1)) {
+    examples += text[at + 3] != ' ' ? 1 : 0;
+  }
+  EXPECT_EQ(examples, 5);
+  EXPECT_EQ(text.find(":\n", start + 11), std::string::npos) << "the examples are not at the end";
+  EXPECT_EQ(text.back(), '\n');
+}
+
+TEST(Help, FitsAnOrdinaryTerminal)
+{
+  const std::string text = help();
+  for (std::size_t start = 0; start < text.size();) {
+    const std::size_t end = text.find('\n', start);
+    EXPECT_LE(end - start, 80U) << text.substr(start, end - start);
+    start = end + 1;
+  }
+}
+
+// Whatever is thrown at it: an answer that keeps its promises, or one line of error.
+TEST(Options, AnyCommandLineGetsAnAnswer)
+{
+  const std::vector<std::string> pieces = {"-", "--", "-n", "-w", "5", "-w5", "-E", "9", "-c", "L", "", "=", "--wait",
+    "--wait=", "--no", "--nb=1", "--fd", "--start", "--length=3", "--api", "flock", "both", "-u", "-F", "-o", "--hold",
+    "wrapper", "--mode", "777", "--shell", "-q", "\x1b", "\xff", "{}", "[a,b]", "%%", "--fcntl", "1h30m",
+    "99999999999999999999", "-xsnF", "--comm", "++", "-h", "-V"};
+  std::mt19937 random(20240229); // NOLINT(cert-msc51-cpp): the same command lines in every run
+  const auto below = [&](
+                       std::size_t limit) { return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random); };
+  for (int round = 0; round < 20000; ++round) {
+    Words words(below(8));
+    for (std::string& word : words) {
+      word = pieces[below(pieces.size())];
+      while (below(4) == 0) { word += pieces[below(pieces.size())]; }
+      if (below(16) == 0) { word += static_cast<char>(1 + below(255)); }
+    }
+    const Arguments arguments(words);
+    const auto options = parse_options(arguments.argc(), arguments.argv());
+    if (!options) {
+      ASSERT_FALSE(options.error().text.empty()) << arguments.text();
+      for (const char c : options.error().text) { ASSERT_FALSE(c >= 0 && c < ' ') << arguments.text(); }
+      continue;
+    }
+    const bool has_command = !options->command.empty();
+    ASSERT_EQ(has_command, options->action == Action::run) << arguments.text();
+    if (has_command) {
+      ASSERT_NE(options->command.front(), nullptr) << arguments.text();
+      ASSERT_EQ(options->command.back(), nullptr) << arguments.text();
+    }
+    const bool is_answer = options->action == Action::help || options->action == Action::version;
+    ASSERT_EQ(options->request.fd.has_value() != !options->request.path.empty(), !is_answer) << arguments.text();
+    const Range& range = options->request.range;
+    ASSERT_TRUE(is_answer || (range.start >= 0 && range.length > 0 && range.start <= Range{}.length - range.length))
+      << arguments.text();
+  }
+}
+
+} // namespace
