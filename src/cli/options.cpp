@@ -164,7 +164,8 @@ std::string help()
              "      read a file that others change under an exclusive lock\n"
              "  exec 9>/tmp/app.lock; lockrun 9; echo 'mine'; lockrun -u 9\n"
              "      lock a part of a shell script\n"
-             "  [ \"$GUARD\" ] || GUARD=1 exec lockrun -n \"$0\" \"$0\" \"$@\"\n"
+             "  [ \"$LOCKRUN_PID:$LOCKRUN_LOCK\" = \"$PPID:$0\" ] ||\n"
+             "    exec lockrun -n \"$0\" \"$0\" \"$@\"\n"
              "      at the top of a script: only one of it runs at a time");
   return app.help();
 }
