@@ -13,6 +13,7 @@
 #   status N          its exit status, 0 unless given
 #   after COMMAND     run in bash afterwards, must succeed
 #
+# Of a file with a wrong example the directories are left behind, unless KEEP=no.
 # It runs in a directory of its own; /tmp, /run, /srv, /var, /usr/local and the names name:NAME are replaced by something in there.
 set -euo pipefail
 program=$(readlink -f "${LOCKRUN_BINARY:-$1}")
@@ -86,6 +87,7 @@ run_example()
   [ "$status" -eq "${expected:-0}" ] || { echo "exit status $status, not ${expected:-0}"; cat "$dir/err"; return 1; }
   diff -u --label 'in the page' --label 'standard output' <(told prints) <(out_of_directory <"$dir/out") || return 1
   diff -u --label 'in the page' --label 'standard error' <(told says) <(out_of_directory <"$dir/err") || return 1
+  echo "afterwards: $(told after)"
   source <(told after | into_directory)
 }
 
@@ -153,8 +155,9 @@ if [ $examples -eq 0 ]; then
   exit 1
 fi
 echo "$examples examples, $failures of them wrong"
-if [ $failures -ne 0 ]; then
+if [ $failures -ne 0 ] && [ "${KEEP-yes}" = yes ]; then
   echo "left behind: $top"
-  exit 1
+else
+  rm -rf "$top"
 fi
-rm -rf "$top"
+[ $failures -eq 0 ]
