@@ -13,17 +13,11 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
+using sys::wake_signal;
 
 // How long the kernel may take to let go of a thread that was told to stop waiting.
 constexpr milliseconds k_patience_with_kernel{100};
 constexpr std::size_t k_stack_bytes = 64 * 1024;
-
-// Ends the blocked call in the waiting thread, and the sleep in the helper: directed at one thread, never at the
-// process.
-int wake_signal()
-{
-  return SIGRTMIN;
-}
 
 // What the two threads know of each other.
 struct WaitState {

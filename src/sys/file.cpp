@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace lockrun::sys {
@@ -67,6 +68,15 @@ Result<FileStatus> lstat(const char* path)
   struct ::stat raw {};
   if (::lstat(path, &raw) != 0) { return tl::unexpected(SysError{"lstat", errno}); }
   return status_of(raw);
+}
+
+Result<std::uint32_t> file_system_type(const Descriptor& fd)
+{
+  struct ::statfs raw {};
+  while (::fstatfs(fd.get(), &raw) != 0) {
+    if (errno != EINTR) { return tl::unexpected(SysError{"fstatfs", errno}); }
+  }
+  return static_cast<std::uint32_t>(raw.f_type);
 }
 
 Result<void> unlink(const char* path)

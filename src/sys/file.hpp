@@ -39,6 +39,9 @@ Result<FileStatus> fstat(const Descriptor& fd);
 Result<FileStatus> stat(const char* path);
 Result<FileStatus> lstat(const char* path);
 
+// What kind of file system `fd` is on: the number that <linux/magic.h> has for it (fstatfs(2), f_type).
+Result<std::uint32_t> file_system_type(const Descriptor& fd);
+
 // unlink(2).
 Result<void> unlink(const char* path);
 

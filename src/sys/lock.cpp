@@ -8,6 +8,12 @@
 namespace lockrun::sys {
 namespace {
 
+// A command of fcntl(2) and its name for errors.
+struct Command {
+  int number;
+  const char* name;
+};
+
 struct ::flock description_of(short type, const Range& range)
 {
   struct ::flock description {};
@@ -16,6 +22,40 @@ struct ::flock description_of(short type, const Range& range)
   description.l_start = range.start;
   description.l_len = range.length;
   return description;
+}
+
+struct ::flock description_of(Mode mode, const Range& range)
+{
+  return description_of(static_cast<short>(mode == Mode::shared ? F_RDLCK : F_WRLCK), range);
+}
+
+Result<Attempt> lock_range(const Descriptor& fd, Command command, Mode mode, const Range& range)
+{
+  struct ::flock description = description_of(mode, range);
+  if (::fcntl(fd.get(), command.number, &description) == 0) { return Attempt::acquired; }
+  if (errno == EAGAIN || errno == EACCES) { return Attempt::busy; } // fcntl(2) allows either
+  if (errno == EINTR) { return Attempt::interrupted; }
+  return tl::unexpected(SysError{command.name, errno});
+}
+
+Result<void> unlock_range(const Descriptor& fd, Command command, const Range& range)
+{
+  struct ::flock description = description_of(short{F_UNLCK}, range);
+  while (::fcntl(fd.get(), command.number, &description) != 0) {
+    if (errno != EINTR) { return tl::unexpected(SysError{command.name, errno}); }
+  }
+  return {};
+}
+
+Result<std::optional<Conflict>> conflict_in(const Descriptor& fd, Command command, Mode mode, const Range& range)
+{
+  struct ::flock description = description_of(mode, range);
+  while (::fcntl(fd.get(), command.number, &description) != 0) {
+    if (errno != EINTR) { return tl::unexpected(SysError{command.name, errno}); }
+  }
+  if (description.l_type == F_UNLCK) { return std::nullopt; }
+  return Conflict{description.l_type == F_RDLCK ? Mode::shared : Mode::exclusive,
+    {description.l_start, description.l_len}, description.l_pid};
 }
 
 } // namespace
@@ -40,20 +80,36 @@ Result<void> flock_unlock(const Descriptor& fd)
 Result<Attempt> ofd_lock(const Descriptor& fd, Mode mode, const Range& range, Wait wait)
 {
   const bool blocks = wait == Wait::allowed;
-  struct ::flock description = description_of(mode == Mode::shared ? F_RDLCK : F_WRLCK, range);
-  if (::fcntl(fd.get(), blocks ? F_OFD_SETLKW : F_OFD_SETLK, &description) == 0) { return Attempt::acquired; }
-  if (errno == EAGAIN || errno == EACCES) { return Attempt::busy; } // fcntl(2) allows either
-  if (errno == EINTR) { return Attempt::interrupted; }
-  return tl::unexpected(SysError{blocks ? "fcntl(F_OFD_SETLKW)" : "fcntl(F_OFD_SETLK)", errno});
+  const Command command =
+    blocks ? Command{F_OFD_SETLKW, "fcntl(F_OFD_SETLKW)"} : Command{F_OFD_SETLK, "fcntl(F_OFD_SETLK)"};
+  return lock_range(fd, command, mode, range);
 }
 
 Result<void> ofd_unlock(const Descriptor& fd, const Range& range)
 {
-  struct ::flock description = description_of(F_UNLCK, range);
-  while (::fcntl(fd.get(), F_OFD_SETLK, &description) != 0) {
-    if (errno != EINTR) { return tl::unexpected(SysError{"fcntl(F_OFD_SETLK, F_UNLCK)", errno}); }
-  }
-  return {};
+  return unlock_range(fd, {F_OFD_SETLK, "fcntl(F_OFD_SETLK, F_UNLCK)"}, range);
+}
+
+Result<Attempt> posix_lock(const Descriptor& fd, Mode mode, const Range& range, Wait wait)
+{
+  const bool blocks = wait == Wait::allowed;
+  const Command command = blocks ? Command{F_SETLKW, "fcntl(F_SETLKW)"} : Command{F_SETLK, "fcntl(F_SETLK)"};
+  return lock_range(fd, command, mode, range);
+}
+
+Result<void> posix_unlock(const Descriptor& fd, const Range& range)
+{
+  return unlock_range(fd, {F_SETLK, "fcntl(F_SETLK, F_UNLCK)"}, range);
+}
+
+Result<std::optional<Conflict>> posix_conflict(const Descriptor& fd, Mode mode, const Range& range)
+{
+  return conflict_in(fd, {F_GETLK, "fcntl(F_GETLK)"}, mode, range);
+}
+
+Result<std::optional<Conflict>> ofd_conflict(const Descriptor& fd, Mode mode, const Range& range)
+{
+  return conflict_in(fd, {F_OFD_GETLK, "fcntl(F_OFD_GETLK)"}, mode, range);
 }
 
 } // namespace lockrun::sys

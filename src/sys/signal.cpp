@@ -91,6 +91,11 @@ void restore_action(int signal, const struct ::sigaction& action)
   (void)::sigaction(signal, &action, nullptr);
 }
 
+int wake_signal()
+{
+  return SIGRTMIN;
+}
+
 Result<void> kill(pid_t pid, int signal)
 {
   if (::kill(pid, signal) != 0) { return tl::unexpected(SysError{"kill", errno}); }

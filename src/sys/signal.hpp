@@ -60,6 +60,10 @@ Result<struct ::sigaction> set_interrupting(int signal);
 // Gives `signal` back the action that set_interrupting() returned, and drops one that is still pending.
 void restore_action(int signal, const struct ::sigaction& action);
 
+// The signal that ends a blocked call of one of our threads, and a helper's sleep: sent to one thread, never to the
+// process. The first real-time signal that the C library leaves to us.
+int wake_signal();
+
 // kill(2). ESRCH: there is no such process.
 Result<void> kill(pid_t pid, int signal);
 

@@ -1,5 +1,10 @@
 #include "sys/thread.hpp"
 
+#include "sys/clock.hpp"
+
+#include <cerrno>
+#include <ctime>
+
 #include <unistd.h>
 
 namespace lockrun::sys {
@@ -24,6 +29,17 @@ Result<void> join(const Thread& thread)
     return tl::unexpected(SysError{"pthread_join", code});
   }
   return {};
+}
+
+Result<Joined> join_within(const Thread& thread, std::chrono::nanoseconds patience)
+{
+  const auto end = steady_now() + patience;
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(end);
+  const timespec limit{whole.count(), (end - whole).count()};
+  const int code = ::pthread_clockjoin_np(thread.handle, nullptr, CLOCK_MONOTONIC, &limit);
+  if (code == ETIMEDOUT) { return Joined::not_yet; }
+  if (code != 0) { return tl::unexpected(SysError{"pthread_clockjoin_np", code}); }
+  return Joined::yes;
 }
 
 pid_t thread_id()

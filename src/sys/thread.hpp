@@ -2,6 +2,7 @@
 
 #include <lockrun/error.hpp>
 
+#include <chrono>
 #include <cstddef>
 
 #include <pthread.h>
@@ -19,6 +20,11 @@ Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t st
 
 // Waits until it has returned (pthread_join(3)).
 Result<void> join(const Thread& thread);
+
+enum class Joined { yes, not_yet };
+
+// The same for `patience` at most (pthread_clockjoin_np(3)). After `yes` the thread is gone.
+Result<Joined> join_within(const Thread& thread, std::chrono::nanoseconds patience);
 
 // The kernel's number of the calling thread (gettid(2)).
 pid_t thread_id();

@@ -213,6 +213,11 @@ Result<FileStatus> lstat(const char* path)
   return scripted("lstat", fmt::format("'{}'", path), testing::a_file());
 }
 
+Result<std::uint32_t> file_system_type(const Descriptor&)
+{
+  return scripted("file_system_type", "", std::uint32_t{0xEF53}); // EXT4_SUPER_MAGIC
+}
+
 Result<void> unlink(const char* path)
 {
   return scripted("unlink", fmt::format("'{}'", path));
@@ -278,6 +283,26 @@ Result<Attempt> ofd_lock(const Descriptor&, Mode mode, const Range& range, Wait 
 Result<void> ofd_unlock(const Descriptor&, const Range& range)
 {
   return scripted("ofd_unlock", text(range));
+}
+
+Result<Attempt> posix_lock(const Descriptor&, Mode mode, const Range& range, Wait wait)
+{
+  return scripted("posix_lock", fmt::format("{}, {}, {}", text(mode), text(range), text(wait)), Attempt::acquired);
+}
+
+Result<void> posix_unlock(const Descriptor&, const Range& range)
+{
+  return scripted("posix_unlock", text(range));
+}
+
+Result<std::optional<Conflict>> posix_conflict(const Descriptor&, Mode mode, const Range& range)
+{
+  return scripted("posix_conflict", fmt::format("{}, {}", text(mode), text(range)), std::optional<Conflict>());
+}
+
+Result<std::optional<Conflict>> ofd_conflict(const Descriptor&, Mode mode, const Range& range)
+{
+  return scripted("ofd_conflict", fmt::format("{}, {}", text(mode), text(range)), std::optional<Conflict>());
 }
 
 // --- process ---
@@ -420,6 +445,11 @@ void restore_action(int signal, const struct ::sigaction&)
   (void)take("restore_action", fmt::format("{}", signal));
 }
 
+int wake_signal()
+{
+  return SIGRTMIN;
+}
+
 Result<void> kill(pid_t pid, int signal)
 {
   return scripted("kill", fmt::format("{}, {}", pid, signal));
@@ -440,6 +470,11 @@ Result<Thread> start_thread(void* (*)(void*), void*, std::size_t)
 Result<void> join(const Thread&)
 {
   return scripted("join");
+}
+
+Result<Joined> join_within(const Thread&, nanoseconds)
+{
+  return scripted("join_within", "", Joined::yes);
 }
 
 pid_t thread_id()

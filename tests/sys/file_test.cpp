@@ -61,6 +61,12 @@ TEST(Open, IsCloseOnExecAndTakesNoTerminal)
   EXPECT_EQ(raw.st_mode & 07777U, 0640U);
 }
 
+TEST(FileSystemType, IsTheKernelsNumber)
+{
+  EXPECT_EQ(sys::file_system_type(*sys::open("/proc", O_RDONLY)), 0x9fa0U);
+  EXPECT_EQ(sys::file_system_type({}).error().code, EBADF);
+}
+
 struct OpenRow {
   const char* name;
   const char* path; // in a directory with: file, fifo, link (to itself), locked (mode 0)

@@ -144,14 +144,85 @@ TEST(Ofd, RefusesARangeThatIsNone)
   EXPECT_EQ(sys::ofd_lock(fd, Mode::exclusive, {INT64_MAX, 2}, Wait::never).error().code, EOVERFLOW);
 }
 
+TEST(Posix, ExcludesOtherProcessesOnly)
+{
+  const TempDir dir;
+  const auto path = dir / "lock";
+  const auto fd = open_for(path);
+  ASSERT_EQ(sys::posix_lock(fd, Mode::exclusive, {10, 5}, Wait::never), Attempt::acquired);
+  EXPECT_EQ(sys::posix_lock(fd, Mode::exclusive, {12, 1}, Wait::never), Attempt::acquired);
+  const auto busy_for = [&](const Range& range) {
+    return Forked([&] { return sys::posix_lock(fd, Mode::shared, range, Wait::never) == Attempt::busy ? 1 : 0; });
+  };
+  EXPECT_EQ(busy_for({14, 1}).wait(), exited(1));
+  EXPECT_EQ(busy_for({15, 0}).wait(), exited(0));
+  const auto holders = kernel_holders(path);
+  ASSERT_EQ(holders.size(), 1U);
+  EXPECT_EQ(holders[0].api, "POSIX");
+  EXPECT_EQ(holders[0].pid, ::getpid());
+  ASSERT_TRUE(sys::posix_unlock(fd, {10, 5}));
+  EXPECT_EQ(busy_for({10, 5}).wait(), exited(0));
+}
+
+TEST(Posix, IsGoneWhenAnyDescriptorOfTheFileIsClosed)
+{
+  const TempDir dir;
+  const auto fd = open_for(dir / "lock");
+  ASSERT_EQ(sys::posix_lock(fd, Mode::exclusive, {0, 1}, Wait::never), Attempt::acquired);
+  (void)open_for(dir / "lock");
+  EXPECT_TRUE(kernel_holders(dir / "lock").empty());
+}
+
+TEST(Conflict, NamesALockOfSomebodyElse)
+{
+  const TempDir dir;
+  const auto path = dir / "lock";
+  const auto fd = open_for(path);
+  EXPECT_EQ(sys::posix_conflict(fd, Mode::exclusive, {}), std::nullopt);
+  EXPECT_EQ(sys::ofd_conflict(fd, Mode::exclusive, {}), std::nullopt);
+  const HoldingProcess posix(path, Mode::shared, LockKind::posix, {7, 2});
+  const HeldLock ofd(path, Mode::exclusive, LockKind::ofd, {20, 0});
+  for (const auto conflict : {sys::posix_conflict, sys::ofd_conflict}) {
+    EXPECT_EQ(conflict(fd, Mode::shared, {0, 10}), std::nullopt);
+    const auto low = conflict(fd, Mode::exclusive, {0, 10});
+    ASSERT_TRUE(low && *low);
+    EXPECT_EQ((*low)->pid, posix.pid());
+    EXPECT_EQ((*low)->mode, Mode::shared);
+    EXPECT_EQ((*low)->range, (Range{7, 2}));
+    const auto high = conflict(fd, Mode::shared, {10, 0});
+    ASSERT_TRUE(high && *high);
+    EXPECT_EQ((*high)->pid, -1);
+    EXPECT_EQ((*high)->mode, Mode::exclusive);
+    EXPECT_EQ((*high)->range, (Range{20, 0}));
+  }
+}
+
+TEST(Conflict, OurOwnLocksCountInTheOtherMeaningOnly)
+{
+  const TempDir dir;
+  const auto fd = open_for(dir / "lock");
+  ASSERT_EQ(sys::posix_lock(fd, Mode::exclusive, {0, 1}, Wait::never), Attempt::acquired);
+  ASSERT_EQ(sys::ofd_lock(fd, Mode::exclusive, {1, 1}, Wait::never), Attempt::acquired);
+  EXPECT_EQ((*sys::posix_conflict(fd, Mode::exclusive, {}))->range.start, 1);
+  EXPECT_EQ((*sys::ofd_conflict(fd, Mode::exclusive, {}))->range.start, 0);
+  EXPECT_EQ(sys::posix_conflict({}, Mode::exclusive, {}).error().code, EBADF);
+}
+
 // --- blocking ---
 
 class Blocking : public ::testing::TestWithParam<LockKind> {
 protected:
   static Result<Attempt> lock(const sys::Descriptor& fd, Wait wait)
   {
-    return GetParam() == LockKind::flock ? sys::flock(fd, Mode::exclusive, wait)
-                                         : sys::ofd_lock(fd, Mode::exclusive, {}, wait);
+    switch (GetParam()) {
+    case LockKind::flock:
+      return sys::flock(fd, Mode::exclusive, wait);
+    case LockKind::ofd:
+      return sys::ofd_lock(fd, Mode::exclusive, {}, wait);
+    case LockKind::posix:
+      break;
+    }
+    return sys::posix_lock(fd, Mode::exclusive, {}, wait);
   }
   const TempDir dir;
   const std::filesystem::path path = dir / "lock";
@@ -179,7 +250,7 @@ TEST_P(Blocking, IsInterruptedByASignalHandler)
   EXPECT_EQ(kernel_waiters(path), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, Blocking, ::testing::Values(LockKind::flock, LockKind::ofd),
+INSTANTIATE_TEST_SUITE_P(Kinds, Blocking, ::testing::Values(LockKind::flock, LockKind::ofd, LockKind::posix),
   [](const auto& kind) { return name_of(kind.param); });
 
 } // namespace

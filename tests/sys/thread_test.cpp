@@ -45,6 +45,21 @@ TEST(Thread, InheritsTheSignalMask)
   EXPECT_FALSE(inherited.contains(SIGUSR2));
 }
 
+TEST(Thread, IsNotJoinedBeforeItHasReturned)
+{
+  Pipe pipe;
+  const auto body = [](void* argument) -> void* {
+    char byte = 0;
+    (void)!::read(static_cast<Pipe*>(argument)->read_end, &byte, 1); // end of file lets it go
+    return nullptr;
+  };
+  const auto thread = sys::start_thread(body, &pipe, k_stack);
+  ASSERT_TRUE(thread);
+  EXPECT_EQ(sys::join_within(*thread, std::chrono::milliseconds(1)), sys::Joined::not_yet);
+  pipe.close_write();
+  EXPECT_EQ(sys::join_within(*thread, std::chrono::seconds(30)), sys::Joined::yes);
+}
+
 TEST(Thread, CannotStartWhereThereMayBeNone)
 {
   if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
