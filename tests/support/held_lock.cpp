@@ -101,19 +101,17 @@ HoldingProcess::HoldingProcess(const std::filesystem::path& path, Mode mode, Loc
   : m_process([&] {
       const int fd = locked_descriptor(path, mode, kind, range);
       m_held.give();
-      close_all_but(fd, m_end.read_end); // anything else that we keep open could keep somebody waiting
-      char byte = 0;
-      (void)!::read(m_end.read_end, &byte, 1); // end of file is the only answer
+      close_all_but(fd, m_end.read_end()); // anything else that we keep open could keep somebody waiting
+      m_end.wait();
       return 0;
     })
 {
-  m_end.close_read();
   if (!m_held.await()) { throw std::runtime_error("no process that holds " + path.string()); }
 }
 
 void HoldingProcess::release()
 {
-  m_end.close_write();
+  m_end.give();
   (void)m_process.wait();
 }
 

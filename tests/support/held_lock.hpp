@@ -38,7 +38,7 @@ public:
   void kill();    // with SIGKILL
 
 private:
-  Pipe m_end;
+  Notice m_end; // not an end of file: forks of the test may have the pipe open
   Notice m_held;
   Forked m_process;
 };

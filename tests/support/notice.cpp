@@ -69,6 +69,11 @@ bool Notice::await() const
   return ready == 1 && read_byte(m_pipe.read_end);
 }
 
+void Notice::wait() const
+{
+  (void)read_byte(m_pipe.read_end);
+}
+
 void Gate::wait()
 {
   m_pipe.close_write();

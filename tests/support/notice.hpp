@@ -19,6 +19,8 @@ class Notice {
 public:
   void give() const;
   bool await() const; // false: nothing came for so long that nothing will
+  void wait() const;  // for as long as it takes
+  int read_end() const noexcept { return m_pipe.read_end; }
 
 private:
   Pipe m_pipe;
