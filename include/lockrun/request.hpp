@@ -31,6 +31,7 @@ struct FileRules {
   bool create = true;         // a missing file is made
   bool follow = true;         // the last component may be a symbolic link
   bool unlink = false;        // remove the file at release, when that is safe
+  bool devices = false;       // a block or character device will do as well
 };
 
 // What to do when the lock is busy because an ancestor of this process holds it, which usually waits for us.

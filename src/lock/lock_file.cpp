@@ -66,6 +66,12 @@ Result<sys::Descriptor, Error> open_patiently(const LockRequest& request, int fl
   return tl::unexpected(open_error(request, opened.error()));
 }
 
+bool is_lockable(sys::FileType type, const FileRules& rules)
+{
+  if (type == sys::FileType::device) { return rules.devices; }
+  return type != sys::FileType::other;
+}
+
 } // namespace
 
 Result<LockFile, Error> open_lock_file(const LockRequest& request, Access access, const Patience& patience)
@@ -75,7 +81,7 @@ Result<LockFile, Error> open_lock_file(const LockRequest& request, Access access
   if (!fd) { return tl::unexpected(fd.error()); }
   const auto status = sys::fstat(*fd);
   if (!status) { return tl::unexpected(Error{Reason::open_failed, request.path, status.error()}); }
-  if (status->type == sys::FileType::other) { return tl::unexpected(Error{Reason::wrong_type, request.path, {}}); }
+  if (!is_lockable(status->type, request.file)) { return tl::unexpected(Error{Reason::wrong_type, request.path, {}}); }
   return LockFile{std::move(*fd), *status};
 }
 

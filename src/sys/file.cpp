@@ -16,6 +16,7 @@ FileStatus status_of(const struct ::stat& raw)
   status.identity = {raw.st_dev, raw.st_ino};
   if (S_ISREG(raw.st_mode)) { status.type = FileType::regular; }
   if (S_ISDIR(raw.st_mode)) { status.type = FileType::directory; }
+  if (S_ISBLK(raw.st_mode) || S_ISCHR(raw.st_mode)) { status.type = FileType::device; }
   status.permissions = raw.st_mode & 07777U;
   status.owner = raw.st_uid;
   status.links = raw.st_nlink;

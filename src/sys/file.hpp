@@ -12,7 +12,7 @@
 
 namespace lockrun::sys {
 
-enum class FileType { regular, directory, other };
+enum class FileType { regular, directory, device, other };
 
 // What is behind a name: the same device and inode are the same file.
 struct FileIdentity {

@@ -144,7 +144,7 @@ TEST(Status, TellsDirectoriesFromOtherThings)
   ASSERT_EQ(::mkfifo((dir / "fifo").c_str(), 0600), 0);
   EXPECT_EQ(sys::stat(dir.path().c_str())->type, sys::FileType::directory);
   EXPECT_EQ(sys::stat((dir / "fifo").c_str())->type, sys::FileType::other);
-  EXPECT_EQ(sys::stat("/dev/null")->type, sys::FileType::other);
+  EXPECT_EQ(sys::stat("/dev/null")->type, sys::FileType::device);
 }
 
 TEST(Status, FailsWithTheKernelsErrno)

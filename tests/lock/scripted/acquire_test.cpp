@@ -160,6 +160,17 @@ TEST_F(Acquire, RefusesWhatIsNeitherFileNorDirectory)
   EXPECT_THAT(kernel.calls("flock"), IsEmpty());
 }
 
+TEST_F(Acquire, TakesADeviceOnlyWhenItMay)
+{
+  kernel.answers("fstat", another_file(sys::FileType::device));
+  EXPECT_EQ(error_of(request).reason, Reason::wrong_type);
+  EXPECT_THAT(kernel.calls("flock"), IsEmpty());
+  request.file.devices = true;
+  kernel.answers("fstat", another_file(sys::FileType::device));
+  kernel.answers("stat", another_file(sys::FileType::device));
+  EXPECT_TRUE(acquire(request, {}));
+}
+
 TEST_F(Acquire, RefusesADirectoryThatItCannotOpenForWriting)
 {
   request.api = Api::ofd;
