@@ -9,7 +9,7 @@
 //
 //   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
-//                     nowhere else) · run (the story) · report · quote · exit_code
+//                     nowhere else) · run (the story) · report · quote · exit_code · flock_personality (called as flock)
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
 //                     that knows time) · nested (locks of our ancestors) · remove (--unlink)
 //   backends/         who grants it: flock · ofd
@@ -20,6 +20,7 @@
 // clang-format on
 
 #include "cli/exit_code.hpp"
+#include "cli/flock_personality.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
@@ -41,6 +42,7 @@ int print(const std::string& text)
 
 int answer(int argc, char** argv)
 {
+  if (cli::is_called_as_flock(argv[0])) { return cli::flock_personality(argc, argv); }
   const auto options = cli::parse_options(argc, argv);
   if (!options) {
     cli::report(options.error());
