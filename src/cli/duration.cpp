@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <fmt/format.h>
+
 namespace lockrun::cli {
 namespace {
 
@@ -98,6 +100,28 @@ Result<nanoseconds, const char*> parse_duration(std::string_view text)
     if (sum > k_longest_duration) { return Wrong(k_too_long); }
   }
   return sum;
+}
+
+std::string duration_text(nanoseconds duration)
+{
+  using namespace std::chrono;
+  if (duration < seconds(1)) { return fmt::format("{}ms", duration_cast<milliseconds>(duration).count()); }
+  if (duration < minutes(1) && duration % seconds(1) != nanoseconds(0)) {
+    return fmt::format("{:.1f}s", std::chrono::duration<double>(duration).count());
+  }
+  struct Part {
+    long long seconds;
+    char letter;
+  };
+  std::string text;
+  long long rest = duration_cast<seconds>(duration).count();
+  for (const Part part : {Part{86400, 'd'}, Part{3600, 'h'}, Part{60, 'm'}, Part{1, 's'}}) {
+    const bool is_second = !text.empty();
+    if (rest >= part.seconds) { text += fmt::format("{}{}", rest / part.seconds, part.letter); }
+    rest %= part.seconds;
+    if (is_second) { break; }
+  }
+  return text;
 }
 
 } // namespace lockrun::cli

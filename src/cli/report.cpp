@@ -1,9 +1,12 @@
 #include "cli/report.hpp"
 
 #include "cli/duration.hpp"
+#include "cli/holder_words.hpp"
 #include "cli/quote.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
+
+#include <lockrun/status.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,30 +18,6 @@
 
 namespace lockrun::cli {
 namespace {
-
-// "250ms", "30s", "3m12s", "2h5m", "4d3h": the two largest units.
-std::string duration_text(std::chrono::nanoseconds duration)
-{
-  using namespace std::chrono;
-  if (duration < seconds(1)) { return fmt::format("{}ms", duration_cast<milliseconds>(duration).count()); }
-  if (duration < minutes(1) && duration % seconds(1) != nanoseconds(0)) {
-    return fmt::format("{:.1f}s", std::chrono::duration<double>(duration).count());
-  }
-  const auto whole = duration_cast<seconds>(duration).count();
-  struct Unit {
-    long long seconds;
-    char letter;
-  };
-  std::string text;
-  long long rest = whole;
-  for (const Unit unit : {Unit{86400, 'd'}, Unit{3600, 'h'}, Unit{60, 'm'}, Unit{1, 's'}}) {
-    const bool is_second = !text.empty();
-    if (rest >= unit.seconds) { text += fmt::format("{}{}", rest / unit.seconds, unit.letter); }
-    rest %= unit.seconds;
-    if (is_second) { break; }
-  }
-  return text;
-}
 
 void tell(std::string_view text)
 {
@@ -63,6 +42,14 @@ std::string words_of(int code)
 std::string lock_name(const Options& options)
 {
   return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : quoted(options.request.path);
+}
+
+// Who has it, as far as that can still be seen.
+LockStatus holders(const Error& error, const Options& options)
+{
+  LockRequest request = options.request;
+  if (!request.fd) { request.path = error.target; }
+  return look(request);
 }
 
 std::string directory_of(const std::string& path)
@@ -145,18 +132,6 @@ std::string hint_for_descriptor(const Error& error, const Options& options)
   return fmt::format("open it in the shell first, as in: exec {}>/tmp/app.lock", *options.request.fd);
 }
 
-// "PID 4312 (rsync -a /srv /backup)".
-std::string words_of(const Party& party)
-{
-  if (party.command.empty()) { return fmt::format("PID {}", party.pid); }
-  std::string words = party.command;
-  while (!words.empty() && words.back() == '\0') { words.pop_back(); }
-  std::replace(words.begin(), words.end(), '\0', ' ');
-  constexpr std::size_t k_enough = 60;
-  if (words.size() > k_enough) { words = words.substr(0, k_enough) + "..."; }
-  return fmt::format("PID {} ({})", party.pid, escaped(words));
-}
-
 // "PID 4312 (rsync), PID 4313 (sleep) and 3 more".
 std::string words_of(const std::vector<sys::ProcessStatus>& members)
 {
@@ -178,7 +153,7 @@ void report_nested(const Error& error, std::string_view name)
       "{} is held through a descriptor that we, PID {}, inherited ourselves: waiting would never end", name, us));
   } else {
     tell(fmt::format(
-      "{} is held by {}, an ancestor of ours, PID {}: waiting would never end", name, words_of(holder), us));
+      "{} is held by {}, an ancestor of ours, PID {}: waiting would never end", name, party_words(holder), us));
   }
   tell_hint("--nested run runs the command under that lock, --nested wait waits all the same");
 }
@@ -201,11 +176,14 @@ void report(const Error& error, const Options& options)
   const std::string name = lock_name(options);
   switch (error.reason) {
   case Reason::busy:
-    if (options.verbosity != Verbosity::quiet) { tell(fmt::format("{} is held by another process", name)); }
+    if (options.verbosity != Verbosity::quiet) {
+      tell(fmt::format("{} is {}", name, held_words(holders(error, options))));
+    }
     return;
   case Reason::timed_out:
     if (options.verbosity != Verbosity::quiet) {
-      tell(fmt::format("gave up waiting for {} after {}", name, duration_text(*options.request.patience)));
+      tell(fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience),
+        held_words(holders(error, options))));
     }
     return;
   case Reason::nested:

@@ -4,6 +4,7 @@
 #include "lock/nested.hpp"
 #include "lock/place.hpp"
 #include "lock/remove.hpp"
+#include "lock/stamp.hpp"
 #include "lock/wait.hpp"
 #include "sys/clock.hpp"
 
@@ -160,6 +161,7 @@ Result<std::vector<Hold>, Error> acquire_path(const LockRequest& request, const 
     const auto naming = what_is_named(request, got->file.status.identity);
     if (!naming) { return tl::unexpected(naming.error()); }
     if (*naming == Naming::another_file) { continue; }
+    if (got->file.status.type == sys::FileType::regular) { stamp(got->file.fd); }
     holds.push_back(hold_of(std::move(got->file.fd), request));
     return holds;
   }

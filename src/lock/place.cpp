@@ -32,6 +32,12 @@ bool is_name(std::string_view lock)
   return lock.starts_with(k_prefix);
 }
 
+std::string path_of_name(std::string_view name)
+{
+  name.remove_prefix(k_prefix.size());
+  return directory_for(sys::effective_user()) + "/" + std::string(name);
+}
+
 Result<Place, Error> place_of(std::string_view name)
 {
   const uid_t user = sys::effective_user();

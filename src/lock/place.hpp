@@ -19,6 +19,9 @@ struct Place {
 // Whether `lock` is written as name:NAME.
 bool is_name(std::string_view lock);
 
+// The file of `name`, which is written as name:NAME. It need not exist.
+std::string path_of_name(std::string_view name);
+
 // Makes the directory when it is missing. root: /run/lock/lockrun; others: /run/lock/lockrun-UID where /run/lock is
 // sticky and world-writable; else /tmp/lockrun-UID. Reasons: unsafe_place, open_failed, lock_failed.
 Result<Place, Error> place_of(std::string_view name);

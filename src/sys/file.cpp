@@ -110,6 +110,12 @@ Result<void> let_inherit(const Descriptor& fd)
   return {};
 }
 
+Result<void> seek(const Descriptor& fd, std::int64_t offset)
+{
+  if (::lseek(fd.get(), offset, SEEK_SET) < 0) { return tl::unexpected(SysError{"lseek", errno}); }
+  return {};
+}
+
 Result<std::size_t> write(const Descriptor& fd, std::string_view bytes)
 {
   for (;;) {

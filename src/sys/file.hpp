@@ -58,6 +58,9 @@ Result<Descriptor> duplicate(int fd, int lowest);
 // Lets the program that is executed next inherit `fd` (F_SETFD).
 Result<void> let_inherit(const Descriptor& fd);
 
+// Moves the file offset, which everybody who shares the descriptor shares too (lseek(2)).
+Result<void> seek(const Descriptor& fd, std::int64_t offset);
+
 // One write(2); returns how many bytes went out.
 Result<std::size_t> write(const Descriptor& fd, std::string_view bytes);
 

@@ -1,9 +1,9 @@
 #include "sys/proc.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string_view>
@@ -86,6 +86,20 @@ std::string_view take_word(std::string_view& line)
   return word;
 }
 
+// The number behind `name` at the beginning of a line; 0 without such a line.
+template <class Number>
+Number field(std::string_view text, std::string_view name)
+{
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (!line.starts_with(name)) { continue; }
+    line.remove_prefix(name.size());
+    return number_of<Number>(take_word(line));
+  }
+  return {};
+}
+
 std::optional<LockLine::Kind> kind_of(std::string_view word)
 {
   if (word == "FLOCK") { return LockLine::Kind::flock; }
@@ -154,11 +168,19 @@ Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
   return found;
 }
 
-Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
+Result<DescriptorInfo> descriptor_info(pid_t pid, int fd)
 {
   const auto text = read_file(proc_path(pid, "/fdinfo/" + std::to_string(fd)).c_str());
   if (!text) { return tl::unexpected(gone(text.error())); }
-  return parse_lock_lines(*text, "lock:");
+  return DescriptorInfo{
+    field<std::int64_t>(*text, "pos:"), field<ino_t>(*text, "ino:"), parse_lock_lines(*text, "lock:")};
+}
+
+Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
+{
+  auto info = descriptor_info(pid, fd);
+  if (!info) { return tl::unexpected(info.error()); }
+  return std::move(info->locks);
 }
 
 Result<std::vector<LockLine>> all_locks()
@@ -175,17 +197,31 @@ Result<std::string> command_line(pid_t pid)
   return text;
 }
 
+Result<uid_t> user_of(pid_t pid)
+{
+  const auto text = read_file(proc_path(pid, "/status").c_str());
+  if (!text) { return tl::unexpected(gone(text.error())); }
+  const auto line = text->find("\nUid:");
+  if (line == text->npos) { return tl::unexpected(SysError{"read", EPROTO}); }
+  std::string_view users = std::string_view(*text).substr(line + std::strlen("\nUid:"));
+  take_word(users); // the real one
+  return number_of<uid_t>(take_word(users));
+}
+
 Result<std::string> read_file(const char* path)
 {
   const auto fd = open(path, O_RDONLY);
   if (!fd) { return tl::unexpected(fd.error()); }
   std::string content;
-  std::array<char, 4096> part{};
+  std::size_t used = 0;
   for (;;) {
-    const ssize_t count = ::read(fd->get(), part.data(), part.size());
+    // In large pieces: each read(2) of /proc/locks begins with a walk to where the last one ended.
+    if (used == content.size()) { content.resize(std::max<std::size_t>(4096, used * 4)); }
+    const ssize_t count = ::read(fd->get(), content.data() + used, content.size() - used);
     if (count > 0) {
-      content.append(part.data(), static_cast<std::size_t>(count));
+      used += static_cast<std::size_t>(count);
     } else if (count == 0) {
+      content.resize(used);
       return content;
     } else if (errno != EINTR) {
       return tl::unexpected(SysError{"read", errno});
@@ -198,6 +234,12 @@ Result<ProcessStatus> process_status(pid_t pid)
   const auto line = read_file(proc_path(pid, "/stat").c_str());
   if (!line) { return tl::unexpected(gone(line.error())); }
   return parse_status(*line);
+}
+
+std::chrono::nanoseconds started(const ProcessStatus& process)
+{
+  const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)); // 100, whatever the kernel is built with
+  return std::chrono::milliseconds(process.start * 1000 / ticks);
 }
 
 Result<std::vector<ProcessStatus>> all_processes()

@@ -9,7 +9,7 @@
 #   cron              it is lines of a crontab: each is run as cron does, without environment
 #   script NAME       it is the beginning of the executable script NAME, whose other lines `rest LINE` give; `run COMMAND` runs it
 #   prints LINE       a line of standard output   \  all lines, in this order; none means that it prints nothing
-#   says LINE         a line of standard error    /  (a PID is written as PID)
+#   says LINE         a line of standard error    /  (written as PID, USER and TIME: a number, who runs it, how long it is held)
 #   status N          its exit status, 0 unless given
 #   after COMMAND     run in bash afterwards, must succeed
 #
@@ -28,12 +28,13 @@ examples=0
 
 # --- What `before` may say --------------------------------------------------------------------------------------------------------
 
-# Somebody else holds the lock from now on until the example has ended.
+# Somebody else holds the lock from now on until the example has ended: the command `somebody`.
 hold()
 {
   local gate=$dir/gate.$((++gates))
   mkfifo "$gate" "$gate.held"
-  lockrun "$@" sh -c 'echo >"$1.held"; read -r _ <"$1"' - "$gate" &
+  stub somebody 'echo >"$GATE.held"; read -r _ <"$GATE"'
+  GATE=$gate lockrun "$@" somebody &
   read -r _ <"$gate.held"
 }
 
@@ -60,7 +61,8 @@ stub()
 # --- One example ------------------------------------------------------------------------------------------------------------------
 
 into_directory() { sed -E "s,(^|[^A-Za-z0-9_./~-])/(tmp|run|srv|var|usr/local)/,\1$dir/\2/,g; s,\bname:,name:$(basename "$top")-,g"; }
-out_of_directory() { sed -E "s,$dir/,/,g; s,$(basename "$top")-,,g; s/\bPID [0-9]+/PID PID/g"; }
+out_of_directory() { sed -E "s,$dir/,/,g; s,$(basename "$top")-,,g; s/\bPID [0-9]+/PID PID/g; s/, user [^)]*\)/, user USER)/g
+  s/\) for (at most )?[0-9][0-9a-z.]*/) for \1TIME/g"; }
 told() { sed -n "s/^$1\( \|$\)//p" "$dir/test"; }
 
 run_example()

@@ -4,6 +4,7 @@
 #include "sys/descriptor.hpp"
 #include "sys/file.hpp"
 #include "sys/lock.hpp"
+#include "sys/passwd.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/raw.hpp"
@@ -243,6 +244,11 @@ Result<void> let_inherit(const Descriptor&)
   return scripted("let_inherit");
 }
 
+Result<void> seek(const Descriptor&, std::int64_t offset)
+{
+  return scripted("seek", fmt::format("{}", offset));
+}
+
 Result<std::size_t> write(const Descriptor&, std::string_view bytes)
 {
   return scripted("write", fmt::format("'{}'", bytes), bytes.size());
@@ -363,6 +369,13 @@ void exit_now(int status)
   throw testing::ExitNow{status};
 }
 
+// --- passwd ---
+
+std::optional<std::string> user_name(uid_t user, const char*)
+{
+  return value("user_name", fmt::format("{}", user), std::optional<std::string>());
+}
+
 // --- proc ---
 
 Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity&)
@@ -375,6 +388,11 @@ Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
   return scripted("locks_of", fmt::format("{}, {}", pid, fd), std::vector<LockLine>());
 }
 
+Result<DescriptorInfo> descriptor_info(pid_t pid, int fd)
+{
+  return scripted("descriptor_info", fmt::format("{}, {}", pid, fd), DescriptorInfo());
+}
+
 Result<std::vector<LockLine>> all_locks()
 {
   return scripted("all_locks", "", std::vector<LockLine>());
@@ -385,9 +403,19 @@ Result<std::string> command_line(pid_t pid)
   return scripted("command_line", fmt::format("{}", pid), std::string());
 }
 
+Result<uid_t> user_of(pid_t pid)
+{
+  return scripted("user_of", fmt::format("{}", pid), uid_t{0});
+}
+
 Result<ProcessStatus> process_status(pid_t pid)
 {
   return scripted("process_status", fmt::format("{}", pid), ProcessStatus());
+}
+
+nanoseconds started(const ProcessStatus&)
+{
+  return value("started", "", nanoseconds(0));
 }
 
 Result<std::vector<ProcessStatus>> all_processes()

@@ -177,10 +177,10 @@ TEST(Conflict, NamesALockOfSomebodyElse)
 {
   const TempDir dir;
   const auto path = dir / "lock";
+  EXPECT_EQ(sys::posix_conflict(open_for(path), Mode::exclusive, {}), std::nullopt);
+  EXPECT_EQ(sys::ofd_conflict(open_for(path), Mode::exclusive, {}), std::nullopt);
+  const HoldingProcess posix(path, Mode::shared, LockKind::posix, {7, 2}); // nothing for it to inherit, and close
   const auto fd = open_for(path);
-  EXPECT_EQ(sys::posix_conflict(fd, Mode::exclusive, {}), std::nullopt);
-  EXPECT_EQ(sys::ofd_conflict(fd, Mode::exclusive, {}), std::nullopt);
-  const HoldingProcess posix(path, Mode::shared, LockKind::posix, {7, 2});
   const HeldLock ofd(path, Mode::exclusive, LockKind::ofd, {20, 0});
   for (const auto conflict : {sys::posix_conflict, sys::ofd_conflict}) {
     EXPECT_EQ(conflict(fd, Mode::shared, {0, 10}), std::nullopt);

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace lockrun::cli {
+
+// How many columns a terminal needs for `text`, which is escaped already (quote.hpp): Chinese, Japanese and Korean
+// characters and emoji take two, combining marks none. Without the C library's wcwidth(3), which knows nothing of this
+// in the C locale.
+std::size_t display_width(std::string_view text);
+
+// `text`, and if it is wider than `columns`, its beginning with "..." at the end. Never cuts a character in two.
+std::string cut_to_width(std::string_view text, std::size_t columns);
+
+} // namespace lockrun::cli

@@ -1,0 +1,135 @@
+#include "cli/holder_words.hpp"
+
+#include "cli/display_width.hpp"
+#include "cli/duration.hpp"
+#include "cli/option_table.hpp"
+#include "cli/quote.hpp"
+#include "cli/scan.hpp"
+#include "sys/clock.hpp"
+#include "sys/passwd.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace lockrun::cli {
+namespace {
+
+constexpr std::size_t k_command_columns = 60;
+constexpr std::size_t k_named = 3;
+
+std::vector<char*> words_in(std::string& line)
+{
+  std::vector<char*> words;
+  for (std::size_t at = 0; at < line.size(); at = line.find('\0', at) + 1) {
+    words.push_back(line.data() + at);
+    if (line.find('\0', at) == line.npos) { break; }
+  }
+  return words;
+}
+
+bool is_lockrun(std::string_view program)
+{
+  return program == "lockrun" || program.ends_with("/lockrun");
+}
+
+// Where the command of a lockrun begins; nothing if this does not look like one of ours that runs a command.
+std::vector<char*> command_of_lockrun(const std::vector<char*>& words)
+{
+  const int count = static_cast<int>(words.size());
+  std::vector<char*> terminated = words;
+  terminated.push_back(nullptr);
+  const auto scanned = scan(option_table(), count, terminated.data());
+  if (!scanned) { return {}; }
+  bool has_lock = true;
+  for (const Occurrence& occurrence : scanned->options) {
+    if (occurrence.option->id == OptionId::command) { return {occurrence.value}; }
+    if (occurrence.option->id == OptionId::fd) { has_lock = false; }
+  }
+  std::vector<char*> command(words.begin() + std::min(count, scanned->operands + (has_lock ? 1 : 0)), words.end());
+  if (command.empty()) { return {}; }
+  const std::string_view first = command.front();
+  const bool is_string = first == "-c" || (first.size() > 3 && std::string_view("--command").starts_with(first));
+  if ((is_string || first == "--") && command.size() > 1) { command.erase(command.begin()); }
+  return command;
+}
+
+std::string user_name(uid_t user)
+{
+  const auto name = sys::user_name(user);
+  return name ? escaped(*name) : fmt::format("{}", user);
+}
+
+std::string listed(const std::vector<Holder>& holders, std::size_t more)
+{
+  const std::size_t named = std::min(holders.size(), k_named);
+  more += holders.size() - named;
+  std::string words;
+  for (std::size_t i = 0; i < named; ++i) {
+    const bool is_last = i > 0 && i + 1 == named && more == 0;
+    words += (i == 0 ? "" : is_last ? " and " : ", ") + user_words(holders[i]);
+  }
+  return more == 0 ? words : words + fmt::format(" and {} more", more);
+}
+
+} // namespace
+
+std::string command_words(std::string_view command_line)
+{
+  std::string line(command_line);
+  while (!line.empty() && line.back() == '\0') { line.pop_back(); }
+  auto words = words_in(line);
+  if (!words.empty() && is_lockrun(words.front())) {
+    auto command = command_of_lockrun(words);
+    if (!command.empty()) { words = std::move(command); }
+  }
+  std::string text;
+  for (const char* const word : words) { text += (text.empty() ? "" : " ") + escaped(word); }
+  return cut_to_width(text, k_command_columns);
+}
+
+std::string party_words(const Party& party)
+{
+  if (party.command.empty()) { return fmt::format("PID {}", party.pid); }
+  return fmt::format("PID {} ({})", party.pid, command_words(party.command));
+}
+
+std::string user_words(const LockUser& user)
+{
+  const std::string command = command_words(user.command);
+  const std::string owner = user.user ? fmt::format("user {}", user_name(*user.user)) : "";
+  const char* const between = command.empty() || owner.empty() ? "" : ", ";
+  const std::string facts = command + between + owner;
+  return facts.empty() ? fmt::format("PID {}", user.pid) : fmt::format("PID {} ({})", user.pid, facts);
+}
+
+std::string held_time_words(const Holder& holder)
+{
+  if (!holder.since) { return {}; }
+  using std::chrono::seconds;
+  auto held = std::max(sys::wall_now() - *holder.since, std::chrono::nanoseconds(0));
+  if (held >= seconds(1)) { held = std::chrono::duration_cast<seconds>(held); }
+  const bool is_known = holder.since_kind == Holder::SinceKind::acquired;
+  return fmt::format("for {}{}", is_known ? "" : "at most ", duration_text(held));
+}
+
+std::string held_words(const LockStatus& status)
+{
+  const auto& holders = status.holders;
+  if (holders.empty()) { return "held by a process that cannot be seen from here"; }
+  if (holders.size() > 1 || status.more_holders > 0) { return "held by " + listed(holders, status.more_holders); }
+  const Holder& holder = holders.front();
+  switch (holder.evidence) {
+  case Holder::Evidence::gone:
+    return fmt::format("held by a process that cannot be seen from here, taken by PID {}, which is gone", holder.pid);
+  case Holder::Evidence::taker:
+    return fmt::format("held, taken by {}, which this user may not look into", user_words(holder));
+  case Holder::Evidence::descriptor:
+    break;
+  }
+  const std::string time = held_time_words(holder);
+  return "held by " + user_words(holder) + (time.empty() ? "" : " " + time);
+}
+
+} // namespace lockrun::cli

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <lockrun/error.hpp>
+#include <lockrun/status.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace lockrun::cli {
+
+// A command line (words separated by NUL) on one line, shortened and escaped. Of a lockrun it is the command that it
+// runs: that is what people know, and the rest only says what they are being told anyway.
+std::string command_words(std::string_view command_line);
+
+// "PID 4312 (rsync -a /srv /backup)".
+std::string party_words(const Party& party);
+
+// "PID 4312 (rsync -a /srv /backup, user root)".
+std::string user_words(const LockUser& user);
+
+// What follows "is ": "held by PID 4312 (rsync -a /srv /backup, user root) for 3m12s", "held by PID 1 (a), PID 2 (b),
+// PID 3 (c) and 3 more". Says so when it cannot be seen who it is.
+std::string held_words(const LockStatus& status);
+
+// "for 3m12s", "for at most 3m12s"; empty when nothing is known.
+std::string held_time_words(const Holder& holder);
+
+} // namespace lockrun::cli

@@ -1,0 +1,374 @@
+#include "lock/place.hpp"
+#include "lock/stamp.hpp"
+#include "sys/clock.hpp"
+#include "sys/file.hpp"
+#include "sys/lock.hpp"
+#include "sys/proc.hpp"
+#include "sys/process.hpp"
+#include "sys/signal.hpp"
+
+#include <lockrun/status.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
+namespace lockrun {
+namespace {
+
+using std::chrono::nanoseconds;
+using sys::LockLine;
+
+constexpr std::size_t k_holders_in_brief = 3;
+
+enum class Detail { brief, full };
+
+// The file, and which of its locks matter.
+struct Subject {
+  sys::FileStatus file;
+  ino_t kernel_inode; // as /proc/locks has it
+  bool with_flock;
+  bool with_ranges; // ofd and POSIX locks
+  Range range;
+};
+
+LockApi api_of(const LockLine& line)
+{
+  switch (line.kind) {
+  case LockLine::Kind::ofd:
+    return LockApi::ofd;
+  case LockLine::Kind::posix:
+    return LockApi::posix;
+  default:
+    return LockApi::flock;
+  }
+}
+
+bool overlaps(const LockLine& line, const Range& range)
+{
+  return line.start < range.start + range.length && line.end >= range.start;
+}
+
+bool concerns(const LockLine& line, const Subject& subject)
+{
+  switch (line.kind) {
+  case LockLine::Kind::flock:
+    return subject.with_flock;
+  case LockLine::Kind::ofd:
+  case LockLine::Kind::posix:
+    return subject.with_ranges && overlaps(line, subject.range);
+  case LockLine::Kind::lease:
+    break;
+  }
+  return false;
+}
+
+// Whether /proc/locks and a descriptor's fdinfo, or two descriptors, show the same lock.
+bool is_same_lock(const LockLine& one, const LockLine& other)
+{
+  return one.kind == other.kind && one.mode == other.mode && one.pid == other.pid && one.start == other.start &&
+         one.end == other.end;
+}
+
+// A process with a descriptor that has a lock.
+struct Sighting {
+  pid_t pid;
+  LockLine line;
+  std::int64_t offset;
+};
+
+bool contains(const std::vector<pid_t>& pids, pid_t pid)
+{
+  return std::find(pids.begin(), pids.end(), pid) != pids.end();
+}
+
+bool is_alive(pid_t pid)
+{
+  const auto asked = sys::kill(pid, 0);
+  return asked || asked.error().code == EPERM;
+}
+
+// Looks once. /proc/locks names those who took a lock; what their descriptors show decides.
+class Look {
+public:
+  Look(const Subject& subject, Detail detail) : m_subject(subject), m_detail(detail), m_now(sys::wall_now()) {}
+
+  LockStatus run()
+  {
+    read_lines();
+    look_at_takers();
+    if (!m_lost.empty() || m_taken.empty()) { look_at_everybody(); }
+    tell_lost();
+    tell_sighted();
+    settle_state();
+    if (m_detail == Detail::full) {
+      for (Waiter& waiter : m_status.waiters) { describe(waiter); }
+    }
+    return std::move(m_status);
+  }
+
+private:
+  // The device decides nothing when it differs: on btrfs and overlayfs it is not stat's.
+  bool may_be_subject(const LockLine& line) const { return line.inode == m_subject.kernel_inode; }
+
+  bool is_certainly_subject(const LockLine& line) const
+  {
+    const dev_t device = m_subject.file.identity.device;
+    return line.device_major == major(device) && line.device_minor == minor(device);
+  }
+
+  void read_lines()
+  {
+    const auto lines = sys::all_locks();
+    if (!lines) { return; }
+    for (const LockLine& line : *lines) {
+      if (!may_be_subject(line) || !concerns(line, m_subject)) { continue; }
+      if (line.waits) {
+        add_waiter(line);
+      } else {
+        m_taken.push_back(line);
+      }
+    }
+  }
+
+  void add_waiter(const LockLine& line)
+  {
+    if (!is_certainly_subject(line)) {
+      const auto open = sys::descriptors_of(line.pid, m_subject.file.identity);
+      if (!open || open->empty()) { return; }
+    }
+    Waiter waiter;
+    waiter.pid = std::max(line.pid, 0);
+    waiter.mode = line.mode;
+    waiter.api = api_of(line);
+    waiter.position = m_status.waiters.size() + 1;
+    m_status.waiters.push_back(std::move(waiter));
+  }
+
+  // The descriptors of `pid` on our file that have a lock. EACCES: not ours to see.
+  Result<void> look_into(pid_t pid)
+  {
+    if (contains(m_looked, pid)) { return {}; }
+    m_looked.push_back(pid);
+    const auto descriptors = sys::descriptors_of(pid, m_subject.file.identity);
+    if (!descriptors) { return tl::unexpected(descriptors.error()); }
+    for (const int fd : *descriptors) {
+      const auto info = sys::descriptor_info(pid, fd);
+      if (!info) { continue; } // closed meanwhile
+      for (const LockLine& line : info->locks) {
+        if (concerns(line, m_subject)) { m_sighted.push_back({pid, line, info->offset}); }
+      }
+    }
+    return {};
+  }
+
+  bool is_sighted(const LockLine& line) const
+  {
+    return std::any_of(
+      m_sighted.begin(), m_sighted.end(), [&](const Sighting& sighting) { return is_same_lock(sighting.line, line); });
+  }
+
+  void look_at_takers()
+  {
+    for (const LockLine& line : m_taken) {
+      if (m_detail == Detail::brief && m_sighted.size() >= k_holders_in_brief) {
+        if (!is_sighted(line)) { ++m_status.more_holders; }
+        continue;
+      }
+      if (line.pid > 0) {
+        const auto looked = look_into(line.pid);
+        const bool is_hidden = !looked && (looked.error().code != ESRCH || is_alive(line.pid));
+        if (is_hidden && is_certainly_subject(line)) {
+          m_hidden.push_back(line);
+          continue;
+        }
+      }
+      if (!is_sighted(line)) { m_lost.push_back(line); }
+    }
+  }
+
+  void look_at_everybody()
+  {
+    const auto processes = sys::all_processes();
+    if (!processes) { return; }
+    for (const sys::ProcessStatus& process : *processes) { (void)look_into(process.pid); }
+  }
+
+  // Whoever has these locks, we do not see them.
+  void tell_lost()
+  {
+    for (const LockLine& line : m_hidden) { add_holder(line.pid, line, Holder::Evidence::taker, 0); }
+    for (const LockLine& line : m_lost) {
+      if (is_sighted(line) || !is_certainly_subject(line)) { continue; }
+      m_unseen = true;
+      if (line.pid > 0) { add_holder(line.pid, line, Holder::Evidence::gone, 0); }
+    }
+  }
+
+  // Of all who share a lock, the one that took it; when that is gone, those who did not inherit it from another one.
+  void tell_sighted()
+  {
+    for (const Sighting& sighting : m_sighted) {
+      if (sighting.pid == sighting.line.pid || (!has_taker(sighting.line) && !has_sharing_ancestor(sighting))) {
+        add_holder(sighting.pid, sighting.line, Holder::Evidence::descriptor, sighting.offset);
+      }
+    }
+  }
+
+  bool has_taker(const LockLine& line) const { return has_lock(line.pid, line); }
+
+  bool has_lock(pid_t pid, const LockLine& line) const
+  {
+    return std::any_of(m_sighted.begin(), m_sighted.end(),
+      [&](const Sighting& other) { return other.pid == pid && is_same_lock(other.line, line); });
+  }
+
+  bool has_sharing_ancestor(const Sighting& sighting) const
+  {
+    auto status = sys::process_status(sighting.pid);
+    while (status && status->parent > 0) {
+      if (has_lock(status->parent, sighting.line)) { return true; }
+      status = sys::process_status(status->parent);
+    }
+    return false;
+  }
+
+  void add_holder(pid_t pid, const LockLine& line, Holder::Evidence evidence, std::int64_t offset)
+  {
+    const auto known = std::find_if(m_status.holders.begin(), m_status.holders.end(),
+      [&](const Holder& holder) { return holder.pid == pid && holder.evidence == evidence; });
+    if (known != m_status.holders.end()) { // with a lock of another kind
+      if (line.mode == Mode::exclusive) { known->mode = Mode::exclusive; }
+      return;
+    }
+    Holder holder;
+    holder.pid = pid;
+    holder.mode = line.mode;
+    holder.api = api_of(line);
+    holder.evidence = evidence;
+    if (evidence != Holder::Evidence::gone) { describe(holder); }
+    // Who inherited a lock may be younger than the lock. (The kernel does not tell who took an ofd lock.)
+    if (line.kind != LockLine::Kind::ofd && line.pid != pid) { holder.since.reset(); }
+    if (const auto moment = stamped_moment(offset, m_subject.file.size, m_now)) {
+      holder.since = *moment;
+      holder.since_kind = Holder::SinceKind::acquired;
+    }
+    m_status.holders.push_back(std::move(holder));
+  }
+
+  void describe(LockUser& user) const
+  {
+    if (user.pid <= 0) { return; }
+    user.command = sys::command_line(user.pid).value_or(std::string());
+    if (const auto owner = sys::user_of(user.pid)) { user.user = *owner; }
+    const auto status = sys::process_status(user.pid);
+    if (!status) { return; }
+    user.since = m_now - (sys::elapsed_now() - sys::started(*status));
+    if (user.command.empty()) { user.command = status->name; }
+  }
+
+  void settle_state()
+  {
+    const auto is_exclusive = [](const Holder& holder) { return holder.mode == Mode::exclusive; };
+    if (!m_status.holders.empty()) {
+      const bool exclusive = std::any_of(m_status.holders.begin(), m_status.holders.end(), is_exclusive);
+      m_status.state = exclusive ? LockState::exclusive : LockState::shared;
+    } else if (m_unseen) {
+      m_status.state = LockState::held;
+    }
+  }
+
+  const Subject& m_subject;
+  Detail m_detail;
+  nanoseconds m_now;
+  std::vector<LockLine> m_taken;  // in /proc/locks
+  std::vector<LockLine> m_hidden; // of these, taken by somebody whom we may not look into
+  std::vector<LockLine> m_lost;   // of these, not with the process that took it
+  std::vector<pid_t> m_looked;
+  std::vector<Sighting> m_sighted;
+  bool m_unseen = false;
+  LockStatus m_status;
+};
+
+// The inode's number as the kernel's lists of locks have it. Only named (O_PATH), not opened: to close an open file
+// would drop a POSIX lock that we may have on it (fcntl_locking(2)), and to open it could break a lease.
+ino_t kernel_inode_of(const LockRequest& request, const std::string& path, const sys::FileStatus& file)
+{
+  const auto inode_of = [&](int fd) {
+    const auto info = sys::descriptor_info(sys::process_id(), fd);
+    return info && info->inode != 0 ? info->inode : file.identity.inode;
+  };
+  if (request.fd) { return inode_of(*request.fd); }
+  const auto place = sys::open(path.c_str(), O_PATH);
+  return place ? inode_of(place->get()) : file.identity.inode;
+}
+
+Result<sys::FileStatus> status_of(const LockRequest& request, const std::string& path)
+{
+  if (!request.fd) { return sys::stat(path.c_str()); }
+  sys::Descriptor fd(*request.fd);
+  const auto status = sys::fstat(fd);
+  (void)fd.release(); // the caller's
+  return status;
+}
+
+std::string path_of(const LockRequest& request)
+{
+  return is_name(request.path) ? path_of_name(request.path) : request.path;
+}
+
+} // namespace
+
+LockStatus look(const LockRequest& request)
+{
+  const std::string path = path_of(request);
+  const auto file = status_of(request, path);
+  if (!file) { return {}; }
+  const Subject subject{
+    *file, kernel_inode_of(request, path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
+  return Look(subject, Detail::brief).run();
+}
+
+namespace {
+
+// The locks that nobody whom we see has. An open file can be asked about; how it is open does not matter for that.
+LockState ask(const std::string& path)
+{
+  auto fd = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+  if (!fd) { fd = sys::open(path.c_str(), O_WRONLY | O_NONBLOCK); }
+  if (!fd) { return LockState::unknown; }
+  if (const auto lock = sys::ofd_conflict(*fd, Mode::exclusive, Range{}); lock && *lock) {
+    return (*lock)->mode == Mode::exclusive ? LockState::exclusive : LockState::shared;
+  }
+  auto attempt = sys::flock(*fd, Mode::exclusive, Wait::never);
+  // NFS wants an exclusive lock to be on a file that is open for writing.
+  if (!attempt && attempt.error().code == EBADF) { attempt = sys::flock(*fd, Mode::shared, Wait::never); }
+  if (!attempt) { return LockState::unknown; }
+  if (*attempt != sys::Attempt::acquired) { return LockState::held; }
+  (void)sys::flock_unlock(*fd); // closing it frees it as well
+  return LockState::free;
+}
+
+} // namespace
+
+Result<LockStatus, Error> status(const LockRequest& request)
+{
+  const std::string path = path_of(request);
+  const auto file = status_of(request, path);
+  if (!file) {
+    if (file.error().code != ENOENT) { return tl::unexpected(Error{Reason::open_failed, request.path, file.error()}); }
+    LockStatus missing;
+    missing.state = LockState::free;
+    missing.is_missing = true;
+    return missing;
+  }
+  const Subject subject{*file, kernel_inode_of(request, path, *file), true, true, Range{}};
+  LockStatus seen = Look(subject, Detail::full).run();
+  if (seen.state == LockState::unknown) { seen.state = ask(path); }
+  return seen;
+}
+
+} // namespace lockrun
