@@ -21,6 +21,7 @@ using Result = tl::expected<T, E>;
 enum class Reason {
   busy,           // somebody else holds the lock, and we were not to wait
   timed_out,      // it was not ours within the time limit
+  deadlock,       // we wait in a circle; see parties, ourselves first
   nested,         // an ancestor of ours, or we ourselves, hold it: waiting would never end; see parties
   interrupted,    // a signal ended the wait; cause.code is the signal's number
   open_failed,    // the lock file could not be opened or created
@@ -37,7 +38,8 @@ enum class Reason {
 // A process that a failure is about.
 struct Party {
   pid_t pid = 0;
-  std::string command; // its command line, words separated by NUL; may be empty
+  std::string command;   // its command line, words separated by NUL; may be empty
+  std::string waits_for; // the path of the lock that it waits for, if it is about waiting
 };
 
 // One failure, with all the facts that a message needs.

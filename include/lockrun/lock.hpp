@@ -52,11 +52,12 @@ public:
 struct WaitPlan {
   ::sigset_t ended_by{}; // signals that end the wait; the caller has blocked them, ignored ones are passed over
   WaitObserver* observer = nullptr;
+  bool detect_deadlock = false; // give up with Reason::deadlock in a circle of waiters
 };
 
 // Gets the lock that `request` asks for: tries, and if it may wait, queues in the kernel. When the path no longer names
-// the file that was locked, starts again with the new one. Reasons: busy, timed_out, interrupted, open_failed, missing,
-// wrong_type, lock_failed, bad_descriptor, start_failed (no thread to watch the clock).
+// the file that was locked, starts again with the new one. Reasons: busy, timed_out, nested, deadlock, interrupted,
+// open_failed, missing, wrong_type, lock_failed, bad_descriptor, start_failed (no thread to watch the clock).
 Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan);
 
 // Frees what holds request.fd, a descriptor of the caller's, for everybody who shares it. Reasons: bad_descriptor,

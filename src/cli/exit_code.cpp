@@ -52,6 +52,7 @@ int exit_code_for(const Error& error, int conflict)
     return conflict;
   case Reason::interrupted:
     return k_signalled + error.cause.code;
+  case Reason::deadlock:
   case Reason::nested:
     return k_busy;
   case Reason::missing:

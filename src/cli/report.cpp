@@ -158,6 +158,16 @@ void report_nested(const Error& error, std::string_view name)
   tell_hint("--nested run runs the command under that lock, --nested wait waits all the same");
 }
 
+void report_deadlock(const Error& error, std::string_view name)
+{
+  tell(
+    fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
+  for (const Party& party : error.parties) {
+    tell(fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
+  }
+  tell_hint("take the locks in the same order everywhere");
+}
+
 void report_unsafe_place(const Error& error)
 {
   const std::string directory = quoted(error.target);
@@ -186,6 +196,8 @@ void report(const Error& error, const Options& options)
         held_words(holders(error, options))));
     }
     return;
+  case Reason::deadlock:
+    return report_deadlock(error, name);
   case Reason::nested:
     return report_nested(error, name);
   case Reason::unsafe_place:

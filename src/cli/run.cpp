@@ -129,6 +129,7 @@ int run(const Options& options)
     if (!inherited.contains(signal)) { ended_by.add(signal); }
   }
   plan.ended_by = ended_by.raw();
+  plan.detect_deadlock = true;
   if (options.action == Action::lock_descriptor) { return lock_descriptor(options, plan, inherited); }
   auto lock = acquire(options.request, plan);
   if (!lock) {

@@ -48,7 +48,7 @@ std::optional<pid_t> taker_among(
 
 Party party_of(pid_t pid)
 {
-  return {pid, sys::command_line(pid).value_or(std::string())};
+  return {pid, sys::command_line(pid).value_or(std::string()), {}};
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 #include "lock/wait.hpp"
 
+#include "lock/deadlock.hpp"
 #include "sys/clock.hpp"
 #include "sys/signal.hpp"
 #include "sys/thread.hpp"
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <utility>
 
 namespace lockrun {
 namespace {
@@ -32,9 +34,9 @@ struct WaitState {
 
 // A single signal can arrive just before the call blocks, and then nothing would end it: so it is repeated until the
 // other thread says that it is out.
-void interrupt(WaitState& wait, Reason reason, int signal)
+void interrupt(WaitState& wait, Error verdict)
 {
-  wait.verdict = {reason, *wait.target, {nullptr, signal}};
+  wait.verdict = std::move(verdict);
   wait.ending.store(true);
   const sys::SignalSet wake{wake_signal()};
   const nanoseconds limit = sys::steady_now() + k_patience_with_kernel;
@@ -50,32 +52,44 @@ void interrupt(WaitState& wait, Reason reason, int signal)
   }
 }
 
+Deadline earlier(Deadline a, Deadline b)
+{
+  if (!a || !b) { return a ? a : b; }
+  return std::min(*a, *b);
+}
+
 void watch(WaitState& wait)
 {
+  const WaitPlan& plan = wait.patience->plan;
   sys::SignalSet listened;
-  listened.raw() = wait.patience->plan.ended_by;
+  listened.raw() = plan.ended_by;
   listened.add(wake_signal());
-  WaitObserver* const observer = wait.patience->plan.observer;
   const Deadline deadline = wait.patience->deadline;
-  Deadline next_look;
-  if (observer != nullptr) { next_look = sys::steady_now(); }
+  DeadlockSearch search;
+  const nanoseconds began = sys::steady_now();
+  Deadline next_look = plan.observer != nullptr ? Deadline(began) : std::nullopt;
+  Deadline next_search = plan.detect_deadlock ? Deadline(began + search.pause()) : std::nullopt;
   while (!wait.call_returned.load()) {
     const nanoseconds now = sys::steady_now();
-    if (deadline && now >= *deadline) { return interrupt(wait, Reason::timed_out, 0); }
+    if (deadline && now >= *deadline) { return interrupt(wait, {Reason::timed_out, *wait.target}); }
     if (next_look && now >= *next_look) {
-      next_look = now + std::max<nanoseconds>(observer->look(now - wait.patience->began), milliseconds(1));
+      next_look = now + std::max<nanoseconds>(plan.observer->look(now - wait.patience->began), milliseconds(1));
       continue;
     }
-    Deadline wake_up = deadline;
-    if (next_look && (!wake_up || *next_look < *wake_up)) { wake_up = next_look; }
+    if (next_search && now >= *next_search) {
+      auto circle = search.look();
+      if (circle) { return interrupt(wait, {Reason::deadlock, *wait.target, {}, std::move(*circle)}); }
+      next_search = sys::steady_now() + search.pause();
+      continue;
+    }
+    const Deadline wake_up = earlier(deadline, earlier(next_look, next_search));
     const auto received =
       sys::wait_signal(listened, wake_up ? std::optional<nanoseconds>(*wake_up - now) : std::nullopt);
     if (!received || !*received || (*received)->number == wake_signal()) { continue; }
     // A signal that is ignored but blocked is queued all the same: the kernel leaves it to us to pass over it.
-    if (sys::disposition((*received)->number).value_or(sys::Disposition::standard) == sys::Disposition::ignored) {
-      continue;
-    }
-    return interrupt(wait, Reason::interrupted, (*received)->number);
+    const int number = (*received)->number;
+    if (sys::disposition(number).value_or(sys::Disposition::standard) == sys::Disposition::ignored) { continue; }
+    return interrupt(wait, {Reason::interrupted, *wait.target, {nullptr, number}});
   }
 }
 

@@ -155,17 +155,38 @@ std::optional<LockLine> parse_lock_line(std::string_view line)
   return lock;
 }
 
-Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
+Result<std::vector<int>> descriptors_of(pid_t pid)
 {
-  const std::string directory = proc_path(pid, "/fd/");
   std::vector<int> found;
-  const auto visited = for_each_entry(directory.c_str(), [&](std::string_view name) {
-    if (name.front() == '.') { return; }
-    const auto status = stat((directory + std::string(name)).c_str());
-    if (status && status->identity == identity) { found.push_back(number_of<int>(name)); }
+  const auto visited = for_each_entry(proc_path(pid, "/fd").c_str(), [&](std::string_view name) {
+    if (name.front() != '.') { found.push_back(number_of<int>(name)); }
   });
   if (!visited) { return tl::unexpected(gone(visited.error())); }
   return found;
+}
+
+Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
+{
+  auto found = descriptors_of(pid);
+  if (!found) { return found; }
+  std::erase_if(*found, [&](int fd) {
+    const auto status = descriptor_status(pid, fd);
+    return !status || status->identity != identity;
+  });
+  return found;
+}
+
+Result<FileStatus> descriptor_status(pid_t pid, int fd)
+{
+  return stat(proc_path(pid, "/fd/" + std::to_string(fd)).c_str());
+}
+
+Result<std::string> descriptor_path(pid_t pid, int fd)
+{
+  std::array<char, 4096> path{};
+  const ssize_t size = ::readlink(proc_path(pid, "/fd/" + std::to_string(fd)).c_str(), path.data(), path.size());
+  if (size < 0) { return tl::unexpected(gone(SysError{"readlink", errno})); }
+  return std::string(path.data(), static_cast<std::size_t>(size));
 }
 
 Result<DescriptorInfo> descriptor_info(pid_t pid, int fd)

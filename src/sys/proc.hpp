@@ -46,6 +46,13 @@ std::optional<LockLine> parse_lock_line(std::string_view line);
 // such process. Descriptors that are closed meanwhile are left out.
 Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity);
 
+// All of its descriptors, by number.
+Result<std::vector<int>> descriptors_of(pid_t pid);
+
+// What is behind one of them (stat(2)), and under which name it was opened (readlink(2)).
+Result<FileStatus> descriptor_status(pid_t pid, int fd);
+Result<std::string> descriptor_path(pid_t pid, int fd);
+
 // The locks that belong to descriptor `fd` of `pid`, from its fdinfo (Linux 4.1).
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd);
 

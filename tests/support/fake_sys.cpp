@@ -383,6 +383,21 @@ Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity&)
   return scripted("descriptors_of", fmt::format("{}", pid), std::vector<int>());
 }
 
+Result<std::vector<int>> descriptors_of(pid_t pid)
+{
+  return scripted("descriptors_of", fmt::format("{}", pid), std::vector<int>());
+}
+
+Result<FileStatus> descriptor_status(pid_t pid, int fd)
+{
+  return scripted("descriptor_status", fmt::format("{}, {}", pid, fd), testing::a_file());
+}
+
+Result<std::string> descriptor_path(pid_t pid, int fd)
+{
+  return scripted("descriptor_path", fmt::format("{}, {}", pid, fd), std::string());
+}
+
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
 {
   return scripted("locks_of", fmt::format("{}, {}", pid, fd), std::vector<LockLine>());
