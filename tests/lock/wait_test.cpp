@@ -316,7 +316,7 @@ TEST_F(WaitBlocking, KeepsTheDeadlineWithAnObserverThatLooksRarely)
   Looker looker(k_for_ever);
   plan.observer = &looker;
   EXPECT_EQ(wait(blocked_call, milliseconds(5)).error().reason, Reason::timed_out);
-  EXPECT_EQ(looker.looks, 1);
+  EXPECT_LE(looker.looks, 1); // none when the machine let the deadline pass first
 }
 
 TEST_F(WaitBlocking, TellsOnceWhenTheKernelDoesNotLetGo)
