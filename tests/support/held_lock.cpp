@@ -56,7 +56,7 @@ int locked_descriptor(const std::filesystem::path& path, Mode mode, LockKind kin
   return fd;
 }
 
-// Without moving them: a posix lock is gone when its process closes any descriptor of the file.
+// Before there is a lock: a posix one would be gone with any descriptor of the file.
 void close_all_but(int one, int other)
 {
   const auto low = static_cast<unsigned>(std::min(one, other));
@@ -99,9 +99,9 @@ void HeldLock::release() noexcept
 
 HoldingProcess::HoldingProcess(const std::filesystem::path& path, Mode mode, LockKind kind, const Range& range)
   : m_process([&] {
-      const int fd = locked_descriptor(path, mode, kind, range);
+      close_all_but(m_end.read_end(), m_held.write_end());
+      (void)locked_descriptor(path, mode, kind, range);
       m_held.give();
-      close_all_but(fd, m_end.read_end()); // anything else that we keep open could keep somebody waiting
       m_end.wait();
       return 0;
     })

@@ -21,6 +21,7 @@ public:
   bool await() const; // false: nothing came for so long that nothing will
   void wait() const;  // for as long as it takes
   int read_end() const noexcept { return m_pipe.read_end; }
+  int write_end() const noexcept { return m_pipe.write_end; }
 
 private:
   Pipe m_pipe;
