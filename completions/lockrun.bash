@@ -11,12 +11,13 @@ _lockrun()
     case ${COMP_WORDS[at]} in
       --) lock=$((at + 1)); break ;;
       --fd) has_descriptor=yes ;;&
-      --fd | --wait | --timeout | --conflict-exit-code | --command | --shell | --hold | --api | --start | --length | --mode)
+      --fd | --wait | --timeout | --conflict-exit-code | --nested | --command | --shell | --hold | --max-hold | --kill-after | --signal | \
+        --api | --start | --length | --mode)
         # readline makes three words of --wait=5
         if [ "${COMP_WORDS[at + 1]-}" = = ]; then at=$((at + 2)); else at=$((at + 1)); fi
         ;;
       --*) ;;
-      -*[wEc]) at=$((at + 1)) ;;
+      -*[wEck]) at=$((at + 1)) ;;
       -*) ;;
       *) lock=$at; break ;;
     esac
@@ -40,19 +41,21 @@ _lockrun()
   if [ "$word" = = ]; then word=; fi
   if [ "$previous" = = ]; then previous=${COMP_WORDS[COMP_CWORD - 2]}; fi
   case $previous in
-    --hold) mapfile -t COMPREPLY < <(compgen -W 'command wrapper' -- "$word") ;;
+    --hold) mapfile -t COMPREPLY < <(compgen -W 'command tree wrapper' -- "$word") ;;
+    --nested) mapfile -t COMPREPLY < <(compgen -W 'fail run wait' -- "$word") ;;
+    --signal) mapfile -t COMPREPLY < <(compgen -W 'TERM INT HUP QUIT USR1 USR2 KILL' -- "$word") ;;
     --api) mapfile -t COMPREPLY < <(compgen -W 'flock ofd both' -- "$word") ;;
     --shell) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
-    --wait | --timeout | --conflict-exit-code | --command | --start | --length | --mode | --fd | -*[wEc]) ;;
+    --wait | --timeout | --conflict-exit-code | --command | --max-hold | --kill-after | --start | --length | --mode | --fd | -*[wEck]) ;;
     *)
       if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '
           --exclusive --shared --unlock
-          --nonblock --nb --nonblocking --wait --timeout --conflict-exit-code
+          --nonblock --nb --nonblocking --wait --timeout --conflict-exit-code --nested --reentrant
           --command --shell --no-fork
-          --hold --close
+          --hold --close --max-hold --kill-after --signal
           --api --fcntl --start --length --fd
-          --mode --no-create --no-follow
+          --mode --no-create --no-follow --unlink
           --verbose --quiet
           --help --version' -- "$word")
       fi

@@ -1,6 +1,7 @@
 #include "cli/command_line.hpp"
 
 #include "cli/quote.hpp"
+#include "lock/place.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -108,9 +109,14 @@ Result<void, UsageError> complete_range(LockRequest& request, const Occurrences&
 Result<void, UsageError> check_options(const Occurrences& given)
 {
   const Occurrence* const no_fork = last_of(given, {OptionId::no_fork});
-  const Occurrence* const lifetime = last_of(given, {OptionId::hold, OptionId::close});
-  if (no_fork != nullptr && lifetime != nullptr) {
-    return contradiction(in_quotes(*no_fork), in_quotes(*lifetime), "lockrun becomes the command and frees nothing");
+  const Occurrence* const at_the_end =
+    last_of(given, {OptionId::hold, OptionId::close, OptionId::max_hold, OptionId::unlink});
+  if (no_fork != nullptr && at_the_end != nullptr) {
+    return contradiction(in_quotes(*no_fork), in_quotes(*at_the_end), "lockrun becomes the command and frees nothing");
+  }
+  const Occurrence* const detail = last_of(given, {OptionId::kill_after, OptionId::signal});
+  if (detail != nullptr && last_of(given, {OptionId::max_hold}) == nullptr) {
+    return Failed({in_quotes(*detail) + " means nothing without '--max-hold'", {}});
   }
   const Occurrence* const shell = last_of(given, {OptionId::shell});
   if (shell != nullptr && *shell->value == '\0') { return Failed({"bad value '' for '--shell': it is empty", {}}); }
@@ -123,7 +129,8 @@ Result<void, UsageError> check_descriptor(const Occurrences& given, const std::s
   if (const Occurrence* const lifetime = last_of(given, {OptionId::hold, OptionId::close})) {
     return contradiction(in_quotes(*lifetime), descriptor, "who opened a descriptor decides how long it lives");
   }
-  if (const Occurrence* const file = last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow})) {
+  if (const Occurrence* const file =
+        last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow, OptionId::unlink})) {
     return contradiction(in_quotes(*file), descriptor, "a descriptor is open already");
   }
   return {};
@@ -158,6 +165,29 @@ std::optional<int> descriptor_number(std::string_view digits)
   return number;
 }
 
+// Letters, digits and ._- keep a name in its directory, and out of the way of anybody's quoting.
+Result<void, UsageError> check_name(std::string_view name)
+{
+  constexpr std::size_t k_longest = 255; // what file systems take
+  const auto is_allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  };
+  const char* complaint = nullptr;
+  if (name.empty()) {
+    complaint = "it is empty";
+  } else if (name == "." || name == "..") {
+    complaint = "it is a directory";
+  } else if (name.size() > k_longest) {
+    complaint = "it is longer than 255 bytes";
+  } else if (!std::all_of(name.begin(), name.end(), is_allowed)) {
+    complaint = "there can be letters, digits, and '.', '_' and '-'";
+  }
+  if (complaint == nullptr) { return {}; }
+  return Failed({"bad name " + quoted(name) + " behind 'name:': " + complaint,
+    "'./name:...' is a file of that name in the current directory"});
+}
+
 } // namespace
 
 Result<Options, UsageError> complete(Options options, const Occurrences& given, Operands operands)
@@ -184,6 +214,9 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   }
   if (is_bare_descriptor) {
     options.request.fd = descriptor_number(lock);
+    if (const Occurrence* const limit = last_of(given, {OptionId::max_hold})) {
+      return contradiction(in_quotes(*limit), "descriptor " + quoted(lock), "there is no command to be ended");
+    }
     if (!options.request.fd) { return Failed({"there can be no descriptor " + quoted(lock), {}}); }
     if (options.action == Action::run) { options.action = Action::lock_descriptor; }
   } else if (!has_command && fd == nullptr) {
@@ -192,6 +225,10 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
     return Failed({"missing command behind '--fd'", "'lockrun FD' locks a descriptor of the calling shell"});
   } else if (fd == nullptr) {
     options.request.path = lock;
+  }
+  if (is_name(options.request.path)) {
+    const auto checked = check_name(std::string_view(options.request.path).substr(k_name_prefix.size()));
+    if (!checked) { return tl::unexpected(checked.error()); }
   }
 
   if (options.request.fd) {

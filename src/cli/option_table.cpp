@@ -4,7 +4,9 @@
 #include "cli/options.hpp"
 
 #include <charconv>
+#include <csignal>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -41,10 +43,64 @@ const char* set_hold(Options& options, std::string_view value)
 {
   if (value == "command") {
     options.lifetime = Lifetime::command;
+  } else if (value == "tree") {
+    options.lifetime = Lifetime::tree;
   } else if (value == "wrapper") {
     options.lifetime = Lifetime::wrapper;
   } else {
-    return "it is neither 'command' nor 'wrapper'";
+    return "it is none of 'command', 'tree' and 'wrapper'";
+  }
+  return nullptr;
+}
+
+const char* set_max_hold(Options& options, std::string_view value)
+{
+  const auto duration = parse_duration(value);
+  if (!duration) { return duration.error(); }
+  if (*duration == duration->zero()) { return "it would end the command at once"; }
+  options.max_hold = *duration;
+  return nullptr;
+}
+
+const char* set_kill_after(Options& options, std::string_view value)
+{
+  const auto duration = parse_duration(value);
+  if (!duration) { return duration.error(); }
+  options.kill_after = *duration;
+  return nullptr;
+}
+
+// "TERM", "SIGTERM" or "15"; 0 if there is no such signal.
+int signal_number(std::string_view text)
+{
+  if (const auto number = whole_number(text)) { return *number <= SIGRTMAX ? static_cast<int>(*number) : 0; }
+  constexpr std::string_view k_prefix = "SIG";
+  if (text.starts_with(k_prefix)) { text.remove_prefix(k_prefix.size()); }
+  for (int signal = 1; signal < SIGRTMIN; ++signal) {
+    const char* const name = ::sigabbrev_np(signal);
+    if (name != nullptr && text == name) { return signal; }
+  }
+  return 0;
+}
+
+const char* set_signal(Options& options, std::string_view value)
+{
+  const int signal = signal_number(value);
+  if (signal == 0) { return "it is no signal such as TERM, SIGTERM or 15"; }
+  options.end_signal = signal;
+  return nullptr;
+}
+
+const char* set_nested(Options& options, std::string_view value)
+{
+  if (value == "fail") {
+    options.request.nested = Nested::fail;
+  } else if (value == "run") {
+    options.request.nested = Nested::run;
+  } else if (value == "wait") {
+    options.request.nested = Nested::wait;
+  } else {
+    return "it is none of 'fail', 'run' and 'wait'";
   }
   return nullptr;
 }
@@ -130,6 +186,12 @@ constexpr OptionSpec k_options[] = {
   {Id::conflict_exit_code, required, "E", "conflict-exit-code", "N", k_waiting,
    "exit status when the lock is busy or the time is up\n(0-255, default 75)",
    set_conflict_exit_code},
+  {Id::nested, required, "", "nested", "fail|run|wait", k_waiting,
+   "when an ancestor of lockrun holds LOCK and waits for\nus: fail (default, exit status 75), run the command\nunder the ancestor's lock, or wait all the same",
+   set_nested},
+  {Id::reentrant, none, "", "reentrant", nullptr, k_waiting,
+   "the same as --nested run",
+   [](Options& o, std::string_view) -> const char* { o.request.nested = Nested::run; return nullptr; }},
 
   {Id::command, required, "c", "command", "STRING", k_command,
    "run STRING with a shell",
@@ -141,12 +203,21 @@ constexpr OptionSpec k_options[] = {
    "become the command; the lock stays with it and with\nwhoever inherits it",
    [](Options& o, std::string_view) -> const char* { o.lifetime = Lifetime::exec; return nullptr; }},
 
-  {Id::hold, required, "", "hold", "command|wrapper", k_lifetime,
-   "command: until the command ends, also if lockrun is\nkilled (default); wrapper: until lockrun ends, the\ncommand does not inherit the lock",
+  {Id::hold, required, "", "hold", "command|tree|wrapper", k_lifetime,
+   "command: until the command ends, also if lockrun is\nkilled (default); tree: until all that it started\nhas ended; wrapper: until lockrun ends, the command\ndoes not inherit the lock",
    set_hold},
   {Id::close, none, "o", "close", nullptr, k_lifetime,
    "the same as --hold wrapper",
    [](Options& o, std::string_view) -> const char* { o.lifetime = Lifetime::wrapper; return nullptr; }},
+  {Id::max_hold, required, "", "max-hold", "DURATION", k_lifetime,
+   "end the command and all that it started when the\nlock is held that long (exit status 124)",
+   set_max_hold},
+  {Id::kill_after, required, "k", "kill-after", "DURATION", k_lifetime,
+   "after --max-hold: kill what is left that much later\n(default 10s, exit status 137)",
+   set_kill_after},
+  {Id::signal, required, "", "signal", "NAME", k_lifetime,
+   "what --max-hold sends at first (default TERM)",
+   set_signal},
 
   {Id::api, required, "", "api", "flock|ofd|both", k_which,
    "the kernel's lock: flock(2) (default), fcntl(2), or\nthe one and then the other",
@@ -173,6 +244,9 @@ constexpr OptionSpec k_options[] = {
   {Id::no_follow, none, "", "no-follow", nullptr, k_file,
    "LOCK may not be a symbolic link",
    [](Options& o, std::string_view) -> const char* { o.request.file.follow = false; return nullptr; }},
+  {Id::unlink, none, "", "unlink", nullptr, k_file,
+   "remove it at the end, if it is empty and nobody else\nholds it",
+   [](Options& o, std::string_view) -> const char* { o.request.file.unlink = true; return nullptr; }},
 
   {Id::verbose, none, "v", "verbose", nullptr, k_messages,
    "say more",

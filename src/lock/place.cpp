@@ -11,7 +11,6 @@
 namespace lockrun {
 namespace {
 
-constexpr std::string_view k_prefix = "name:";
 constexpr mode_t k_private = 0700;
 constexpr mode_t k_others = 0077;
 constexpr mode_t k_sticky_for_all = 01777;
@@ -29,12 +28,12 @@ std::string directory_for(uid_t user)
 
 bool is_name(std::string_view lock)
 {
-  return lock.starts_with(k_prefix);
+  return lock.starts_with(k_name_prefix);
 }
 
 std::string path_of_name(std::string_view name)
 {
-  name.remove_prefix(k_prefix.size());
+  name.remove_prefix(k_name_prefix.size());
   return directory_for(sys::effective_user()) + "/" + std::string(name);
 }
 
@@ -59,7 +58,7 @@ Result<Place, Error> place_of(std::string_view name)
   const auto locked = sys::flock(*fd, Mode::shared, Wait::never);
   if (!locked) { return failed(Reason::lock_failed, locked.error()); }
   // Busy: somebody cleans up just now and holds it exclusively. The lock file's own check afterwards covers that.
-  name.remove_prefix(k_prefix.size());
+  name.remove_prefix(k_name_prefix.size());
   return Place{std::move(*fd), directory + "/" + std::string(name)};
 }
 

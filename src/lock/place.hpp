@@ -16,6 +16,9 @@ struct Place {
   std::string path;
 };
 
+// What a lock that is a name begins with.
+inline constexpr std::string_view k_name_prefix = "name:";
+
 // Whether `lock` is written as name:NAME.
 bool is_name(std::string_view lock);
 

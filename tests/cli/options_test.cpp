@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <csignal>
 #include <map>
 #include <random>
 #include <string>
@@ -51,9 +52,17 @@ std::string described(const Options& options)
   if (request.file.mode) { add(fmt::format("mode={:o}", *request.file.mode)); }
   if (!request.file.create) { add("no-create"); }
   if (!request.file.follow) { add("no-follow"); }
+  if (request.file.unlink) { add("unlink"); }
   if (options.lifetime == Lifetime::wrapper) { add("wrapper"); }
   if (options.lifetime == Lifetime::tree) { add("tree"); }
   if (options.lifetime == Lifetime::exec) { add("exec"); }
+  if (options.max_hold) { add(fmt::format("max-hold={}ns", options.max_hold->count())); }
+  if (options.kill_after != std::chrono::seconds(10)) {
+    add(fmt::format("kill-after={}ns", options.kill_after.count()));
+  }
+  if (options.end_signal != SIGTERM) { add(fmt::format("signal={}", options.end_signal)); }
+  if (request.nested == Nested::run) { add("nested=run"); }
+  if (request.nested == Nested::wait) { add("nested=wait"); }
   if (options.conflict_exit_code != 75) { add(fmt::format("conflict={}", options.conflict_exit_code)); }
   if (options.verbosity == Verbosity::verbose) { add("verbose"); }
   if (options.verbosity == Verbosity::quiet) { add("quiet"); }
@@ -124,6 +133,23 @@ const Row k_rows[] = {
   {"close", {"-o", "L", "c"}, "path=L wrapper [c]"},
   {"hold_wrapper", {"--hold", "wrapper", "L", "c"}, "path=L wrapper [c]"},
   {"hold_command_after_close", {"-o", "--hold=command", "L", "c"}, "path=L [c]"},
+  {"hold_tree", {"-o", "--hold", "tree", "L", "c"}, "path=L tree [c]"},
+  {"max_hold", {"--max-hold=1m", "L", "c"}, "path=L max-hold=60000000000ns [c]"},
+  {"kill_after", {"--max-hold=1", "-k", "0", "L", "c"}, "path=L max-hold=1000000000ns kill-after=0ns [c]"},
+  {"kill_after_long", {"--kill-after=1ms", "--max-hold=1", "L", "c"},
+    "path=L max-hold=1000000000ns kill-after=1000000ns [c]"},
+  {"signal_by_name", {"--max-hold=1", "--signal=INT", "L", "c"}, "path=L max-hold=1000000000ns signal=2 [c]"},
+  {"signal_by_full_name", {"--max-hold=1", "--signal", "SIGUSR1", "L", "c"},
+    "path=L max-hold=1000000000ns signal=10 [c]"},
+  {"signal_by_number", {"--max-hold=1", "--signal=9", "L", "c"}, "path=L max-hold=1000000000ns signal=9 [c]"},
+  {"signal_of_real_time", {"--max-hold=1", "--signal=64", "L", "c"}, "path=L max-hold=1000000000ns signal=64 [c]"},
+  {"max_hold_around_a_descriptor", {"--max-hold=1", "--fd=9", "c"}, "fd=9 max-hold=1000000000ns [c]"},
+  {"nested_run", {"--nested", "run", "L", "c"}, "path=L nested=run [c]"},
+  {"nested_wait", {"--reentrant", "--nested=wait", "L", "c"}, "path=L nested=wait [c]"},
+  {"nested_fail", {"--nested=wait", "--nested=fail", "L", "c"}, "path=L [c]"},
+  {"reentrant", {"--nested=wait", "--reentrant", "L", "c"}, "path=L nested=run [c]"},
+  {"nested_of_a_descriptor", {"--reentrant", "9"}, "lock fd=9 nested=run"},
+  {"unlink", {"--unlink", "L", "c"}, "path=L unlink [c]"},
   {"api_ofd", {"--api=ofd", "L", "c"}, "path=L ofd [c]"},
   {"api_both", {"--api=both", "L", "c"}, "path=L both [c]"},
   {"fcntl", {"--fcntl", "L", "c"}, "path=L ofd [c]"},
@@ -145,7 +171,10 @@ const Row k_rows[] = {
   {"quiet", {"-v", "-q", "L", "c"}, "path=L quiet [c]"},
 
   {"lock_that_is_a_dash", {"-", "c"}, "path=- [c]"},
-  {"lock_with_a_colon", {"name:x", "c"}, "path=name:x [c]"},
+  {"name", {"name:x", "c"}, "path=name:x [c]"},
+  {"name_of_all_that_there_can_be", {"name:aZ09._-", "c"}, "path=name:aZ09._- [c]"},
+  {"name_of_three_dots", {"name:...", "c"}, "path=name:... [c]"},
+  {"file_called_like_a_name", {"./name:a/b", "c"}, "path=./name:a/b [c]"},
   {"help", {"-h"}, "help"},
   {"help_among_others", {"-n", "--help", "--bogus"}, "help"},
   {"help_in_spite_of_a_bad_value", {"-w", "x", "--help"}, "help"},
@@ -222,7 +251,30 @@ const Row k_refused[] = {
   {"exit_code_like_dash_dash", {"-E", "--", "L", "c"}, "bad value '--' for '-E': it is no whole number from 0 to 255"},
   {"exit_code_like_another_option", {"-n", "-E", "--nonblock", "L", "c"},
     "bad value '--nonblock' for '-E': it is no whole number from 0 to 255"},
-  {"hold", {"--hold=forever", "L", "c"}, "bad value 'forever' for '--hold': it is neither 'command' nor 'wrapper'"},
+  {"hold", {"--hold=forever", "L", "c"},
+    "bad value 'forever' for '--hold': it is none of 'command', 'tree' and 'wrapper'"},
+  {"max_hold", {"--max-hold=x", "L", "c"},
+    "bad value 'x' for '--max-hold': it is no duration such as 90, .5, 30s, 5m or 1h30m"},
+  {"max_hold_zero", {"--max-hold=0", "L", "c"}, "bad value '0' for '--max-hold': it would end the command at once"},
+  {"kill_after", {"-kx", "L", "c"}, "bad value 'x' for '-k': it is no duration such as 90, .5, 30s, 5m or 1h30m"},
+  {"signal", {"--signal=TREM", "L", "c"},
+    "bad value 'TREM' for '--signal': it is no signal such as TERM, SIGTERM or 15"},
+  {"signal_zero", {"--signal=0", "L", "c"},
+    "bad value '0' for '--signal': it is no signal such as TERM, SIGTERM or 15"},
+  {"signal_too_high", {"--signal=65", "L", "c"},
+    "bad value '65' for '--signal': it is no signal such as TERM, SIGTERM or 15"},
+  {"signal_empty", {"--signal=SIG", "L", "c"},
+    "bad value 'SIG' for '--signal': it is no signal such as TERM, SIGTERM or 15"},
+  {"nested", {"--nested=yes", "L", "c"}, "bad value 'yes' for '--nested': it is none of 'fail', 'run' and 'wait'"},
+  {"name_empty", {"name:", "c"},
+    "bad name '' behind 'name:': it is empty -> './name:...' is a file of that name in the current directory"},
+  {"name_of_a_dot", {"name:.", "c"},
+    "bad name '.' behind 'name:': it is a directory -> './name:...' is a file of that name in the current directory"},
+  {"name_of_two_dots", {"name:..", "c"},
+    "bad name '..' behind 'name:': it is a directory -> './name:...' is a file of that name in the current directory"},
+  {"name_with_a_slash", {"name:../a", "c"},
+    "bad name '../a' behind 'name:': there can be letters, digits, and '.', '_' and '-' -> './name:...' is a file of "
+    "that name in the current directory"},
   {"api", {"--api=posix", "L", "c"}, "bad value 'posix' for '--api': it is none of 'flock', 'ofd' and 'both'"},
   {"start_negative", {"--start=-1", "L", "c"},
     "bad value '-1' for '--start': it is no whole number from 0 to 4611686018427387904"},
@@ -248,6 +300,16 @@ const Row k_refused[] = {
     "'--no-follow'"},
   {"no_fork_with_hold_command", {"--hold", "command", "--no-fork", "L", "c"},
     "'--no-fork' and '--hold' contradict each other: lockrun becomes the command and frees nothing"},
+  {"no_fork_with_max_hold", {"-F", "--max-hold=1", "L", "c"},
+    "'-F' and '--max-hold' contradict each other: lockrun becomes the command and frees nothing"},
+  {"no_fork_with_unlink", {"--unlink", "-F", "L", "c"},
+    "'-F' and '--unlink' contradict each other: lockrun becomes the command and frees nothing"},
+  {"kill_after_without_max_hold", {"-k5", "L", "c"}, "'-k' means nothing without '--max-hold'"},
+  {"signal_without_max_hold", {"--signal=INT", "L", "c"}, "'--signal' means nothing without '--max-hold'"},
+  {"max_hold_of_a_bare_descriptor", {"--max-hold=1", "9"},
+    "'--max-hold' and descriptor '9' contradict each other: there is no command to be ended"},
+  {"descriptor_with_unlink", {"--unlink", "--fd=9", "c"},
+    "'--unlink' and '--fd' contradict each other: a descriptor is open already"},
   {"unlock_of_a_path", {"-u", "/tmp/L"},
     "'-u' and '/tmp/L' contradict each other: only a descriptor can be unlocked, as in 'lockrun -u 9'"},
   {"unlock_with_a_command", {"-u", "9", "cmd"},
@@ -313,7 +375,9 @@ std::string sample_value(const OptionSpec& option)
     {"N", "3"},
     {"STRING", "true"},
     {"PATH", "/bin/bash"},
-    {"command|wrapper", "wrapper"},
+    {"command|tree|wrapper", "wrapper"},
+    {"NAME", "INT"},
+    {"fail|run|wait", "run"},
     {"flock|ofd|both", "ofd"},
     {"FD", "9"},
     {"OCTAL", "600"},
@@ -341,11 +405,15 @@ TEST(OptionTable, EachOptionMakesADifference)
     case OptionId::shell:
       plain = {"LOCK", "-c", "x"};
       break;
+    case OptionId::kill_after:
+    case OptionId::signal:
+      plain = {"--max-hold=1", "LOCK", "cmd"};
+      break;
     default:
       break;
     }
     Words words = plain;
-    const auto lock = words.begin() + (words.front() == "-s" ? 1 : 0);
+    const auto lock = words.begin() + (words.front().starts_with('-') ? 1 : 0);
     words.insert(lock, option.value == OptionSpec::Value::none ? name : name + "=" + sample_value(option));
     const Arguments without(plain);
     const Arguments with(words);

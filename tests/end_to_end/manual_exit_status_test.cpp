@@ -58,7 +58,7 @@ TEST(Manual, ListsEveryExitStatusUnderItsName)
   }
   std::map<std::string, std::string> in_source;
   const auto source = lines_of(read_file(k_source + "/src/cli/exit_code.hpp"));
-  for (const auto& row : rows(source, std::regex(R"(^ +k_(?!overtime)\w+ = ([0-9]+),( +// (EX_\w+))?)"))) {
+  for (const auto& row : rows(source, std::regex(R"(^ +k_\w+ = ([0-9]+),( +// (EX_\w+))?)"))) {
     in_source[row[1]] = row[3];
   }
   EXPECT_FALSE(in_source.empty());
