@@ -25,6 +25,12 @@ void tell(std::string_view text)
   (void)sys::write_standard_error(fmt::format("lockrun: {}\n", text));
 }
 
+// For those who have to go on, whether anybody reads or not: a full pipe must not keep a tree from being ended.
+void tell_now(std::string_view text)
+{
+  (void)sys::offer_standard_error(fmt::format("lockrun: {}\n", text));
+}
+
 void tell_hint(std::string_view text)
 {
   if (!text.empty()) { tell(fmt::format("hint: {}", text)); }
@@ -220,8 +226,11 @@ void report(const Error& error, const Options& options)
     if (error.cause.code == 0) {
       return tell(fmt::format("cannot lock {}: it is neither a regular file nor a directory", name));
     }
+    if (!exists(error.target)) {
+      return tell(fmt::format("cannot create {}: lockrun creates files, not directories", name));
+    }
     tell(fmt::format("cannot open {} for writing: {}", name, words_of(error.cause.code)));
-    tell_hint("only --api flock can lock a directory, and a missing directory is not made");
+    tell_hint("only --api flock can lock a directory");
     return;
   case Reason::lock_failed:
     tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
@@ -255,13 +264,14 @@ void report_release_failure(const SysError& error, const Options& options)
 
 void SupervisionReport::overtime(const child::TimeLimit& limit)
 {
-  tell(fmt::format("{} has been held for {}, the limit: ending the command and all that it started with SIG{}",
+  tell_now(fmt::format("{} has been held for {}, the limit: ending the command and all that it started with SIG{}",
     lock_name(m_options), duration_text(*m_options.max_hold), ::sigabbrev_np(limit.signal)));
 }
 
 void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& members)
 {
-  tell(fmt::format("cannot end {}; keeping {} locked until they have ended", words_of(members), lock_name(m_options)));
+  tell_now(
+    fmt::format("cannot end {}; keeping {} locked until they have ended", words_of(members), lock_name(m_options)));
 }
 
 void report_left_behind(const std::vector<sys::ProcessStatus>& members)

@@ -111,11 +111,27 @@ Result<sys::Attempt> block(const BlockingCall& call, const std::atomic<bool>& en
   }
 }
 
+Result<void, Error> answer(const Result<sys::Attempt>& attempt, const std::string& target, Reason failure)
+{
+  if (!attempt) { return tl::unexpected(Error{failure, target, attempt.error()}); }
+  if (*attempt == sys::Attempt::busy) { return tl::unexpected(Error{Reason::busy, target, {}}); }
+  return {};
+}
+
+bool needs_no_helper(const Patience& patience)
+{
+  sys::SignalSet ended_by;
+  ended_by.raw() = patience.plan.ended_by;
+  return !patience.deadline && patience.plan.observer == nullptr && !patience.plan.detect_deadlock &&
+         ended_by.is_empty();
+}
+
 } // namespace
 
 Result<void, Error> wait_blocking(
   const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure)
 {
+  if (needs_no_helper(patience)) { return answer(block(call, std::atomic<bool>(false)), target, failure); }
   WaitState wait{&patience, &target, sys::thread_id()};
   const auto no_start = [&](SysError cause) { return tl::unexpected(Error{Reason::start_failed, target, cause}); };
   const sys::SignalSet wake{wake_signal()};
@@ -141,14 +157,12 @@ Result<void, Error> wait_blocking(
   (void)sys::join(*helper);
   sys::restore_action(wake_signal(), *action); // drops a wake-up that came too late
   (void)sys::set_signal_mask(before);
-  // Granted in the moment in which the time was up is granted; a signal is obeyed even so.
+  // Granted in the moment in which the time was up, or a circle seemed closed, is granted; a signal is obeyed even so.
   const bool granted = attempt && *attempt == sys::Attempt::acquired;
-  if (wait.ending.load() && !(granted && wait.verdict.reason == Reason::timed_out)) {
+  if (wait.ending.load() && !(granted && wait.verdict.reason != Reason::interrupted)) {
     return tl::unexpected(wait.verdict);
   }
-  if (!attempt) { return tl::unexpected(Error{failure, target, attempt.error()}); }
-  if (*attempt == sys::Attempt::busy) { return tl::unexpected(Error{Reason::busy, target, {}}); }
-  return {};
+  return answer(attempt, target, failure);
 }
 
 } // namespace lockrun

@@ -130,6 +130,14 @@ Result<void> write_standard_error(std::string_view text)
   return write_all(STDERR_FILENO, text);
 }
 
+Result<void> offer_standard_error(std::string_view text)
+{
+  pollfd room{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&room, 1, 0) < 0) { return tl::unexpected(SysError{"poll", errno}); }
+  if ((room.revents & POLLOUT) == 0) { return tl::unexpected(SysError{"write", EAGAIN}); }
+  return write_all(STDERR_FILENO, text);
+}
+
 Result<void> write_standard_output(std::string_view text)
 {
   return write_all(STDOUT_FILENO, text);

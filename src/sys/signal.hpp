@@ -22,6 +22,7 @@ public:
   void add(int signal) noexcept { ::sigaddset(&m_set, signal); }
   void remove(int signal) noexcept { ::sigdelset(&m_set, signal); }
   bool contains(int signal) const noexcept { return ::sigismember(&m_set, signal) == 1; }
+  bool is_empty() const noexcept { return ::sigisemptyset(&m_set) == 1; }
   const ::sigset_t& raw() const noexcept { return m_set; }
   ::sigset_t& raw() noexcept { return m_set; }
 

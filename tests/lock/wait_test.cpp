@@ -373,7 +373,8 @@ TEST(Wait, SaysThatThereCanBeNoThread)
     hostile::become_user(k_nobody)();
     const std::string blocked_before = blocked();
     const WaitPlan plan;
-    const auto waited = wait_blocking(blocked_call, {plan, {}, {}}, "x", Reason::lock_failed);
+    const auto waited =
+      wait_blocking(blocked_call, {plan, {}, sys::steady_now() + k_for_ever}, "x", Reason::lock_failed);
     if (waited || waited.error().reason != Reason::start_failed || waited.error().cause.code != EAGAIN) { return 1; }
     return blocked() == blocked_before ? 0 : 2;
   });

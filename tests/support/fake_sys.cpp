@@ -259,6 +259,11 @@ Result<void> write_standard_error(std::string_view text)
   return scripted("write_standard_error", fmt::format("'{}'", text));
 }
 
+Result<void> offer_standard_error(std::string_view text)
+{
+  return scripted("offer_standard_error", fmt::format("'{}'", text));
+}
+
 Result<void> write_standard_output(std::string_view text)
 {
   return scripted("write_standard_output", fmt::format("'{}'", text));

@@ -188,6 +188,15 @@ TEST_F(Acquire, WaitsForALeaseInABlockingOpen)
   kernel.fails("open", EWOULDBLOCK);
   ASSERT_TRUE(acquire(request, {}));
   EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDONLY)"));
+  EXPECT_THAT(kernel.calls("start_thread"), SizeIs(0)); // nothing is to end the wait
+}
+
+TEST_F(Acquire, WatchesTheClockBesideABlockingOpen)
+{
+  request.patience = std::chrono::hours(1);
+  kernel.fails("open", EWOULDBLOCK);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDONLY)"));
   EXPECT_THAT(kernel.calls("join"), SizeIs(1));
 }
 
@@ -413,6 +422,7 @@ class EveryStep : public Acquire, public ::testing::WithParamInterface<Step> {};
 TEST_P(EveryStep, IsReportedWithItsCall)
 {
   const std::string function = GetParam().function;
+  request.patience = std::chrono::hours(1); // a wait with a helper
   const bool first_try_fails = function == "flock";
   if (first_try_fails) {
     kernel.fails(function, EIO);
@@ -433,6 +443,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_F(Acquire, LeavesSignalsAsTheyWereWhenThereIsNoThread)
 {
+  request.patience = std::chrono::hours(1);
   kernel.answers("flock", Attempt::busy);
   kernel.fails("start_thread", EAGAIN);
   EXPECT_EQ(error_of(request).cause.code, EAGAIN);
