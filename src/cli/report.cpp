@@ -31,9 +31,9 @@ void tell_now(std::string_view text)
   (void)sys::offer_standard_error(fmt::format("lockrun: {}\n", text));
 }
 
-void tell_hint(std::string_view text)
+void tell_hint(std::string_view text, Verbosity verbosity)
 {
-  if (!text.empty()) { tell(fmt::format("hint: {}", text)); }
+  if (!text.empty() && verbosity != Verbosity::quiet) { tell(fmt::format("hint: {}", text)); }
 }
 
 // "No such file or directory (ENOENT)", in English whatever the locale: people search for these words.
@@ -113,19 +113,21 @@ std::string hint_for_lock(const Error& error)
   }
 }
 
-void report_not_run(const Error& error)
+void report_not_run(const Error& error, Verbosity verbosity)
 {
   const std::string name = quoted(error.target);
   const bool has_slash = error.target.find('/') != error.target.npos;
   if (error.reason == Reason::not_found && !has_slash) {
-    return tell(fmt::format("cannot run {}: not found in PATH", name));
+    tell(fmt::format("cannot run {}: not found in PATH", name));
+    if (error.target.starts_with('-')) { tell_hint("options stand in front of LOCK", verbosity); }
+    return;
   }
   tell(fmt::format("cannot run {}: {}", name, words_of(error.cause.code)));
   if (error.cause.code == ENOENT && exists(error.target)) {
-    tell_hint("the file exists, but the interpreter that its first line names does not");
+    tell_hint("the file exists, but the interpreter that its first line names does not", verbosity);
   }
   if (error.cause.code == EACCES && has_slash && exists(error.target)) {
-    tell_hint("it is a directory or not executable; see 'chmod +x'");
+    tell_hint("it is a directory or not executable; see 'chmod +x'", verbosity);
   }
 }
 
@@ -150,31 +152,32 @@ std::string words_of(const std::vector<sys::ProcessStatus>& members)
   return words;
 }
 
-void report_nested(const Error& error, std::string_view name)
+void report_nested(const Error& error, const Options& options, std::string_view name)
 {
   const Party& holder = error.parties.front();
   const pid_t us = sys::process_id();
-  if (holder.pid == us) {
-    tell(fmt::format(
-      "{} is held through a descriptor that we, PID {}, inherited ourselves: waiting would never end", name, us));
-  } else {
-    tell(fmt::format(
-      "{} is held by {}, an ancestor of ours, PID {}: waiting would never end", name, party_words(holder), us));
+  const std::string who = holder.pid == us
+                            ? fmt::format("through a descriptor that we, PID {}, inherited ourselves", us)
+                            : fmt::format("by {}, an ancestor of ours, PID {}", party_words(holder), us);
+  if (options.request.nested == Nested::run) {
+    tell(fmt::format("{} is held shared {}: no exclusive lock can be had under it", name, who));
+    return;
   }
-  tell_hint("--nested run runs the command under that lock, --nested wait waits all the same");
+  tell(fmt::format("{} is held {}: waiting would never end", name, who));
+  tell_hint("--nested run runs the command under that lock, --nested wait waits all the same", options.verbosity);
 }
 
-void report_deadlock(const Error& error, std::string_view name)
+void report_deadlock(const Error& error, const Options& options, std::string_view name)
 {
   tell(
     fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
   for (const Party& party : error.parties) {
     tell(fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
   }
-  tell_hint("take the locks in the same order everywhere");
+  tell_hint("take the locks in the same order everywhere", options.verbosity);
 }
 
-void report_unsafe_place(const Error& error)
+void report_unsafe_place(const Error& error, Verbosity verbosity)
 {
   const std::string directory = quoted(error.target);
   if (error.cause.code != 0) {
@@ -182,7 +185,7 @@ void report_unsafe_place(const Error& error)
   } else {
     tell(fmt::format("cannot use the directory {}: it is not this user's, or others may enter it", directory));
   }
-  tell_hint("somebody else made it; look with 'ls -ld', and let its owner or root remove it");
+  tell_hint("somebody else made it; look with 'ls -ld', and let its owner or root remove it", verbosity);
 }
 
 } // namespace
@@ -203,11 +206,11 @@ void report(const Error& error, const Options& options)
     }
     return;
   case Reason::deadlock:
-    return report_deadlock(error, name);
+    return report_deadlock(error, options, name);
   case Reason::nested:
-    return report_nested(error, name);
+    return report_nested(error, options, name);
   case Reason::unsafe_place:
-    return report_unsafe_place(error);
+    return report_unsafe_place(error, options.verbosity);
   case Reason::interrupted:
     if (options.verbosity != Verbosity::quiet) {
       tell(fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(error.cause.code)));
@@ -216,11 +219,12 @@ void report(const Error& error, const Options& options)
   case Reason::missing:
     tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
     tell_hint(error.cause.code == ENOENT && exists(directory_of(error.target)) ? "with --no-create the file must exist"
-                                                                               : hint_for_open(error, options));
+                                                                               : hint_for_open(error, options),
+      options.verbosity);
     return;
   case Reason::open_failed:
     tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
-    tell_hint(hint_for_open(error, options));
+    tell_hint(hint_for_open(error, options), options.verbosity);
     return;
   case Reason::wrong_type:
     if (error.cause.code == 0) {
@@ -230,29 +234,29 @@ void report(const Error& error, const Options& options)
       return tell(fmt::format("cannot create {}: lockrun creates files, not directories", name));
     }
     tell(fmt::format("cannot open {} for writing: {}", name, words_of(error.cause.code)));
-    tell_hint("only --api flock can lock a directory");
+    tell_hint("only --api flock can lock a directory", options.verbosity);
     return;
   case Reason::lock_failed:
     tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
-    tell_hint(hint_for_lock(error));
+    tell_hint(hint_for_lock(error), options.verbosity);
     return;
   case Reason::bad_descriptor:
     tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
-    tell_hint(hint_for_descriptor(error, options));
+    tell_hint(hint_for_descriptor(error, options), options.verbosity);
     return;
   case Reason::start_failed:
     tell(fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, words_of(error.cause.code)));
     return;
   case Reason::not_found:
   case Reason::not_executable:
-    return report_not_run(error);
+    return report_not_run(error, options.verbosity);
   }
 }
 
 void report(const UsageError& error)
 {
   tell(error.text);
-  tell_hint(error.hint);
+  tell_hint(error.hint, Verbosity::normal);
   tell("try 'lockrun --help'");
 }
 

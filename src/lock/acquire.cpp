@@ -40,10 +40,12 @@ Result<std::optional<Taken>, Error> look_at_ancestors(
   if (!matters) { return std::nullopt; }
   const auto file = sys::fstat(fd);
   if (!file) { return tl::unexpected(Error{Reason::lock_failed, request.path, file.error(), {}}); }
-  auto holder = holder_among_ancestors(file->identity, kind.kind, request.range);
-  if (!holder) { return std::nullopt; }
-  if (request.nested == Nested::run) { return Taken::ancestors; }
-  return tl::unexpected(Error{Reason::nested, request.path, {}, {std::move(*holder)}});
+  auto found = lock_of_ancestors(file->identity, kind.kind, request.range);
+  if (!found) { return std::nullopt; }
+  // An ancestor's shared lock does not exclude others: nothing that wants to be alone may run under it.
+  const bool covers = found->mode == Mode::exclusive || request.mode == Mode::shared;
+  if (request.nested == Nested::run && covers) { return Taken::ancestors; }
+  return tl::unexpected(Error{Reason::nested, request.path, {}, {std::move(found->holder)}});
 }
 
 // Tries, and queues when the lock is busy and may be waited for.
