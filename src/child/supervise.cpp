@@ -24,6 +24,8 @@ int alarm_signal()
 // How often the tree is swept with SIGKILL: members that forked between our look and our blow are met the next time.
 constexpr milliseconds k_first_sweep{2};
 constexpr milliseconds k_last_sweep{1000};
+// How often in a row our own children are killed, when there are new ones each time.
+constexpr int k_chase = 1000;
 // A process that SIGKILL has not ended by then sits in the kernel (state D).
 constexpr milliseconds k_patience_with_killed{2000};
 
@@ -60,6 +62,16 @@ public:
     if (!immortal.empty() && !std::exchange(m_told, true)) { m_observer.cannot_end(immortal); }
   }
 
+  // A process that forks and ends, and so on, is somebody else before kill() comes to it. But each of them becomes our
+  // own child, where it is seen at once; and no number is given to a stranger before we have reaped its owner. Whether
+  // there was anybody.
+  bool kill_children() const
+  {
+    bool sent_any = false;
+    for (const pid_t child : m_tree.children()) { sent_any = sys::kill(child, SIGKILL).has_value() || sent_any; }
+    return sent_any;
+  }
+
   void begin_killing() { m_kill_began = sys::elapsed_now(); }
 
 private:
@@ -94,7 +106,10 @@ public:
         handle(**received);
       }
     }
-    if (m_phase != Phase::running) { m_ending = {Ending::How::overtime, 0, m_phase == Phase::being_killed, {}}; }
+    if (m_phase != Phase::running) {
+      const bool killed = m_phase == Phase::being_killed || m_how.limit->signal == SIGKILL;
+      m_ending = {Ending::How::overtime, 0, killed, {}};
+    }
     return m_ending;
   }
 
@@ -114,16 +129,22 @@ private:
 
   void sweep()
   {
-    if (m_phase == Phase::being_killed) { m_terminator->kill(); }
-    reap();
+    if (m_phase == Phase::being_killed) { kill(); }
+    take_stock();
+  }
+
+  void kill()
+  {
+    for (int i = 0; i < k_chase && m_terminator->kill_children(); ++i) { reap(); }
+    if (!is_over()) { m_terminator->kill(); }
   }
 
   void handle(const sys::Signal& signal)
   {
     if (signal.number == SIGCHLD) {
-      reap();
+      take_stock();
       if (m_phase == Phase::asked_to_end && !is_over()) { m_terminator->ask(m_how.limit->signal); }
-      if (m_phase == Phase::being_killed && !is_over()) { m_terminator->kill(); }
+      if (m_phase == Phase::being_killed && !is_over()) { kill(); }
     } else if (signal.number == alarm_signal()) {
       escalate();
     } else if (!m_command_ended) {
@@ -153,9 +174,19 @@ private:
     } else {
       m_phase = Phase::being_killed;
       m_terminator->begin_killing();
-      m_terminator->kill();
+      kill();
     }
+    take_stock();
+  }
+
+  // Reaps, and sees whether the tree is empty.
+  void take_stock()
+  {
     reap();
+    if (m_command_ended && m_tree.has_strangers() && !is_over()) {
+      const auto members = m_tree.members();
+      m_tree_is_empty = members && members->empty();
+    }
   }
 
   void reap()
@@ -168,7 +199,7 @@ private:
       }
       if (!*change) { break; }
       const sys::ChildChange& told = **change;
-      if (told.pid != m_command) { continue; }
+      if (m_command_ended || told.pid != m_command) { continue; } // its number may be another's once it is reaped
       if (told.kind == sys::ChildChange::Kind::stopped) {
         if (m_phase == Phase::running) { stop_with(m_command); }
         continue;
@@ -177,10 +208,6 @@ private:
       const bool exited = told.kind == sys::ChildChange::Kind::exited;
       m_ending = {exited ? Ending::How::exited : Ending::How::killed, told.value, false, {}};
       if (is_over()) { return; }
-    }
-    if (m_command_ended && m_tree.has_strangers()) {
-      const auto members = m_tree.members();
-      m_tree_is_empty = members && members->empty();
     }
   }
 

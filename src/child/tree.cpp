@@ -16,28 +16,49 @@ Result<Tree> Tree::before_start()
   if (!child && child.error().code == ECHILD) { return tree; }
   const auto all = sys::all_processes();
   if (!all) { return tl::unexpected(all.error()); }
-  for (const auto& process : *all) {
-    if (process.parent == sys::process_id()) { tree.m_strangers.push_back(process.pid); }
-  }
+  tree.m_strangers = tree.descendants(*all);
   return tree;
+}
+
+bool Tree::is_stranger(const sys::ProcessStatus& process) const
+{
+  return std::any_of(m_strangers.begin(), m_strangers.end(),
+    [&](const sys::ProcessStatus& known) { return known.pid == process.pid && known.start == process.start; });
+}
+
+std::vector<sys::ProcessStatus> Tree::descendants(const std::vector<sys::ProcessStatus>& all) const
+{
+  std::vector<sys::ProcessStatus> found;
+  std::vector<pid_t> parents{sys::process_id()};
+  for (std::size_t next = 0; next < parents.size(); ++next) {
+    for (const auto& process : all) {
+      if (process.parent != parents[next] || is_stranger(process)) { continue; }
+      parents.push_back(process.pid);
+      found.push_back(process);
+    }
+  }
+  return found;
 }
 
 Result<std::vector<sys::ProcessStatus>> Tree::members() const
 {
-  auto all = sys::all_processes();
+  const auto all = sys::all_processes();
   if (!all) { return tl::unexpected(all.error()); }
-  const auto is_stranger = [this](pid_t pid) {
-    return std::find(m_strangers.begin(), m_strangers.end(), pid) != m_strangers.end();
+  auto found = descendants(*all);
+  const auto is_dead = [](const sys::ProcessStatus& process) { return process.state == 'Z' || process.state == 'X'; };
+  found.erase(std::remove_if(found.begin(), found.end(), is_dead), found.end());
+  return found;
+}
+
+std::vector<pid_t> Tree::children() const
+{
+  auto found = sys::children().value_or(std::vector<pid_t>());
+  const auto is_foreign = [this](pid_t pid) {
+    if (!has_strangers()) { return false; }
+    const auto status = sys::process_status(pid);
+    return status && is_stranger(*status);
   };
-  std::vector<sys::ProcessStatus> found;
-  std::vector<pid_t> parents{sys::process_id()};
-  for (std::size_t next = 0; next < parents.size(); ++next) {
-    for (auto& process : *all) {
-      if (process.parent != parents[next] || is_stranger(process.pid)) { continue; }
-      parents.push_back(process.pid);
-      if (process.state != 'Z' && process.state != 'X') { found.push_back(process); }
-    }
-  }
+  found.erase(std::remove_if(found.begin(), found.end(), is_foreign), found.end());
   return found;
 }
 

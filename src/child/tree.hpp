@@ -12,17 +12,25 @@ namespace lockrun::child {
 // session it made, is among them.
 class Tree {
 public:
-  // Remembers the children that exist already: whoever executed this program started them, they are none of ours.
+  // Remembers what descends from us already: whoever executed this program started it, it is none of ours.
   static Result<Tree> before_start();
 
   // Those that live now, parents before children; zombies are left out. They can fork while we look, so an empty answer
   // proves nothing unless the kernel says that there is no child (ECHILD).
   Result<std::vector<sys::ProcessStatus>> members() const;
 
+  // Those that are our own children, zombies included. Read in no time, where members() reads a file for each process
+  // of the machine; empty where the kernel does not tell.
+  std::vector<pid_t> children() const;
+
   bool has_strangers() const noexcept { return !m_strangers.empty(); }
 
 private:
-  std::vector<pid_t> m_strangers;
+  bool is_stranger(const sys::ProcessStatus& process) const;
+  // Those among `all` that descend from us and are no strangers, parents first.
+  std::vector<sys::ProcessStatus> descendants(const std::vector<sys::ProcessStatus>& all) const;
+
+  std::vector<sys::ProcessStatus> m_strangers;
 };
 
 enum class Delivery { sent, gone, refused };

@@ -263,6 +263,18 @@ std::chrono::nanoseconds started(const ProcessStatus& process)
   return std::chrono::milliseconds(process.start * 1000 / ticks);
 }
 
+Result<std::vector<pid_t>> children()
+{
+  const auto text = read_file("/proc/thread-self/children");
+  if (!text) { return tl::unexpected(text.error()); }
+  std::vector<pid_t> found;
+  std::string_view rest = *text;
+  for (std::string_view word = take_word(rest); !word.empty(); word = take_word(rest)) {
+    found.push_back(number_of<pid_t>(word));
+  }
+  return found;
+}
+
 Result<std::vector<ProcessStatus>> all_processes()
 {
   std::vector<ProcessStatus> all;

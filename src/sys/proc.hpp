@@ -83,6 +83,10 @@ Result<ProcessStatus> process_status(pid_t pid);
 // When it started, on the elapsed clock.
 std::chrono::nanoseconds started(const ProcessStatus& process);
 
+// The children of this thread, zombies included (/proc/thread-self/children). ENOENT: the kernel does not tell (Linux
+// before 3.17, or without CONFIG_PROC_CHILDREN).
+Result<std::vector<pid_t>> children();
+
 // All that we can see. Those that end meanwhile are left out.
 Result<std::vector<ProcessStatus>> all_processes();
 

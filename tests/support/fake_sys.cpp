@@ -438,6 +438,11 @@ nanoseconds started(const ProcessStatus&)
   return value("started", "", nanoseconds(0));
 }
 
+Result<std::vector<pid_t>> children()
+{
+  return scripted("children", "", std::vector<pid_t>());
+}
+
 Result<std::vector<ProcessStatus>> all_processes()
 {
   return scripted("all_processes", "", std::vector<ProcessStatus>());
