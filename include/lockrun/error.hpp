@@ -19,20 +19,21 @@ using Result = tl::expected<T, E>;
 
 // Why there is no lock, or why the command did not run. Words and exit statuses are the program's business.
 enum class Reason {
-  busy,           // somebody else holds the lock, and we were not to wait
-  timed_out,      // it was not ours within the time limit
-  deadlock,       // we wait in a circle; see parties, ourselves first
-  nested,         // an ancestor of ours, or we ourselves, hold it: waiting would never end; see parties
-  interrupted,    // a signal ended the wait; cause.code is the signal's number
-  open_failed,    // the lock file could not be opened or created
-  missing,        // there is no such lock file (or none to write to), and we were not to create one
-  wrong_type,     // neither a regular file nor a directory; cause.code is 0
-  unsafe_place,   // the directory of a name: is not ours, or not private; target is the directory
-  lock_failed,    // the kernel refused to lock
-  bad_descriptor, // the descriptor that the caller named is not open, or not open in the way the lock needs
-  start_failed,   // no process could be made for the command
-  not_found,      // the command does not exist
-  not_executable, // the command exists, but cannot be executed
+  busy,             // somebody else holds the lock, and we were not to wait
+  too_many_waiters, // as many wait for it as may, and we were not to join them
+  timed_out,        // it was not ours within the time limit
+  deadlock,         // we wait in a circle; see parties, ourselves first
+  nested,           // an ancestor of ours, or we ourselves, hold it: waiting would never end; see parties
+  interrupted,      // a signal ended the wait; cause.code is the signal's number
+  open_failed,      // the lock file could not be opened or created
+  missing,          // there is no such lock file (or none to write to), and we were not to create one
+  wrong_type,       // neither a regular file nor a directory; cause.code is 0
+  unsafe_place,     // the directory of a name: is not ours, or not private; target is the directory
+  lock_failed,      // the kernel refused to lock
+  bad_descriptor,   // the descriptor that the caller named is not open, or not open in the way the lock needs
+  start_failed,     // no process could be made for the command
+  not_found,        // the command does not exist
+  not_executable,   // the command exists, but cannot be executed
 };
 
 // A process that a failure is about.

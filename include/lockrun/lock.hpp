@@ -4,6 +4,7 @@
 #include <lockrun/request.hpp>
 
 #include <chrono>
+#include <optional>
 #include <vector>
 
 #include <csignal>
@@ -24,6 +25,9 @@ public:
   // Frees it at once for everybody, also when other processes share it: the lock belongs to the open file description
   // (flock(2)). Does not block. The first failure is returned, the rest is freed all the same.
   Result<void> release();
+
+  // With LockRequest::slots the one that is ours; none under an ancestor's lock.
+  std::optional<int> slot() const noexcept;
 
   const std::vector<Hold>& holds() const noexcept { return m_holds; }
 
@@ -56,8 +60,9 @@ struct WaitPlan {
 };
 
 // Gets the lock that `request` asks for: tries, and if it may wait, queues in the kernel. When the path no longer names
-// the file that was locked, starts again with the new one. Reasons: busy, timed_out, nested, deadlock, interrupted,
-// open_failed, missing, wrong_type, lock_failed, bad_descriptor, start_failed (no thread to watch the clock).
+// the file that was locked, starts again with the new one. Reasons: busy, too_many_waiters, timed_out, nested,
+// deadlock, interrupted, open_failed, missing, wrong_type, lock_failed, bad_descriptor, start_failed (no thread to
+// watch the clock).
 Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan);
 
 // Frees what holds request.fd, a descriptor of the caller's, for everybody who shares it. Reasons: bad_descriptor,

@@ -49,6 +49,9 @@ struct LockRequest {
   Api api = Api::flock;
   Range range;
   std::optional<std::chrono::nanoseconds> patience; // none: wait for ever; zero: do not wait
+  bool fair = false;                                // strictly first come first served among all who say so
+  int slots = 0;                  // 1 to 256: so many may hold it at once, in order as with `fair`; 0: no slots
+  std::optional<int> max_waiters; // do not wait when so many wait already, of those who say so
   FileRules file;
   Nested nested = Nested::fail;
 };

@@ -48,6 +48,7 @@ int exit_code_for(const Error& error, int conflict)
 {
   switch (error.reason) {
   case Reason::busy:
+  case Reason::too_many_waiters:
   case Reason::timed_out:
     return conflict;
   case Reason::interrupted:

@@ -199,6 +199,12 @@ void report(const Error& error, const Options& options)
       tell(fmt::format("{} is {}", name, held_words(holders(error, options))));
     }
     return;
+  case Reason::too_many_waiters:
+    if (options.verbosity != Verbosity::quiet) {
+      tell(fmt::format("{} is held by another process, and the limit of {} waiting for it is reached", name,
+        *options.request.max_waiters));
+    }
+    return;
   case Reason::timed_out:
     if (options.verbosity != Verbosity::quiet) {
       tell(fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience),

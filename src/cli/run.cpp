@@ -22,10 +22,14 @@ namespace {
 constexpr std::initializer_list<int> k_ending_signals = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 // What the command finds in its environment.
-Result<void> tell_command(const LockRequest& request)
+Result<void> tell_command(const LockRequest& request, std::optional<int> slot)
 {
   const std::string lock = request.fd ? std::to_string(*request.fd) : request.path;
   if (const auto set = sys::set_environment("LOCKRUN_LOCK", lock.c_str()); !set) { return set; }
+  if (slot) {
+    const auto set = sys::set_environment("LOCKRUN_SLOT", std::to_string(*slot).c_str());
+    if (!set) { return set; }
+  }
   return sys::set_environment("LOCKRUN_PID", std::to_string(sys::process_id()).c_str());
 }
 
@@ -80,7 +84,7 @@ child::Supervision supervision_of(const Options& options, child::Observer& obser
 
 int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
 {
-  if (const auto told = tell_command(options.request); !told) {
+  if (const auto told = tell_command(options.request, lock.slot()); !told) {
     return answer({Reason::start_failed, options.command.front(), told.error()}, options);
   }
   const auto inherited = inherited_descriptors(lock, options);

@@ -1,10 +1,12 @@
 #include "backends/kernel_lock.hpp"
+#include "backends/slots.hpp"
 #include "lock/hold.hpp"
 #include "lock/lock_file.hpp"
 #include "lock/nested.hpp"
 #include "lock/place.hpp"
 #include "lock/remove.hpp"
 #include "lock/stamp.hpp"
+#include "lock/take.hpp"
 #include "lock/wait.hpp"
 #include "sys/clock.hpp"
 
@@ -19,73 +21,10 @@ using backends::kernel_locks;
 using backends::KernelLock;
 using std::chrono::nanoseconds;
 
-// What there is to hold at the end: nothing of our own when an ancestor's lock covers us (Nested::run).
-enum class Taken { ours, ancestors };
-
 bool needs_writable(const LockRequest& request)
 {
-  return request.mode == Mode::exclusive && request.api != Api::flock;
-}
-
-bool may_wait(const LockRequest& request)
-{
-  return request.patience != nanoseconds(0);
-}
-
-// The lock is busy. Is it for us to wait for?
-Result<std::optional<Taken>, Error> look_at_ancestors(
-  const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request)
-{
-  const bool matters = request.nested == Nested::run || (request.nested == Nested::fail && may_wait(request));
-  if (!matters) { return std::nullopt; }
-  const auto file = sys::fstat(fd);
-  if (!file) { return tl::unexpected(Error{Reason::lock_failed, request.path, file.error(), {}}); }
-  auto found = lock_of_ancestors(file->identity, kind.kind, request.range);
-  if (!found) { return std::nullopt; }
-  // An ancestor's shared lock does not exclude others: nothing that wants to be alone may run under it.
-  const bool covers = found->mode == Mode::exclusive || request.mode == Mode::shared;
-  if (request.nested == Nested::run && covers) { return Taken::ancestors; }
-  return tl::unexpected(Error{Reason::nested, request.path, {}, {std::move(found->holder)}});
-}
-
-// Tries, and queues when the lock is busy and may be waited for.
-Result<Taken, Error> take(
-  const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
-{
-  const auto attempt = kind.lock(fd, request.mode, request.range, Wait::never);
-  if (!attempt) { return tl::unexpected(Error{Reason::lock_failed, request.path, attempt.error(), {}}); }
-  if (*attempt == sys::Attempt::acquired) { return Taken::ours; }
-  const auto nested = look_at_ancestors(kind, fd, request);
-  if (!nested) { return tl::unexpected(nested.error()); }
-  if (*nested) { return **nested; }
-  if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
-  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(); }
-  bool granted = false;
-  const auto call = [&] {
-    auto answer = kind.lock(fd, request.mode, request.range, Wait::allowed);
-    granted = answer && *answer == sys::Attempt::acquired;
-    return answer;
-  };
-  const auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
-  if (!waited) {
-    // It was granted in the moment in which a signal ended the wait.
-    if (granted) { (void)kind.unlock(fd, request.range); }
-    return tl::unexpected(waited.error());
-  }
-  return Taken::ours;
-}
-
-// All or none: what a failure leaves behind would stay with a descriptor of the caller's.
-Result<Taken, Error> take_all(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
-{
-  const auto kinds = kernel_locks(request.api);
-  for (std::size_t count = 0; count < kinds.size(); ++count) {
-    auto taken = take(*kinds[count], fd, request, patience);
-    if (taken && *taken == Taken::ours) { continue; }
-    for (const KernelLock* const kind : kinds.first(count)) { (void)kind->unlock(fd, request.range); }
-    return taken;
-  }
-  return Taken::ours;
+  const bool locks_bytes = request.fair || request.slots > 0 || request.max_waiters;
+  return locks_bytes || (request.mode == Mode::exclusive && request.api != Api::flock);
 }
 
 bool is_bad_descriptor(const Error& error)
@@ -106,7 +45,7 @@ Result<TakenFile, Error> open_and_take(const LockRequest& request, const Patienc
   for (;;) {
     auto file = open_lock_file(request, access, patience);
     if (!file) { return tl::unexpected(file.error()); }
-    const auto taken = take_all(file->fd, request, patience);
+    const auto taken = take(file->fd, request, patience);
     if (taken) { return TakenFile{std::move(*file), *taken}; }
     if (access == Access::write || !is_bad_descriptor(taken.error())) { return tl::unexpected(taken.error()); }
     access = Access::write;
@@ -124,9 +63,10 @@ Result<Naming, Error> what_is_named(const LockRequest& request, const sys::FileI
   return tl::unexpected(Error{Reason::open_failed, request.path, status.error(), {}});
 }
 
-Hold hold_of(sys::Descriptor fd, const LockRequest& request)
+Hold hold_of(sys::Descriptor fd, const LockRequest& request, std::optional<int> slot)
 {
-  return {std::move(fd), request.mode, request.api, request.range, request.path, request.file.unlink};
+  const Mode mode = slot ? Mode::shared : request.mode;
+  return {std::move(fd), mode, request.api, request.range, request.path, request.file.unlink, slot};
 }
 
 // A second descriptor of the same open file, and so of the same locks: the caller's stays open whatever we close.
@@ -143,13 +83,13 @@ Result<std::vector<Hold>, Error> acquire_descriptor(const LockRequest& request, 
 {
   auto fd = borrow(request);
   if (!fd) { return tl::unexpected(fd.error()); }
-  auto taken = take_all(*fd, request, patience);
+  auto taken = take(*fd, request, patience);
   std::vector<Hold> holds;
   if (!taken) {
     if (is_bad_descriptor(taken.error())) { taken.error().reason = Reason::bad_descriptor; }
     return tl::unexpected(taken.error());
   }
-  if (*taken == Taken::ours) { holds.push_back(hold_of(std::move(*fd), request)); }
+  if (taken->whose == Taken::Whose::ours) { holds.push_back(hold_of(std::move(*fd), request, taken->slot)); }
   return holds;
 }
 
@@ -159,12 +99,12 @@ Result<std::vector<Hold>, Error> acquire_path(const LockRequest& request, const 
   for (;;) {
     auto got = open_and_take(request, patience);
     if (!got) { return tl::unexpected(got.error()); }
-    if (got->taken == Taken::ancestors) { return holds; }
+    if (got->taken.whose == Taken::Whose::ancestors) { return holds; }
     const auto naming = what_is_named(request, got->file.status.identity);
     if (!naming) { return tl::unexpected(naming.error()); }
     if (*naming == Naming::another_file) { continue; }
     if (got->file.status.type == sys::FileType::regular) { stamp(got->file.fd); }
-    holds.push_back(hold_of(std::move(got->file.fd), request));
+    holds.push_back(hold_of(std::move(got->file.fd), request, got->taken.slot));
     return holds;
   }
 }
@@ -200,9 +140,18 @@ Result<void> Lock::release()
   for (const Hold& hold : m_holds) {
     if (hold.unlink) { keep_first_error(remove_lock_file(hold)); }
     for (const KernelLock* const kind : kernel_locks(hold.api)) { keep_first_error(kind->unlock(hold.fd, hold.range)); }
+    if (hold.slot) { keep_first_error(backends::free_slot(hold.fd, *hold.slot)); }
   }
   m_holds.clear();
   return result;
+}
+
+std::optional<int> Lock::slot() const noexcept
+{
+  for (const Hold& hold : m_holds) {
+    if (hold.slot) { return hold.slot; }
+  }
+  return std::nullopt;
 }
 
 Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan)

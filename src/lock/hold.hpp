@@ -5,6 +5,7 @@
 
 #include <lockrun/request.hpp>
 
+#include <optional>
 #include <string>
 
 namespace lockrun {
@@ -17,6 +18,7 @@ struct Hold {
   Range range;
   std::string path;    // the name of the file; empty for a descriptor of the caller's
   bool unlink = false; // remove the file at release
+  std::optional<int> slot{};
 };
 
 } // namespace lockrun

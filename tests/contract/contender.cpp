@@ -15,6 +15,8 @@ LockRequest request_for(const Backend& backend, const std::filesystem::path& pat
   request.path = path;
   request.api = backend.api;
   request.mode = mode;
+  request.fair = backend.fair;
+  request.slots = backend.slots;
   request.nested = Nested::wait;
   return request;
 }

@@ -16,12 +16,17 @@ namespace lockrun::testing {
 struct Backend {
   const char* name;
   Api api;
-  LockKind queue; // in which of the kernel's queues its waiters stand
+  LockKind queue; // in which of the kernel's queues its first waiter stands
+  bool fair = false;
+  int slots = 0;
 };
 inline constexpr Backend k_backends[] = {
   {"flock", Api::flock, LockKind::flock},
   {"ofd", Api::ofd, LockKind::ofd},
   {"both", Api::both, LockKind::flock},
+  {"queue", Api::flock, LockKind::flock, true},
+  {"queue_both", Api::both, LockKind::flock, true},
+  {"slots", Api::flock, LockKind::ofd, false, 1},
 };
 
 // A request that waits for ever, also for an ancestor's lock: the tests fork.

@@ -75,6 +75,7 @@ TEST_P(Promise, ExclusiveExcludesAll)
 
 TEST_P(Promise, SharedCoexistAndExcludeExclusive)
 {
+  if (GetParam().backend.slots > 0) { GTEST_SKIP() << "a slot is never shared"; }
   Contender first(request(Mode::shared));
   Contender second(request(Mode::shared));
   ASSERT_TRUE(first.has_it() && second.has_it());
@@ -481,6 +482,7 @@ TEST(OfdRange, OfTheQueueIsNotPartOfTheLock)
 
 TEST_P(Promise, ADescriptorStaysOpenAndLockedWhateverBecomesOfUs)
 {
+  if (GetParam().backend.slots > 0) { GTEST_SKIP() << "slots are for files only"; }
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   LockRequest through_descriptor = request();
   through_descriptor.fd = fd;
@@ -497,6 +499,7 @@ TEST_P(Promise, ADescriptorStaysOpenAndLockedWhateverBecomesOfUs)
 
 TEST_P(Promise, ADescriptorHasNoLockAfterAWaitThatFailed)
 {
+  if (GetParam().backend.slots > 0) { GTEST_SKIP() << "slots are for files only"; }
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   // With `both` it is the second one that is busy.
   const LockKind kind = GetParam().backend.api == Api::flock ? LockKind::flock : LockKind::ofd;

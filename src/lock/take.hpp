@@ -1,0 +1,41 @@
+#pragma once
+
+#include "backends/queue.hpp"
+#include "lock/nested.hpp"
+#include "lock/wait.hpp"
+#include "sys/descriptor.hpp"
+
+#include <lockrun/lock.hpp>
+
+#include <optional>
+
+namespace lockrun {
+
+// What there is to hold at the end: nothing of our own when an ancestor's lock covers us (Nested::run).
+struct Taken {
+  enum class Whose { ours, ancestors };
+  Whose whose = Whose::ours;
+  std::optional<int> slot{}; // with request.slots
+};
+
+// Takes the lock on an open file: tries, and queues when it is busy and may be waited for. All or none: nothing is left
+// locked after an error. Reasons: busy, too_many_waiters, timed_out, interrupted, nested, lock_failed, start_failed.
+Result<Taken, Error> take(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience);
+
+// What take() and take_in_turn() ask on their way.
+
+inline bool may_wait(const LockRequest& request)
+{
+  return request.patience != std::chrono::nanoseconds(0);
+}
+
+// Whether it matters that an ancestor of ours holds a lock that is busy.
+bool asks_for_ancestors(const LockRequest& request);
+
+// An ancestor has it: succeeds under its lock or fails, as the request says.
+Result<Taken, Error> taken_by(AncestorHold ancestor, const LockRequest& request);
+
+// With request.max_waiters: one of the places, or the reason too_many_waiters.
+Result<void, Error> take_waiting_place(backends::WaitingPlace& place, const LockRequest& request);
+
+} // namespace lockrun
