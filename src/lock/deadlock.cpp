@@ -147,6 +147,7 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
     if (looks_too && std::pair(link.start, link.pid) > std::pair(ours.start, ours.pid)) { return std::nullopt; }
   }
   std::vector<Party> parties;
+  parties.reserve(circle.size());
   for (const Link& link : circle) {
     parties.push_back({link.pid, sys::command_line(link.pid).value_or(std::string()), path_of(link.pid, link.wanted)});
   }
