@@ -36,6 +36,8 @@ Error open_error(const LockRequest& request, SysError cause)
 {
   // A directory that had to be opened for writing, or a missing one (a trailing slash) that we cannot make.
   if (cause.code == EISDIR) { return {Reason::wrong_type, request.path, cause}; }
+  // A socket, or a device that nothing stands behind (open(2)).
+  if (cause.code == ENXIO || cause.code == ENODEV) { return {Reason::wrong_type, request.path, {}}; }
   const bool none = cause.code == ENOENT || cause.code == ENOTDIR || cause.code == ENAMETOOLONG || cause.code == EROFS;
   return {none && !request.file.create ? Reason::missing : Reason::open_failed, request.path, cause};
 }

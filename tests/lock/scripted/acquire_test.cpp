@@ -181,6 +181,16 @@ TEST_F(Acquire, RefusesADirectoryThatItCannotOpenForWriting)
   EXPECT_EQ(error.cause.code, EISDIR);
 }
 
+TEST_F(Acquire, RefusesASocketAndADeviceWithNothingBehindIt)
+{
+  for (const int code : {ENXIO, ENODEV}) {
+    kernel.fails("open", code);
+    const Error error = error_of(request);
+    EXPECT_EQ(error.reason, Reason::wrong_type);
+    EXPECT_EQ(error.cause.code, 0);
+  }
+}
+
 // --- a lease ---
 
 TEST_F(Acquire, WaitsForALeaseInABlockingOpen)
