@@ -20,7 +20,8 @@ int main(int, char** argv)
     if (sources[0].revents != 0) {
       signalfd_siginfo signal{};
       if (::read(sources[0].fd, &signal, sizeof signal) != static_cast<ssize_t>(sizeof signal)) { return 1; }
-      (void)::dprintf(STDOUT_FILENO, "%s\n", ::sigabbrev_np(static_cast<int>(signal.ssi_signo)));
+      // With nobody to read, each line would bring a SIGPIPE to be told of.
+      if (::dprintf(STDOUT_FILENO, "%s\n", ::sigabbrev_np(static_cast<int>(signal.ssi_signo))) < 0) { return 1; }
     } else {
       return 0;
     }
