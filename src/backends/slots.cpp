@@ -27,6 +27,7 @@ struct Race {
 };
 
 struct Runner {
+  Runner(Race* its_race, int its_slot) : race(its_race), slot(its_slot) {}
   Race* race;
   int slot;
   sys::Thread thread{};
