@@ -159,13 +159,16 @@ TEST_F(Messages, NamesTheCommandWhenLockrunWasKilled)
   const Pipe end;
   Start start;
   start.descriptors = {{8, end.read_end}};
-  Holding holder(path, lockrun_argv({path.string(), "sh", "-c", "read line <&8; exit 0"}), start);
+  start.out = k_pipe;
+  Holding holder(path, lockrun_argv({path.string(), "sh", "-c", "echo; read line <&8; exit 0"}), start);
+  ASSERT_TRUE(holder.process().out_line()); // until then it is lockrun's own child that has the lock, or nobody yet
   holder.process().signal(SIGKILL);
   (void)holder.process().wait();
   const auto told = try_lock();
   EXPECT_EQ(told.status, exited(75));
-  EXPECT_THAT(told.err, MatchesRegex(holder_line(fmt::format(
-                          "held by PID [0-9]+ \\(sh -c read line <&8; exit 0, user [a-z]+\\) for {}", k_duration))));
+  EXPECT_THAT(told.err,
+    MatchesRegex(holder_line(
+      fmt::format("held by PID [0-9]+ \\(sh -c echo; read line <&8; exit 0, user [a-z]+\\) for {}", k_duration))));
   EXPECT_THAT(told.err, Not(HasSubstr(fmt::format("PID {} ", holder.pid()))));
   const_cast<Pipe&>(end).close_write();
   EXPECT_TRUE(eventually([&] { return is_free(path); }));
