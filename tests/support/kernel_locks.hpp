@@ -16,6 +16,7 @@ struct KernelLockLine {
   pid_t pid = 0;      // -1 for ofd locks
   std::string start;
   std::string end; // a number or EOF
+  friend bool operator==(const KernelLockLine&, const KernelLockLine&) = default;
 };
 
 // What /proc/locks says of the file that `path` names now. For file systems whose device numbers are stat's: not btrfs,
