@@ -11,13 +11,13 @@ _lockrun()
     case ${COMP_WORDS[at]} in
       --) lock=$((at + 1)); break ;;
       --fd) has_descriptor=yes ;;&
-      --fd | --wait | --timeout | --conflict-exit-code | --nested | --command | --shell | --hold | --max-hold | --kill-after | --signal | \
+      --fd | --wait | --timeout | --conflict-exit-code | --max-waiters | --slots | --nested | --command | --shell | --hold | --max-hold | --kill-after | --signal | \
         --api | --start | --length | --mode)
         # readline makes three words of --wait=5
         if [ "${COMP_WORDS[at + 1]-}" = = ]; then at=$((at + 2)); else at=$((at + 1)); fi
         ;;
       --*) ;;
-      -*[wEck]) at=$((at + 1)) ;;
+      -*[wEckj]) at=$((at + 1)) ;;
       -*) ;;
       *) lock=$at; break ;;
     esac
@@ -46,12 +46,12 @@ _lockrun()
     --signal) mapfile -t COMPREPLY < <(compgen -W 'TERM INT HUP QUIT USR1 USR2 KILL' -- "$word") ;;
     --api) mapfile -t COMPREPLY < <(compgen -W 'flock ofd both' -- "$word") ;;
     --shell) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
-    --wait | --timeout | --conflict-exit-code | --command | --max-hold | --kill-after | --start | --length | --mode | --fd | -*[wEck]) ;;
+    --wait | --timeout | --conflict-exit-code | --slots | --max-waiters | --command | --max-hold | --kill-after | --start | --length | --mode | --fd | -*[wEckj]) ;;
     *)
       if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '
-          --exclusive --shared --unlock
-          --nonblock --nb --nonblocking --wait --timeout --conflict-exit-code --nested --reentrant
+          --exclusive --shared --unlock --slots
+          --nonblock --nb --nonblocking --wait --timeout --conflict-exit-code --fair --max-waiters --nested --reentrant
           --command --shell --no-fork
           --hold --close --max-hold --kill-after --signal
           --api --fcntl --start --length --fd

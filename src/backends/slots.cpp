@@ -27,7 +27,7 @@ struct Race {
 };
 
 struct Runner {
-  Runner(Race* its_race, int its_slot) : race(its_race), slot(its_slot) {}
+  Runner(Race& in, int for_slot) noexcept : race(&in), slot(for_slot) {}
   Race* race;
   int slot;
   sys::Thread thread{};
@@ -72,6 +72,45 @@ void call_out(std::deque<Runner>& runners)
   }
 }
 
+// Runs the race. The calling thread is ready to be called out.
+Result<std::optional<int>> race_for_slot(const sys::Descriptor& fd, int count)
+{
+  Race race{&fd, sys::thread_id()};
+  std::deque<Runner> runners; // which never move
+  Result<std::optional<int>> won = std::nullopt;
+  const auto note = [&](int slot, const Result<Attempt>& answer) {
+    const bool has_none = won && !*won;
+    if (!answer) {
+      if (has_none) { won = tl::unexpected(answer.error()); }
+    } else if (*answer != Attempt::acquired) {
+      return;
+    } else if (has_none) {
+      won = slot;
+    } else {
+      (void)free_slot(fd, slot); // two became free at once
+    }
+  };
+  for (int slot = 1; slot < count; ++slot) {
+    Runner& runner = runners.emplace_back(race, slot);
+    const auto thread = sys::start_thread(run, &runner, k_stack_bytes);
+    if (!thread) {
+      won = tl::unexpected(thread.error());
+      runners.pop_back();
+      race.is_over.store(true);
+      break;
+    }
+    runner.thread = *thread;
+  }
+  const Result<Attempt> own =
+    race.is_over.load() ? Attempt::interrupted : sys::ofd_lock(fd, Mode::exclusive, byte_of_slot(0), Wait::allowed);
+  race.is_over.store(true);
+  race.caller_is_out.store(true);
+  call_out(runners);
+  note(0, own);
+  for (const Runner& runner : runners) { note(runner.slot, runner.answer); }
+  return won;
+}
+
 } // namespace
 
 Range byte_of_slot(int slot)
@@ -93,40 +132,12 @@ Result<std::optional<int>> wait_slot(const sys::Descriptor& fd, int count)
 {
   const auto free = try_slot(fd, count);
   if (!free || *free) { return free; }
-
-  Race race{&fd, sys::thread_id()};
-  std::deque<Runner> runners; // which never move
-  Result<std::optional<int>> won = std::nullopt;
-  const auto note = [&](int slot, const Result<Attempt>& answer) {
-    const bool has_none = won && !*won;
-    if (!answer) {
-      if (has_none) { won = tl::unexpected(answer.error()); }
-    } else if (*answer != Attempt::acquired) {
-      return;
-    } else if (has_none) {
-      won = slot;
-    } else {
-      (void)free_slot(fd, slot); // two became free at once
-    }
-  };
-  for (int slot = 1; slot < count; ++slot) {
-    Runner& runner = runners.emplace_back(&race, slot);
-    const auto thread = sys::start_thread(run, &runner, k_stack_bytes);
-    if (!thread) {
-      won = tl::unexpected(thread.error());
-      runners.pop_back();
-      race.is_over.store(true);
-      break;
-    }
-    runner.thread = *thread;
-  }
-  const Result<Attempt> own =
-    race.is_over.load() ? Attempt::interrupted : sys::ofd_lock(fd, Mode::exclusive, byte_of_slot(0), Wait::allowed);
-  race.is_over.store(true);
-  race.caller_is_out.store(true);
-  call_out(runners);
-  note(0, own);
-  for (const Runner& runner : runners) { note(runner.slot, runner.answer); }
+  const auto action = sys::set_interrupting(sys::wake_signal());
+  if (!action) { return tl::unexpected(action.error()); }
+  const sys::SignalSet before = sys::unblock_signals({sys::wake_signal()});
+  auto won = race_for_slot(fd, count);
+  (void)sys::set_signal_mask(before);
+  sys::restore_action(sys::wake_signal(), *action); // who wants to interrupt us does so again and again
   return won;
 }
 

@@ -19,8 +19,8 @@ Range byte_of_slot(int slot);
 Result<std::optional<int>> try_slot(const sys::Descriptor& fd, int count);
 
 // The same, but waits until a slot is free: the kernel wakes us, in one thread per slot. None after an interruption of
-// the calling thread, for which sys::wake_signal() must have a handler (sys::set_interrupting()). Only one process at a
-// time should wait here, the first one in the queue. EAGAIN: there can be no thread.
+// the calling thread by sys::wake_signal(). Only one process at a time should wait here, the first one in the queue.
+// EAGAIN: there can be no thread.
 Result<std::optional<int>> wait_slot(const sys::Descriptor& fd, int count);
 
 Result<void> free_slot(const sys::Descriptor& fd, int slot);

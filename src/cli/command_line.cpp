@@ -118,6 +118,16 @@ Result<void, UsageError> check_options(const Occurrences& given)
   if (detail != nullptr && last_of(given, {OptionId::max_hold}) == nullptr) {
     return Failed({in_quotes(*detail) + " means nothing without '--max-hold'", {}});
   }
+  const Occurrence* const slots = last_of(given, {OptionId::slots});
+  const Occurrence* const kind = last_of(given, {OptionId::shared, OptionId::exclusive});
+  if (slots != nullptr && kind != nullptr && kind->option->id == OptionId::shared) {
+    return contradiction(in_quotes(*slots), in_quotes(*kind), "a slot belongs to one holder");
+  }
+  const Occurrence* const unlink = last_of(given, {OptionId::unlink});
+  const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots, OptionId::max_waiters});
+  if (unlink != nullptr && queue != nullptr) {
+    return contradiction(in_quotes(*unlink), in_quotes(*queue), "who queues does so in the file");
+  }
   const Occurrence* const shell = last_of(given, {OptionId::shell});
   if (shell != nullptr && *shell->value == '\0') { return Failed({"bad value '' for '--shell': it is empty", {}}); }
   return {};
@@ -132,6 +142,9 @@ Result<void, UsageError> check_descriptor(const Occurrences& given, const std::s
   if (const Occurrence* const file =
         last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow, OptionId::unlink})) {
     return contradiction(in_quotes(*file), descriptor, "a descriptor is open already");
+  }
+  if (const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots})) {
+    return contradiction(in_quotes(*queue), descriptor, "only a file that lockrun opens has a queue");
   }
   return {};
 }

@@ -1,5 +1,6 @@
 #include "cli/option_table.hpp"
 
+#include "backends/slots.hpp"
 #include "cli/duration.hpp"
 #include "cli/options.hpp"
 
@@ -36,6 +37,23 @@ const char* set_conflict_exit_code(Options& options, std::string_view value)
   const auto number = whole_number(value);
   if (!number || *number > 255) { return "it is no whole number from 0 to 255"; }
   options.conflict_exit_code = static_cast<int>(*number);
+  return nullptr;
+}
+
+const char* set_slots(Options& options, std::string_view value)
+{
+  const auto number = whole_number(value);
+  if (!number || *number < 1 || *number > backends::k_most_slots) { return "it is no whole number from 1 to 256"; }
+  options.request.slots = static_cast<int>(*number);
+  return nullptr;
+}
+
+const char* set_max_waiters(Options& options, std::string_view value)
+{
+  constexpr int k_most = 100'000; // more processes than any machine runs
+  const auto number = whole_number(value);
+  if (!number || *number > k_most) { return "it is no whole number from 0 to 100000"; }
+  options.request.max_waiters = static_cast<int>(*number);
   return nullptr;
 }
 
@@ -176,6 +194,9 @@ constexpr OptionSpec k_options[] = {
   {Id::unlock, none, "u", "unlock", nullptr, k_kind,
    "free the lock of a descriptor FD",
    [](Options& o, std::string_view) -> const char* { o.action = Action::unlock_descriptor; return nullptr; }},
+  {Id::slots, required, "j", "slots", "N", k_kind,
+   "N holders at once, in order as with --fair; the\ncommand finds the number of its slot, 0 to N-1, in\nLOCKRUN_SLOT",
+   set_slots},
 
   {Id::nonblock, none, "n", "nonblock nb nonblocking", nullptr, k_waiting,
    "do not wait",
@@ -186,6 +207,12 @@ constexpr OptionSpec k_options[] = {
   {Id::conflict_exit_code, required, "E", "conflict-exit-code", "N", k_waiting,
    "exit status when the lock is busy or the time is up\n(0-255, default 75)",
    set_conflict_exit_code},
+  {Id::fair, none, "", "fair", nullptr, k_waiting,
+   "strictly first come first served, shared and\nexclusive alike, among all who say so",
+   [](Options& o, std::string_view) -> const char* { o.request.fair = true; return nullptr; }},
+  {Id::max_waiters, required, "", "max-waiters", "N", k_waiting,
+   "do not wait when N wait already, of those who say so",
+   set_max_waiters},
   {Id::nested, required, "", "nested", "fail|run|wait", k_waiting,
    "when an ancestor of lockrun holds LOCK and waits for\nus: fail (default, exit status 75), run the command\nunder the ancestor's lock, or wait all the same",
    set_nested},

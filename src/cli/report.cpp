@@ -70,6 +70,11 @@ bool exists(const std::string& path)
   return sys::stat(path.c_str()).has_value();
 }
 
+bool locks_bytes(const LockRequest& request)
+{
+  return request.fair || request.slots > 0 || request.max_waiters;
+}
+
 std::string hint_for_open(const Error& error, const Options& options)
 {
   const std::string directory = directory_of(error.target);
@@ -78,6 +83,9 @@ std::string hint_for_open(const Error& error, const Options& options)
     if (exists(directory)) { return {}; }
     return fmt::format("the directory {} does not exist; lockrun creates files, not directories", quoted(directory));
   case EACCES:
+    if (exists(error.target) && locks_bytes(options.request)) {
+      return "--fair, --slots and --max-waiters need a file that this user may write to";
+    }
     if (exists(error.target)) { return "it exists, but this user may not open it that way; look with 'ls -l'"; }
     return fmt::format("this user may not create files in {}", quoted(directory));
   case EROFS:
@@ -91,19 +99,24 @@ std::string hint_for_open(const Error& error, const Options& options)
   case EAGAIN:
     return "another program, often a file server, has a lease on it; without -n lockrun waits for that";
   case ETXTBSY:
-    return "it is being executed, and this kind of lock needs it open for writing; use --api flock";
+    return "it is being executed, and this kind of lock needs it open for writing; use another file as the lock";
   default:
     return {};
   }
 }
 
-std::string hint_for_lock(const Error& error)
+std::string hint_for_lock(const Error& error, const Options& options)
 {
   switch (error.cause.code) {
   case ENOLCK:
     return "an NFS server may not offer locking; use a file on a local file system";
-  case ENOSYS:
   case EOPNOTSUPP:
+    if (locks_bytes(options.request)) {
+      return "on this file system flock(2) and fcntl(2) locks see each other; --fair, --slots and --max-waiters need a "
+             "local one";
+    }
+    [[fallthrough]];
+  case ENOSYS:
   case EINVAL:
     return "this file system cannot lock; use a file on a local one";
   case EBADF:
@@ -125,6 +138,10 @@ void report_not_run(const Error& error, Verbosity verbosity)
   tell(fmt::format("cannot run {}: {}", name, words_of(error.cause.code)));
   if (error.cause.code == ENOENT && exists(error.target)) {
     tell_hint("the file exists, but the interpreter that its first line names does not", verbosity);
+  }
+  if (error.cause.code == ETXTBSY) {
+    tell_hint(
+      "somebody has it open for writing, as lockrun has a lock file with --fair, --slots or --max-waiters", verbosity);
   }
   if (error.cause.code == EACCES && has_slash && exists(error.target)) {
     tell_hint("it is a directory or not executable; see 'chmod +x'", verbosity);
@@ -201,7 +218,7 @@ void report(const Error& error, const Options& options)
     return;
   case Reason::too_many_waiters:
     if (options.verbosity != Verbosity::quiet) {
-      tell(fmt::format("{} is held by another process, and the limit of {} waiting for it is reached", name,
+      tell(fmt::format("{} is {}, and the limit of waiters ({}) is reached", name, held_words(holders(error, options)),
         *options.request.max_waiters));
     }
     return;
@@ -240,11 +257,13 @@ void report(const Error& error, const Options& options)
       return tell(fmt::format("cannot create {}: lockrun creates files, not directories", name));
     }
     tell(fmt::format("cannot open {} for writing: {}", name, words_of(error.cause.code)));
-    tell_hint("only --api flock can lock a directory", options.verbosity);
+    tell_hint(locks_bytes(options.request) ? "--fair, --slots and --max-waiters need a regular file"
+                                           : "only --api flock can lock a directory",
+      options.verbosity);
     return;
   case Reason::lock_failed:
     tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
-    tell_hint(hint_for_lock(error), options.verbosity);
+    tell_hint(hint_for_lock(error, options), options.verbosity);
     return;
   case Reason::bad_descriptor:
     tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));

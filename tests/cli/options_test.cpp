@@ -53,6 +53,9 @@ std::string described(const Options& options)
   if (!request.file.create) { add("no-create"); }
   if (!request.file.follow) { add("no-follow"); }
   if (request.file.unlink) { add("unlink"); }
+  if (request.fair) { add("fair"); }
+  if (request.slots != 0) { add(fmt::format("slots={}", request.slots)); }
+  if (request.max_waiters) { add(fmt::format("max-waiters={}", *request.max_waiters)); }
   if (options.lifetime == Lifetime::wrapper) { add("wrapper"); }
   if (options.lifetime == Lifetime::tree) { add("tree"); }
   if (options.lifetime == Lifetime::exec) { add("exec"); }
@@ -129,6 +132,12 @@ const Row k_rows[] = {
   {"conflict_exit_code", {"-E", "0", "L", "c"}, "path=L conflict=0 [c]"},
   {"conflict_exit_code_highest", {"--conflict-exit-code=255", "L", "c"}, "path=L conflict=255 [c]"},
   {"bundle", {"-nE", "9", "-w5", "L", "c"}, "path=L patience=5000000000ns conflict=9 [c]"},
+  {"fair", {"--fair", "L", "c"}, "path=L fair [c]"},
+  {"slots", {"-j4", "L", "c"}, "path=L slots=4 [c]"},
+  {"slots_of_an_exclusive_kind", {"-s", "-x", "--slots=256", "L", "c"}, "path=L slots=256 [c]"},
+  {"max_waiters", {"--max-waiters", "1", "-E0", "L", "c"}, "path=L max-waiters=1 conflict=0 [c]"},
+  {"max_waiters_of_a_descriptor", {"--max-waiters=0", "9"}, "lock fd=9 max-waiters=0"},
+  {"no_fork_with_slots", {"-Fj1", "L", "c"}, "path=L slots=1 exec [c]"},
   {"no_fork", {"-F", "L", "c"}, "path=L exec [c]"},
   {"close", {"-o", "L", "c"}, "path=L wrapper [c]"},
   {"hold_wrapper", {"--hold", "wrapper", "L", "c"}, "path=L wrapper [c]"},
@@ -293,6 +302,21 @@ const Row k_refused[] = {
   {"mode_too_high", {"--mode=10000", "L", "c"}, "bad value '10000' for '--mode': it is no octal number from 0 to 7777"},
   {"mode_of_letters", {"--mode=u=rw", "L", "c"}, "bad value 'u=rw' for '--mode': it is no octal number from 0 to 7777"},
 
+  {"slots_none", {"-j0", "L", "c"}, "bad value '0' for '-j': it is no whole number from 1 to 256"},
+  {"slots_too_many", {"--slots=257", "L", "c"}, "bad value '257' for '--slots': it is no whole number from 1 to 256"},
+  {"max_waiters_negative", {"--max-waiters=-1", "L", "c"},
+    "bad value '-1' for '--max-waiters': it is no whole number from 0 to 100000"},
+  {"slots_shared", {"-x", "-s", "-j2", "L", "c"}, "'-j' and '-s' contradict each other: a slot belongs to one holder"},
+  {"slots_with_unlink", {"--unlink", "--slots=2", "L", "c"},
+    "'--unlink' and '--slots' contradict each other: who queues does so in the file"},
+  {"fair_with_unlink", {"--unlink", "--fair", "L", "c"},
+    "'--unlink' and '--fair' contradict each other: who queues does so in the file"},
+  {"max_waiters_with_unlink", {"--unlink", "--max-waiters=1", "L", "c"},
+    "'--unlink' and '--max-waiters' contradict each other: who queues does so in the file"},
+  {"fair_descriptor", {"--fair", "9"},
+    "'--fair' and descriptor '9' contradict each other: only a file that lockrun opens has a queue"},
+  {"slots_of_a_descriptor", {"--fd=9", "-j2", "c"},
+    "'-j' and '--fd' contradict each other: only a file that lockrun opens has a queue"},
   {"no_fork_with_close", {"-F", "-o", "L", "c"},
     "'-F' and '-o' contradict each other: lockrun becomes the command and frees nothing"},
   {"no_fork_with_hold", {"--hold", "command", "--no-f", "L", "c"},

@@ -1,0 +1,355 @@
+// The section "Queues and slots" of the manual, by the real program.
+
+#include "end_to_end/trace.hpp"
+#include "support/eventually.hpp"
+#include "support/held_lock.hpp"
+#include "support/kernel_locks.hpp"
+#include "support/process.hpp"
+#include "support/temp_dir.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockrun::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Words = std::vector<std::string>;
+
+Words operator+(Words first, const Words& second)
+{
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+// A call whose command says something, which is its slot's number unless told otherwise, and ends when it is let go.
+class Call {
+public:
+  explicit Call(const Words& arguments, const std::string& says = "${LOCKRUN_SLOT-none}")
+    : m_process(lockrun_argv(arguments + Words{"sh", "-c", "echo " + says + "; echo $$; read go"}), both_pipes())
+  {}
+
+  // Waits until the command runs.
+  std::string says()
+  {
+    const std::string line = m_process.out_line().value_or("nothing");
+    m_command = std::stoi(m_process.out_line().value_or("0"));
+    return line;
+  }
+  pid_t pid() const { return m_process.pid(); }
+  pid_t command() const { return m_command; }
+  void signal(int number) const { m_process.signal(number); }
+  Finished end()
+  {
+    m_process.write("\n");
+    return m_process.wait();
+  }
+  Finished wait() { return m_process.wait(); }
+
+private:
+  static Start both_pipes()
+  {
+    Start start;
+    start.in = start.out = k_pipe;
+    return start;
+  }
+
+  Process m_process;
+  pid_t m_command = 0;
+};
+
+class Queues : public ::testing::Test {
+protected:
+  bool has_waiters(int count) const
+  {
+    return eventually([&] { return kernel_waiters(lock) == count; });
+  }
+  WaitStatus try_once(const Words& options) const
+  {
+    return run_lockrun(Words{"-n", "-q"} + options + Words{lock, "true"}).status;
+  }
+
+  const TempDir dir;
+  const std::string lock = dir / "lock";
+};
+
+// --- slots ---
+
+TEST_F(Queues, EachHolderHasASlotOfItsOwn)
+{
+  std::vector<Call> holders;
+  std::set<std::string> slots;
+  for (int i = 0; i < 3; ++i) {
+    holders.emplace_back(Words{"--slots", "3", lock});
+    slots.insert(holders.back().says());
+  }
+  EXPECT_EQ(slots, (std::set<std::string>{"0", "1", "2"}));
+  EXPECT_EQ(try_once({"--slots", "3"}), exited(75));
+  EXPECT_EQ(try_once({"--slots", "4"}), exited(0));
+  EXPECT_EQ(try_once({"--slots", "2"}), exited(75));
+  for (Call& holder : holders) { EXPECT_EQ(holder.end().status, exited(0)); }
+}
+
+TEST_F(Queues, WithoutSlotsTheCommandIsToldNone)
+{
+  Call plain({lock});
+  EXPECT_EQ(plain.says(), "none");
+  EXPECT_EQ(plain.end().status, exited(0));
+}
+
+TEST_F(Queues, TheSlotOfAKilledHolderIsFreeAtOnce)
+{
+  Call first({"-j2", lock});
+  ASSERT_EQ(first.says(), "0");
+  Call second({"-j2", lock});
+  ASSERT_EQ(second.says(), "1");
+  Call waiter({"-j2", lock});
+  ASSERT_TRUE(has_waiters(2)); // one for each slot
+  // The command inherited the slot: as long as it lives the slot is its own.
+  first.signal(SIGKILL);
+  EXPECT_EQ(first.wait().status, killed(SIGKILL));
+  EXPECT_EQ(try_once({"-j2"}), exited(75));
+  ::kill(first.command(), SIGKILL);
+  EXPECT_EQ(waiter.says(), "0");
+  EXPECT_EQ(waiter.end().status, exited(0));
+  EXPECT_EQ(second.end().status, exited(0));
+}
+
+TEST_F(Queues, WhoeverTheCommandBecomesHasTheSlot)
+{
+  for (const char* const lifetime : {"-F", "-o"}) {
+    Call holder({lifetime, "-j1", lock});
+    EXPECT_EQ(holder.says(), "0");
+    EXPECT_EQ(try_once({"-j1"}), exited(75));
+    EXPECT_EQ(holder.end().status, exited(0));
+    EXPECT_EQ(try_once({"-j1"}), exited(0));
+  }
+}
+
+TEST_F(Queues, AnExclusiveLockExcludesAllSlots)
+{
+  Call first({"-j4", lock});
+  ASSERT_EQ(first.says(), "0");
+  EXPECT_FALSE(is_free(lock)); // for flock(1) as well
+  EXPECT_EQ(try_once({}), exited(75));
+  EXPECT_EQ(try_once({"--fair"}), exited(75));
+  EXPECT_EQ(try_once({"-s"}), exited(0));
+  Call exclusive({lock}, "exclusive");
+  ASSERT_TRUE(has_waiters(1));
+  EXPECT_EQ(first.end().status, exited(0));
+  EXPECT_EQ(exclusive.says(), "exclusive");
+  EXPECT_EQ(try_once({"-j4"}), exited(75));
+  EXPECT_EQ(exclusive.end().status, exited(0));
+  EXPECT_EQ(try_once({"-j4"}), exited(0));
+}
+
+TEST_F(Queues, ACallWithSlotsIsNestedWhenItsAncestorsHaveThemAll)
+{
+  const auto nested = [&](const char* slots) {
+    return run_lockrun({"-j1", lock, lockrun_binary(), slots, lock, "sh", "-c", "echo $LOCKRUN_SLOT"});
+  };
+  EXPECT_EQ(nested("-j2").out, "1\n");
+  const Finished refused = nested("-j1");
+  EXPECT_EQ(refused.status, exited(75));
+  EXPECT_THAT(refused.err, HasSubstr("an ancestor of ours"));
+}
+
+// --- in order ---
+
+TEST_F(Queues, FairCallersAreServedInTheOrderOfTheirArrival)
+{
+  Call holder({"--fair", lock});
+  ASSERT_EQ(holder.says(), "none");
+  std::vector<std::unique_ptr<Process>> waiters;
+  std::string expected;
+  for (const char kind : std::string("xsxxsxxxsx")) {
+    const std::string name = kind + std::to_string(waiters.size());
+    expected += name + "\n";
+    waiters.push_back(std::make_unique<Process>(lockrun_argv(
+      {"--fair", kind == 's' ? "-s" : "-x", lock, "sh", "-c", "echo " + name + " >>" + (dir / "order").string()})));
+    ASSERT_TRUE(has_waiters(static_cast<int>(waiters.size())));
+  }
+  EXPECT_EQ(holder.end().status, exited(0));
+  for (const auto& waiter : waiters) { EXPECT_EQ(waiter->wait().status, exited(0)); }
+  EXPECT_EQ(read_file(dir / "order"), expected);
+}
+
+TEST_F(Queues, ReadersCannotStarveAFairWriter)
+{
+  Call reader({"--fair", "-s", lock});
+  ASSERT_EQ(reader.says(), "none");
+  Call writer({"--fair", lock}, "writes");
+  ASSERT_TRUE(has_waiters(1));
+  EXPECT_EQ(try_once({"--fair", "-s"}), exited(75));
+  EXPECT_EQ(try_once({"-s"}), exited(0)); // the twin: a reader that is not fair goes before the writer
+  EXPECT_EQ(reader.end().status, exited(0));
+  EXPECT_EQ(writer.says(), "writes");
+  EXPECT_EQ(writer.end().status, exited(0));
+}
+
+// How often the first thread of `pid`, which is the one that waits for the lock, was put to sleep.
+std::string sleeps_of(pid_t pid)
+{
+  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("voluntary_ctxt_switches:")) { return line; }
+  }
+  return {};
+}
+
+TEST_F(Queues, AReleaseWakesTheFirstTwoAndNobodyElse)
+{
+  Call holder({"--fair", lock});
+  ASSERT_EQ(holder.says(), "none");
+  std::vector<Call> waiters;
+  std::vector<std::string> before;
+  for (int i = 0; i < 8; ++i) {
+    waiters.emplace_back(Words{"--fair", lock});
+    ASSERT_TRUE(has_waiters(i + 1));
+  }
+  ASSERT_TRUE(eventually([&] {
+    return std::all_of(waiters.begin(), waiters.end(), [](const Call& call) { return is_asleep(call.pid()); });
+  }));
+  for (const Call& waiter : waiters) { before.push_back(sleeps_of(waiter.pid())); }
+  EXPECT_EQ(holder.end().status, exited(0));
+  EXPECT_EQ(waiters[0].says(), "none");                                              // has it
+  ASSERT_TRUE(eventually([&] { return sleeps_of(waiters[1].pid()) != before[1]; })); // is the first one now
+  ASSERT_TRUE(has_waiters(7));
+  for (std::size_t i = 2; i < waiters.size(); ++i) { EXPECT_EQ(sleeps_of(waiters[i].pid()), before[i]) << i; }
+  EXPECT_EQ(waiters[0].end().status, exited(0));
+  for (std::size_t i = 1; i < waiters.size(); ++i) {
+    EXPECT_EQ(waiters[i].says(), "none");
+    EXPECT_EQ(waiters[i].end().status, exited(0));
+  }
+}
+
+TEST_F(Queues, OrdinaryUsersOfTheFileExcludeAndAreExcluded)
+{
+  for (const Words& options : {Words{"--fair"}, Words{"-j2"}}) {
+    HoldingProcess ordinary(lock); // no ancestor of the caller's
+    EXPECT_EQ(try_once(options), exited(75));
+    Call waiter(options + Words{lock}, "in");
+    ASSERT_TRUE(has_waiters(1));
+    ordinary.release();
+    EXPECT_EQ(waiter.says(), "in");
+    EXPECT_FALSE(is_free(lock));
+    EXPECT_EQ(waiter.end().status, exited(0));
+    EXPECT_TRUE(is_free(lock));
+  }
+}
+
+TEST_F(Queues, AKilledWaiterIsInNobodysWay)
+{
+  for (const Words& options : {Words{"--fair"}, Words{"-j1"}}) {
+    Call holder(options + Words{lock}, "holds");
+    ASSERT_EQ(holder.says(), "holds");
+    Call head(options + Words{lock});
+    ASSERT_TRUE(has_waiters(1));
+    Call second(options + Words{lock});
+    ASSERT_TRUE(has_waiters(2));
+    Call third(options + Words{lock}, "third");
+    ASSERT_TRUE(has_waiters(3));
+    second.signal(SIGKILL);
+    EXPECT_EQ(second.wait().status, killed(SIGKILL));
+    head.signal(SIGKILL);
+    EXPECT_EQ(head.wait().status, killed(SIGKILL));
+    EXPECT_EQ(holder.end().status, exited(0));
+    EXPECT_EQ(third.says(), "third");
+    EXPECT_EQ(third.end().status, exited(0));
+  }
+}
+
+// --- not too many ---
+
+TEST_F(Queues, AStampedeLeavesAsManyWaitersAsMayWait)
+{
+  constexpr int k_arrivals = 100;
+  constexpr int k_limit = 7;
+  HoldingProcess holder(lock);
+  std::vector<Process> arrivals;
+  for (int i = 0; i < k_arrivals; ++i) {
+    arrivals.emplace_back(lockrun_argv({"-q", "--max-waiters", std::to_string(k_limit), lock, "true"}));
+  }
+  ASSERT_TRUE(has_waiters(k_limit));
+  // Those who wait have nothing else to do before the lock is free; all others end.
+  ASSERT_TRUE(eventually([&] {
+    return std::count_if(arrivals.begin(), arrivals.end(), [](const Process& arrival) {
+      return read_file("/proc/" + std::to_string(arrival.pid()) + "/cmdline").empty(); // a zombie
+    }) == k_arrivals - k_limit;
+  }));
+  holder.release();
+  int served = 0;
+  for (Process& arrival : arrivals) {
+    const WaitStatus status = arrival.wait().status;
+    EXPECT_TRUE(status == exited(0) || status == exited(75)) << status;
+    served += status == exited(0) ? 1 : 0;
+  }
+  EXPECT_EQ(served, k_limit);
+}
+
+TEST_F(Queues, OneMoreRunIsEnough)
+{
+  const Words debounced = {"--max-waiters", "1", "-E", "0", lock};
+  Call first(debounced, "first");
+  ASSERT_EQ(first.says(), "first");
+  Call pending(debounced, "pending");
+  ASSERT_TRUE(has_waiters(1));
+  const Finished third = run_lockrun(debounced + Words{"echo", "third"});
+  EXPECT_EQ(third.status, exited(0));
+  EXPECT_EQ(third.out, "");
+  EXPECT_THAT(third.err, HasSubstr("the limit of waiters (1) is reached"));
+  // The place of one that is killed is free.
+  pending.signal(SIGKILL);
+  EXPECT_EQ(pending.wait().status, killed(SIGKILL));
+  Call next(debounced, "next");
+  ASSERT_TRUE(has_waiters(1));
+  EXPECT_EQ(first.end().status, exited(0));
+  EXPECT_EQ(next.says(), "next");
+  // It runs: what happens now will need another run.
+  Call last(debounced, "last");
+  ASSERT_TRUE(has_waiters(1));
+  EXPECT_EQ(next.end().status, exited(0));
+  EXPECT_EQ(last.says(), "last");
+  EXPECT_EQ(last.end().status, exited(0));
+}
+
+// --- where there can be none ---
+
+// A stand-in: strace changes the file system's number to that of NFS in the answer of fstatfs(2), on this machine's
+// byte order.
+TEST_F(Queues, AFileSystemOnWhichTheLocksSeeEachOtherIsRefused)
+{
+  if (!can_trace()) { GTEST_SKIP() << "strace cannot trace here"; }
+  const Words nfs = {"-e", "trace=fstatfs,flock,fcntl", "-e", "inject=fstatfs:poke_exit=@arg2=6969000000000000"};
+  for (const Words& options : {Words{"--fair"}, Words{"-j2"}, Words{"--max-waiters=1"}}) {
+    const Finished told = run_program(traced(dir / "trace", nfs, options + Words{lock, "echo", "ran"}));
+    EXPECT_EQ(told.status, exited(69));
+    EXPECT_EQ(told.out, "");
+    EXPECT_THAT(told.err, HasSubstr("(EOPNOTSUPP)"));
+    EXPECT_THAT(told.err, HasSubstr("lockrun: hint: on this file system flock(2) and fcntl(2) locks see each other"));
+    EXPECT_THAT(read_file(dir / "trace"), Not(HasSubstr("LOCK_EX")));
+    EXPECT_THAT(read_file(dir / "trace"), Not(HasSubstr("SETLK")));
+  }
+  EXPECT_EQ(run_program(traced(dir / "trace", nfs, {lock, "true"})).status, exited(0));
+}
+
+TEST_F(Queues, ADirectoryHasNoBytesToQueueIn)
+{
+  for (const char* const option : {"--fair", "-j2", "--max-waiters=1"}) {
+    const Finished told = run_lockrun({option, dir.path(), "true"});
+    EXPECT_EQ(told.status, exited(77));
+    EXPECT_THAT(told.err, HasSubstr("hint: --fair, --slots and --max-waiters need a regular file"));
+  }
+}
+
+} // namespace
+} // namespace lockrun::testing
