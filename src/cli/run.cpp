@@ -22,15 +22,14 @@ namespace {
 constexpr std::initializer_list<int> k_ending_signals = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 // What the command finds in its environment.
-Result<void> tell_command(const LockRequest& request, std::optional<int> slot)
+std::vector<std::string> told_to_command(const LockRequest& request, std::optional<int> slot)
 {
-  const std::string lock = request.fd ? std::to_string(*request.fd) : request.path;
-  if (const auto set = sys::set_environment("LOCKRUN_LOCK", lock.c_str()); !set) { return set; }
-  if (slot) {
-    const auto set = sys::set_environment("LOCKRUN_SLOT", std::to_string(*slot).c_str());
-    if (!set) { return set; }
-  }
-  return sys::set_environment("LOCKRUN_PID", std::to_string(sys::process_id()).c_str());
+  std::vector<std::string> told;
+  told.reserve(3);
+  told.emplace_back("LOCKRUN_LOCK=").append(request.fd ? std::to_string(*request.fd) : request.path);
+  told.emplace_back("LOCKRUN_PID=").append(std::to_string(sys::process_id()));
+  if (slot) { told.emplace_back("LOCKRUN_SLOT=").append(std::to_string(*slot)); }
+  return told;
 }
 
 int answer(const Error& error, const Options& options)
@@ -84,11 +83,11 @@ child::Supervision supervision_of(const Options& options, child::Observer& obser
 
 int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
 {
-  if (const auto told = tell_command(options.request, lock.slot()); !told) {
-    return answer({Reason::start_failed, options.command.front(), told.error()}, options);
-  }
+  const auto told = told_to_command(options.request, lock.slot());
+  const auto environment = sys::environment_with(told);
   const auto inherited = inherited_descriptors(lock, options);
-  const sys::Program program{options.command.front(), options.command.data(), mask, false, inherited};
+  const sys::Program program{
+    options.command.front(), options.command.data(), mask, false, inherited, environment.data()};
   if (options.lifetime == Lifetime::exec) {
     return answer(child::start_error(program.file, sys::execute(program)), options);
   }

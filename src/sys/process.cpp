@@ -3,6 +3,7 @@
 #include "sys/file.hpp"
 #include "sys/raw.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -63,7 +64,7 @@ SysError become(const Program& program)
   if (::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &program.mask.raw(), nullptr, sizeof(unsigned long)) != 0) {
     return {"rt_sigprocmask", errno};
   }
-  ::execvp(program.file, program.argv);
+  ::execvpe(program.file, program.argv, program.environment != nullptr ? program.environment : environ);
   return {"execve", errno};
 }
 
@@ -83,7 +84,7 @@ SysError execute(const Program& program)
 
 Result<pid_t> spawn(const Program& program)
 {
-  // execvp keeps a path, and for a script without "#!" a copy of argv, on the stack.
+  // execvpe(3) keeps a path, and for a script without "#!" a copy of argv, on the stack.
   std::size_t words = 0;
   while (program.argv[words] != nullptr) { ++words; }
   const char* const path = ::getenv("PATH");
@@ -166,10 +167,23 @@ Result<void> become_subreaper()
   return {};
 }
 
-Result<void> set_environment(const char* name, const char* value)
+std::vector<char*> environment_with(std::span<const std::string> assignments)
 {
-  if (::setenv(name, value, 1) != 0) { return tl::unexpected(SysError{"setenv", errno}); }
-  return {};
+  const auto replaces = [](const std::string& assignment, const char* variable) {
+    return *variable == assignment.front() && std::strncmp(variable, assignment.data(), assignment.find('=') + 1) == 0;
+  };
+  std::size_t count = 0;
+  while (environ[count] != nullptr) { ++count; }
+  std::vector<char*> environment;
+  environment.reserve(count + assignments.size() + 1);
+  for (const std::string& assignment : assignments) { environment.push_back(const_cast<char*>(assignment.c_str())); }
+  for (char* const variable : std::span(environ, count)) {
+    const bool replaced = std::any_of(
+      assignments.begin(), assignments.end(), [&](const std::string& each) { return replaces(each, variable); });
+    if (!replaced) { environment.push_back(variable); }
+  }
+  environment.push_back(nullptr);
+  return environment;
 }
 
 void exit_now(int status)

@@ -7,6 +7,8 @@
 
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -27,9 +29,10 @@ struct Program {
   SignalSet mask;                                 // its signal mask
   bool ignores_child = false;                     // SIGCHLD is ignored in it
   std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
+  char* const* environment = nullptr;             // ends with a null pointer; null: ours
 };
 
-// Becomes `program` (execvp(3)): a file without "#!" runs with /bin/sh. Returns only in failure.
+// Becomes `program` (execvpe(3)): a file without "#!" runs with /bin/sh. Returns only in failure.
 SysError execute(const Program& program);
 
 // Starts `program` in a child that shares our memory until it has executed, as vfork(2) does, but on a stack of its own
@@ -57,8 +60,9 @@ Result<void> signal_process(const Descriptor& process, int signal);
 // Orphans among our descendants become our children (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4).
 Result<void> become_subreaper();
 
-// setenv(3).
-Result<void> set_environment(const char* name, const char* value);
+// Our environment with `assignments` ("NAME=value") in the place of what it has under these names, ended by a null
+// pointer (environ(7)). Borrows both. Several times cheaper than setenv(3).
+std::vector<char*> environment_with(std::span<const std::string> assignments);
 
 // Leaves at once: no destructor, no flush (_exit(2)).
 [[noreturn]] void exit_now(int status);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -300,15 +301,30 @@ TEST(Subreaper, GetsTheOrphans)
   EXPECT_EQ(process.wait(), exited(0));
 }
 
-TEST(Environment, IsSet)
+// What `printenv` prints in a program that we start with `assignments` on top of A=1, AB=2, B=3.
+std::string environment_of_program(const std::vector<std::string>& assignments)
 {
-  Forked process([] {
-    if (!sys::set_environment("LOCKRUN_TEST", "value")) { return 1; }
-    Words words({"sh", "-c", "test \"$LOCKRUN_TEST\" = value"});
-    return ending_of(words.program()).value;
+  const TempDir dir;
+  const std::string out = (dir / "out").native();
+  Forked process([&] {
+    ::clearenv();
+    for (const char* const variable : {"A=1", "AB=2", "B=3"}) { ::putenv(const_cast<char*>(variable)); }
+    const auto environment = sys::environment_with(assignments);
+    Words words({"/bin/sh", "-c", "exec /usr/bin/printenv >" + out});
+    auto program = words.program();
+    program.environment = environment.data();
+    return ending_of(program).value;
   });
   EXPECT_EQ(process.wait(), exited(0));
-  EXPECT_EQ(sys::set_environment("", "value").error().code, EINVAL);
+  return read_file(out);
+}
+
+TEST(Environment, HasWhatIsAssignedInThePlaceOfTheSameNames)
+{
+  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::HasSubstr("A=new\n"));
+  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::HasSubstr("AB=2\n"));
+  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::HasSubstr("C=\n"));
+  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::Not(::testing::HasSubstr("A=1\n")));
 }
 
 TEST(ExitNow, RunsNothingMore)
