@@ -178,11 +178,11 @@ Result<std::int64_t, int> read_size(const char* text, const char* complaint)
   char* end = nullptr;
   errno = 0;
   const std::int64_t digits = std::strtoll(text, &end, 0);
-  const auto factor = end == text ? std::nullopt : multiplier(end);
-  if (!factor || digits < 0 || errno == ERANGE || digits > std::numeric_limits<std::int64_t>::max() / *factor) {
+  const std::int64_t factor = end == text ? 0 : multiplier(end).value_or(0);
+  if (factor == 0 || digits < 0 || errno == ERANGE || digits > std::numeric_limits<std::int64_t>::max() / factor) {
     return tl::unexpected(fail(EX_USAGE, complaint, text));
   }
-  return digits * *factor;
+  return digits * factor;
 }
 
 // Seconds as strtod(3) reads them, "1e3" and "inf" included. What a timer cannot be set to is found out only later, as

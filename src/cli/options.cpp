@@ -13,8 +13,23 @@
 #include <memory>
 #include <utility>
 
+// The functions that make CLI11's objects, where src/cli/late_init.ld has moved them here; elsewhere they have run
+// already.
+extern "C" {
+// NOLINTBEGIN(readability-identifier-naming)
+extern void (*const lockrun_late_init_begin[])() __attribute__((weak, visibility("hidden")));
+extern void (*const lockrun_late_init_end[])() __attribute__((weak, visibility("hidden")));
+// NOLINTEND(readability-identifier-naming)
+}
+
 namespace lockrun::cli {
 namespace {
+
+// To be called before anything of CLI11 is used.
+void prepare_cli11()
+{
+  std::for_each(lockrun_late_init_begin, lockrun_late_init_end, [](void (*const make)()) { make(); });
+}
 
 using Occurrences = std::vector<Occurrence>;
 
@@ -44,6 +59,7 @@ std::string bad_value(
 // times what all of flock(1) does. Each is applied where it stands, so that the last of contradicting ones wins.
 Result<void, UsageError> apply(const Occurrences& given, Options& options)
 {
+  prepare_cli11();
   CLI::App app;
   app.set_help_flag(); // ours is in the table
   UsageError error;
@@ -141,6 +157,7 @@ public:
 
 std::string help()
 {
+  prepare_cli11();
   CLI::App app;
   app.set_help_flag(); // ours is in the table
   for (const OptionSpec& option : option_table()) {
