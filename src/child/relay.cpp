@@ -24,13 +24,18 @@ bool has_terminal()
 
 } // namespace
 
+bool is_from_terminal(const sys::Signal& signal)
+{
+  return signal.origin > 0; // sigaction(2): SI_USER and its like are zero or less
+}
+
 bool is_for_command(const sys::Signal& signal, pid_t command)
 {
   // Blocked and ignored: the kernel queues it all the same and leaves it to us to pass over it.
   if (sys::disposition(signal.number).value_or(sys::Disposition::standard) == sys::Disposition::ignored) {
     return false;
   }
-  const bool by_kernel = signal.origin > 0; // sigaction(2): SI_USER and its like are zero or less
+  const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
   if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command); }
   return true;

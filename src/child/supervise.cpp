@@ -108,7 +108,7 @@ public:
     }
     if (m_phase != Phase::running) {
       const bool killed = m_phase == Phase::being_killed || m_how.limit->signal == SIGKILL;
-      m_ending = {Ending::How::overtime, 0, killed, {}};
+      m_ending = {Ending::How::overtime, 0, killed, false, {}};
     }
     return m_ending;
   }
@@ -148,6 +148,7 @@ private:
     } else if (signal.number == alarm_signal()) {
       escalate();
     } else if (!m_command_ended) {
+      if (is_from_terminal(signal)) { m_key = signal.number; }
       if (is_for_command(signal, m_command)) { (void)sys::kill(m_command, signal.number); }
     } else {
       pass_to_rest(signal);
@@ -206,7 +207,8 @@ private:
       }
       m_command_ended = true;
       const bool exited = told.kind == sys::ChildChange::Kind::exited;
-      m_ending = {exited ? Ending::How::exited : Ending::How::killed, told.value, false, {}};
+      m_ending = {
+        exited ? Ending::How::exited : Ending::How::killed, told.value, false, !exited && told.value == m_key, {}};
       if (is_over()) { return; }
     }
   }
@@ -217,6 +219,7 @@ private:
   sys::Alarm* m_alarm;
   std::optional<Terminator> m_terminator;
   Phase m_phase = Phase::running;
+  int m_key = 0; // the last signal that we got because of a key on the terminal
   bool m_command_ended = false;
   bool m_tree_is_empty = false;
   milliseconds m_next_sweep = k_first_sweep;

@@ -18,6 +18,7 @@ struct Ending {
   How how = How::exited;
   int value = 0;                                 // the exit status, or the signal's number
   bool needed_kill = false;                      // overtime: the polite signal was not enough
+  bool by_terminal = false;                      // killed: by what the terminal sent to us, too
   std::vector<sys::ProcessStatus> left_behind{}; // what runs on, if Supervision asked for it
 };
 

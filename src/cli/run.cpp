@@ -96,6 +96,11 @@ int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
   if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
   if (!ending) { return answer(ending.error(), options); }
   report_left_behind(ending->left_behind);
+  if (ending->by_terminal && ending->value == SIGINT) {
+    // A shell ends a script or a loop on Ctrl-C only when what it runs has died of it.
+    (void)sys::kill(sys::process_id(), SIGINT);
+    (void)sys::set_signal_mask(mask);
+  }
   return exit_code_for(*ending);
 }
 

@@ -1,0 +1,336 @@
+// Keys on a terminal: a real one of its own, with an interactive bash that controls jobs.
+
+#include "support/eventually.hpp"
+#include "support/held_lock.hpp"
+#include "support/kernel_locks.hpp"
+#include "support/process.hpp"
+#include "support/programs.hpp"
+#include "support/temp_dir.hpp"
+#include "support/terminal.hpp"
+
+#include <csignal>
+#include <filesystem>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockrun::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using Words = std::vector<std::string>;
+using ::testing::Not;
+
+constexpr const char* k_ctrl_c = "\x03";
+constexpr const char* k_ctrl_z = "\x1a";
+constexpr const char* k_ctrl_backslash = "\x1c";
+
+// The state of a process as in /proc/PID/stat, 0 when there is none.
+char state_of(pid_t pid)
+{
+  const std::string line = read_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto name_end = line.rfind(") ");
+  return name_end == std::string::npos ? '\0' : line[name_end + 2];
+}
+
+pid_t parent_of(pid_t pid)
+{
+  std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/status"));
+  for (std::string word; words >> word;) {
+    pid_t parent = 0;
+    if (word == "PPid:" && words >> parent) { return parent; }
+  }
+  return 0;
+}
+
+class AtATerminal : public ::testing::Test {
+protected:
+  AtATerminal() : bash(interactive_bash(), start()) { EXPECT_TRUE(bash.await("bash> ")); }
+
+  Start start()
+  {
+    Start result;
+    result.directory = dir.path();
+    result.descriptors = {{8, leash.read_end}};
+    result.environment = {{"LOCKRUN", lockrun_binary()}, {"SIGNALS", program("signals")}};
+    return result;
+  }
+  void enter(const std::string& line) { bash.type(line + "\n"); }
+
+  // Enters a line that runs a command which prints its signals.
+  void run_printer(const std::string& line)
+  {
+    enter(line);
+    ASSERT_TRUE(bash.await("ready "));
+    command = std::stoi(bash.rest_of_line());
+    lockrun = parent_of(command);
+  }
+  // Enters a line that prints "started" and a number.
+  void run_command(const std::string& line)
+  {
+    enter(line);
+    ASSERT_TRUE(bash.await("started "));
+    command = std::stoi(bash.rest_of_line());
+    lockrun = parent_of(command);
+  }
+  // lockrun has passed on all that it got, and the command has printed all that it got, when this one arrives.
+  void expect_nothing_more()
+  {
+    ASSERT_EQ(::kill(lockrun, SIGUSR1), 0);
+    EXPECT_EQ(bash.rest_of_line(), "USR1");
+  }
+  void expect_status(int status)
+  {
+    ASSERT_TRUE(bash.await("bash> "));
+    enter("echo status is $?");
+    ASSERT_TRUE(bash.await("status is "));
+    EXPECT_EQ(bash.rest_of_line(), std::to_string(status));
+  }
+
+  TempDir dir;
+  std::string lock = dir / "lock";
+  Pipe leash;
+  Terminal bash;
+  pid_t command = 0;
+  pid_t lockrun = 0;
+};
+
+const std::string k_stay = "sh -c 'echo started $$; exec cat <&8'";
+
+// --- Signals from keys
+
+struct KeyRow {
+  const char* name;
+  const char* key;
+  const char* signal;
+};
+constexpr KeyRow k_keys[] = {
+  {"Interrupt", k_ctrl_c, "INT"},
+  {"Quit", k_ctrl_backslash, "QUIT"},
+  {"Suspend", k_ctrl_z, "TSTP"},
+  {"Resize", nullptr, "WINCH"},
+};
+void PrintTo(const KeyRow& row, std::ostream* out)
+{
+  *out << row.signal;
+}
+class Keys : public AtATerminal, public ::testing::WithParamInterface<KeyRow> {
+protected:
+  void check()
+  {
+    for (const int columns : {100, 120}) { // twice: the second one does no harm
+      if (GetParam().key == nullptr) {
+        bash.resize(columns);
+      } else {
+        bash.type(GetParam().key);
+      }
+      ASSERT_TRUE(bash.await(GetParam().signal));
+      EXPECT_EQ(bash.rest_of_line(), "");
+      expect_nothing_more();
+    }
+    EXPECT_FALSE(is_free(lock));
+    leash.close_write();
+    expect_status(0);
+    EXPECT_TRUE(is_free(lock));
+  }
+};
+TEST_P(Keys, ReachTheCommandOnce)
+{
+  run_printer("$LOCKRUN lock $SIGNALS 8");
+  check();
+}
+TEST_P(Keys, ReachACommandInAGroupOfItsOwnOnce)
+{
+  run_printer("$LOCKRUN lock setsid -w $SIGNALS 8");
+  check();
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, Keys, ::testing::ValuesIn(k_keys), [](const auto& row) { return std::string(row.param.name); });
+
+TEST_F(AtATerminal, CtrlCEndsTheCommandAndThenLockrun)
+{
+  run_command("$LOCKRUN lock " + k_stay);
+  EXPECT_FALSE(is_free(lock));
+  bash.type(k_ctrl_c);
+  expect_status(128 + SIGINT);
+  EXPECT_TRUE(is_free(lock));
+}
+
+// A shell ends a loop on Ctrl-C only when what it runs died of SIGINT itself.
+TEST_F(AtATerminal, CtrlCEndsALoopAroundLockrun)
+{
+  write_file(dir / "loop", "for i in 1 2 3; do $LOCKRUN lock " + k_stay + "; done; echo behind the loop\n");
+  run_command("bash loop");
+  bash.type(k_ctrl_c);
+  ASSERT_TRUE(bash.await("bash> "));
+  enter("echo '[' $? ']'");
+  ASSERT_TRUE(bash.await("[ "));
+  EXPECT_EQ(bash.rest_of_line(), "130 ]");
+  EXPECT_THAT(bash.screen(), Not(HasSubstr("behind the loop")));
+}
+
+TEST_F(AtATerminal, CtrlCWhileWaitingRunsNothing)
+{
+  const HoldingProcess holder(lock);
+  enter("$LOCKRUN lock touch ran");
+  ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 1; }));
+  bash.type(k_ctrl_c);
+  expect_status(128 + SIGINT);
+  EXPECT_FALSE(std::filesystem::exists(dir / "ran"));
+}
+
+// --- Stopping and going on
+
+TEST_F(AtATerminal, CtrlZStopsTheCommandAndFgContinuesIt)
+{
+  run_command("$LOCKRUN lock " + k_stay);
+  for (const char* again : {"fg", "fg"}) {
+    bash.type(k_ctrl_z);
+    ASSERT_TRUE(bash.await("Stopped"));
+    EXPECT_EQ(state_of(command), 'T');
+    EXPECT_EQ(state_of(lockrun), 'T');
+    EXPECT_FALSE(is_free(lock));
+    ASSERT_TRUE(bash.await("bash> "));
+    enter(again);
+    EXPECT_TRUE(eventually([&] { return state_of(command) == 'S' && state_of(lockrun) == 'S'; }));
+  }
+  leash.close_write();
+  expect_status(0);
+  EXPECT_TRUE(is_free(lock));
+}
+
+TEST_F(AtATerminal, BgContinuesItToo)
+{
+  run_command("$LOCKRUN lock " + k_stay);
+  bash.type(k_ctrl_z);
+  ASSERT_TRUE(bash.await("Stopped"));
+  enter("bg");
+  EXPECT_TRUE(eventually([&] { return state_of(command) == 'S' && state_of(lockrun) == 'S'; }));
+  leash.close_write();
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+}
+
+TEST_F(AtATerminal, ACommandThatStopsItselfStopsTheJob)
+{
+  run_command(
+    "$LOCKRUN lock bash -c 'trap \"echo continued\" CONT; echo started $$; kill -STOP $$; echo behind; cat <&8'");
+  ASSERT_TRUE(bash.await("Stopped"));
+  EXPECT_EQ(state_of(lockrun), 'T');
+  ASSERT_TRUE(bash.await("bash> "));
+  enter("fg");
+  ASSERT_TRUE(bash.await("continued\r\n"));
+  EXPECT_EQ(bash.rest_of_line(), "behind"); // continued once
+  leash.close_write();
+  expect_status(0);
+}
+
+TEST_F(AtATerminal, ACommandInAGroupOfItsOwnStopsAlone)
+{
+  run_command("$LOCKRUN lock setsid -w sh -c 'echo started $$; kill -STOP $$; echo behind; cat <&8'");
+  ASSERT_TRUE(eventually([&] { return state_of(command) == 'T'; }));
+  EXPECT_NE(state_of(lockrun), 'T');
+  ASSERT_EQ(::kill(lockrun, SIGCONT), 0);
+  ASSERT_TRUE(bash.await("behind"));
+  leash.close_write();
+  expect_status(0);
+}
+
+TEST_F(AtATerminal, AStoppedCommandCanBeEnded)
+{
+  run_command("$LOCKRUN lock " + k_stay);
+  bash.type(k_ctrl_z);
+  ASSERT_TRUE(bash.await("Stopped"));
+  enter("kill %1"); // TERM and CONT for the whole group
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+}
+
+TEST_F(AtATerminal, AStoppedCommandIsEndedWhenItIsContinuedTooLate)
+{
+  run_command("$LOCKRUN --max-hold 1s lock " + k_stay);
+  bash.type(k_ctrl_z);
+  EXPECT_EQ(run_lockrun({"--max-hold", "1s", dir / "clock", "sleep", "1h"}).status, exited(124)); // now it is too late
+  enter("fg");
+  EXPECT_TRUE(bash.await("the limit"));
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+}
+
+TEST_F(AtATerminal, CtrlZWhileWaiting)
+{
+  HoldingProcess holder(lock);
+  enter("$LOCKRUN lock touch ran");
+  ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 1; }));
+  bash.type(k_ctrl_z);
+  ASSERT_TRUE(bash.await("Stopped"));
+  ASSERT_TRUE(bash.await("bash> "));
+  enter("fg");
+  holder.release();
+  expect_status(0);
+  EXPECT_TRUE(std::filesystem::exists(dir / "ran"));
+}
+
+// --- In tmux, as people have it
+
+class InTmux : public ::testing::Test {
+protected:
+  void SetUp() override
+  {
+    if (run_program({"sh", "-c", "command -v tmux"}).status != exited(0)) { GTEST_SKIP() << "tmux is not installed"; }
+    Start start;
+    start.environment = {{"TMUX", std::nullopt}, {"PS1", "bash> "}, {"TERM", "screen"}, {"LC_ALL", "C.UTF-8"},
+      {"LOCKRUN", lockrun_binary()}};
+    start.directory = dir.path();
+    server.emplace(Words{"tmux", "-S", socket, "-f", "/dev/null", "-D"}, start); // no daemon: it ends with the test
+    ASSERT_TRUE(eventually([&] {
+      return tmux({"new-session", "-d", "-c", dir.path(), "-x", "150", "-y", "24", "bash", "--norc", "--noprofile"})
+               .status == exited(0);
+    }));
+    ASSERT_TRUE(shows("bash>"));
+  }
+
+  Finished tmux(Words words)
+  {
+    words.insert(words.begin(), {"tmux", "-N", "-S", socket}); // never a server of its own
+    return run_program(words);
+  }
+  // What is typed shows too: ask for something else.
+  bool shows(const std::string& text)
+  {
+    return eventually([&] { return tmux({"capture-pane", "-p"}).out.find(text) != std::string::npos; });
+  }
+  void press(const std::string& key) { EXPECT_EQ(tmux({"send-keys", key}).status, exited(0)); }
+  void enter(const std::string& line)
+  {
+    EXPECT_EQ(tmux({"send-keys", "-l", line}).status, exited(0));
+    press("Enter");
+  }
+
+  TempDir dir;
+  std::string lock = dir / "lock";
+  std::string socket = dir / "tmux";
+  std::optional<Process> server;
+};
+
+TEST_F(InTmux, StopContinueAndInterrupt)
+{
+  enter("$LOCKRUN lock sh -c 'echo \"[\" started \"]\"; read line'");
+  ASSERT_TRUE(shows("[ started ]"));
+  const pid_t lockrun = kernel_holders(lock).at(0).pid;
+  press("C-z");
+  ASSERT_TRUE(shows("Stopped"));
+  EXPECT_EQ(state_of(lockrun), 'T');
+  EXPECT_FALSE(is_free(lock));
+  enter("fg");
+  ASSERT_TRUE(eventually([&] { return state_of(lockrun) == 'S'; }));
+  EXPECT_FALSE(is_free(lock));
+  press("C-c");
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+  enter("echo '[' $? ']'");
+  EXPECT_TRUE(shows("[ 130 ]"));
+}
+
+} // namespace
+} // namespace lockrun::testing
