@@ -42,9 +42,10 @@ Result<Place, Error> place_of(std::string_view name)
   const uid_t user = sys::effective_user();
   const std::string directory = directory_for(user);
   const auto failed = [&](Reason reason, SysError cause) { return tl::unexpected(Error{reason, directory, cause}); };
-  if (const auto made = sys::mkdir(directory.c_str(), k_private); !made && made.error().code != EEXIST) {
-    return failed(Reason::open_failed, made.error());
-  }
+  const mode_t before = sys::umask(0);
+  const auto made = sys::mkdir(directory.c_str(), k_private);
+  (void)sys::umask(before);
+  if (!made && made.error().code != EEXIST) { return failed(Reason::open_failed, made.error()); }
   auto fd = sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!fd) {
     // Somebody else's link, file or closed directory stands in its place.
