@@ -1,5 +1,6 @@
 // Locks that are held too long. The durations here are what is tested: nothing waits for them otherwise, and nothing is
-// said about how late they may be.
+// said about how late they may be. A limit can pass before the command has done anything: what must not be hit too
+// early inherits the signal ignored or blocked, or has much time.
 
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
@@ -64,11 +65,13 @@ protected:
   {
     for (;;) {
       Process lockrun = run_script(options, script);
-      command = lockrun.out_line().value();
+      const auto line = lockrun.out_line();
+      if (!line) { continue; }
+      command = *line;
       lockrun.signal(SIGSTOP);
       const std::string status = "/proc/" + std::to_string(lockrun.pid()) + "/stat";
       EXPECT_TRUE(eventually([&] { return read_file(status).find(") T ") != std::string::npos; }));
-      if (lives(command)) { return lockrun; }
+      if (lockrun.err_so_far().empty() && lives(command)) { return lockrun; } // it says so before it acts
     }
   }
   Start without_output() const
@@ -112,6 +115,7 @@ TEST_F(MaxHold, LeavesACommandAloneThatEndsInTime)
 
 TEST_F(MaxHold, SendsTheSignalThatItIsToldAndContinuesWhatIsStopped)
 {
+  start.before_exec = {hostile::block(SIGINT), hostile::block(SIGCONT)};
   Process lockrun = run({"--max-hold", "50ms", "--signal", "INT", "-k", "1h"}, {program("signals"), "8"});
   lockrun.out_line(); // ready
   EXPECT_EQ(lockrun.out_line(), "INT");
@@ -124,7 +128,8 @@ TEST_F(MaxHold, SendsTheSignalThatItIsToldAndContinuesWhatIsStopped)
 
 TEST_F(MaxHold, KillsWhatIgnoresTheSignal)
 {
-  Process lockrun = run_script({"--max-hold", "50ms", "-k", "50ms"}, "trap '' TERM; " + k_stay);
+  start.before_exec = {hostile::ignore(SIGTERM)};
+  Process lockrun = run_script({"--max-hold", "50ms", "-k", "50ms"}, k_stay);
   EXPECT_EQ(lockrun.wait().status, exited(137));
   expect_all_gone(lockrun);
 }
@@ -134,7 +139,8 @@ TEST_F(MaxHold, KillsAtOnceWhenToldTo)
   Process lockrun = run_script({"--max-hold", "50ms", "--signal", "KILL"}, k_stay);
   EXPECT_EQ(lockrun.wait().status, exited(137));
   expect_all_gone(lockrun);
-  Process again = run_script({"--max-hold", "50ms", "-k", "0"}, "trap '' TERM; " + k_stay);
+  start.before_exec = {hostile::ignore(SIGTERM)};
+  Process again = run_script({"--max-hold", "50ms", "-k", "0"}, k_stay);
   EXPECT_EQ(again.wait().status, exited(137));
   expect_all_gone(again);
 }
@@ -142,7 +148,7 @@ TEST_F(MaxHold, KillsAtOnceWhenToldTo)
 TEST_F(MaxHold, KeepsTheLockUntilTheTreeIsEmpty)
 {
   Process lockrun =
-    run_script({"--max-hold", "200ms", "-k", "1h"}, "echo $$; " + in_background("signals") + "; exec cat <&8");
+    run_script({"--max-hold", "2s", "-k", "1h"}, "echo $$; " + in_background("signals") + "; exec cat <&8");
   const std::string command = lockrun.out_line().value();
   ASSERT_THAT(lockrun.out_line().value(), HasSubstr("ready"));
   EXPECT_EQ(lockrun.out_line(), "TERM"); // and the daemon stays
@@ -164,6 +170,7 @@ TEST_F(MaxHold, EndsDaemonsInSessionsOfTheirOwn)
 
 TEST_F(MaxHold, KillsDaemonsThatIgnoreTheSignal)
 {
+  start.before_exec = {hostile::ignore(SIGTERM)};
   const std::string daemon = in_background("signals") + "; ";
   Process lockrun = run_script({"--max-hold", "50ms", "-k", "50ms"}, daemon + daemon + k_stay);
   EXPECT_EQ(lockrun.wait().status, exited(137));
@@ -175,8 +182,8 @@ TEST_F(MaxHold, EndsWhatHasStopped)
   Process lockrun = run_script({"--max-hold", "50ms", "-k", "1h"}, "kill -STOP $$; exec cat <&8");
   EXPECT_EQ(lockrun.wait().status, exited(124));
   expect_all_gone(lockrun);
-  Process again =
-    run_script({"--max-hold", "50ms", "-k", "50ms"}, "trap '' TERM; kill -STOP $$; kill -STOP $$; " + k_stay);
+  start.before_exec = {hostile::ignore(SIGTERM)};
+  Process again = run_script({"--max-hold", "50ms", "-k", "50ms"}, "kill -STOP $$; kill -STOP $$; " + k_stay);
   EXPECT_EQ(again.wait().status, exited(137));
   expect_all_gone(again);
 }
@@ -187,15 +194,16 @@ TEST_F(MaxHold, EndsATreeThatForksInAnswer)
   const std::string script = "trap 'trap \"\" TERM; for i in 1 2 3; do cat <&8 & done' TERM; "
                              "cat <&8 & until wait; do :; done; " +
                              k_stay;
-  Process lockrun = run({"--max-hold", "100ms", "-k", "100ms"}, {"bash", "-c", script});
+  Process lockrun = run({"--max-hold", "2s", "-k", "100ms"}, {"bash", "-c", script});
   EXPECT_EQ(lockrun.wait().status, exited(137));
   expect_all_gone(lockrun);
 }
 
 TEST_F(MaxHold, EndsManyAtOnce)
 {
-  Process lockrun = run_script({"--max-hold", "50ms", "-k", "100ms"},
-    "trap '' TERM; i=0; while [ $i -lt 100 ]; do cat <&8 & i=$((i+1)); done; " + k_stay);
+  start.before_exec = {hostile::ignore(SIGTERM)};
+  Process lockrun = run_script(
+    {"--max-hold", "50ms", "-k", "100ms"}, "i=0; while [ $i -lt 100 ]; do cat <&8 & i=$((i+1)); done; " + k_stay);
   EXPECT_EQ(lockrun.wait().status, exited(137));
   expect_all_gone(lockrun);
 }
@@ -205,7 +213,6 @@ TEST_F(MaxHold, CatchesAProcessThatForksOnAndOn)
 {
   for (const char* kill_after : {"0", "50ms"}) {
     Process lockrun = run({"--hold", "tree", "--max-hold", "50ms", "-k", kill_after}, {program("comet"), "8"});
-    EXPECT_EQ(lockrun.out_line(), "flying");
     EXPECT_THAT(lockrun.wait().status, ::testing::AnyOf(exited(137), exited(124)));
     expect_all_gone(lockrun);
   }
@@ -238,10 +245,10 @@ TEST_F(MaxHold, IsNoMatterAnyMoreWhenTheCommandHasEnded)
 
 TEST_F(MaxHold, DoesNotEndDaemonsThatWeDoNotWaitFor)
 {
-  Process lockrun = run_script({"--max-hold", "100ms"}, program("detach") + " sh -c '" + k_stay + "'");
+  Process lockrun = run_script({"--max-hold", "2s"}, program("detach") + " sh -c '" + k_stay + "'");
   const std::string daemon = lockrun.out_line().value();
   EXPECT_EQ(lockrun.wait().status, exited(0));
-  let_pass("200ms");
+  let_pass("2s");
   EXPECT_TRUE(lives(daemon));
 }
 
@@ -309,7 +316,7 @@ TEST_F(MaxHold, NamesWhatItMayNotKillAndKeepsTheLock)
   start.before_exec = {hostile::become_user(k_nobody)};
   start.err = k_pipe;
   Process lockrun =
-    run_script({"--max-hold", "50ms", "-k", "50ms"}, "exec " + as_root.string() + " sh -c '" + k_stay + "'");
+    run_script({"--max-hold", "2s", "-k", "50ms"}, "exec " + as_root.string() + " sh -c '" + k_stay + "'");
   const std::string command = lockrun.out_line().value();
   struct ::stat status {};
   ASSERT_EQ(::stat(("/proc/" + command).c_str(), &status), 0);
