@@ -6,15 +6,18 @@
 #include "support/process.hpp"
 #include "support/programs.hpp"
 #include "support/temp_dir.hpp"
+#include "support/traced.hpp"
 
 #include <csignal>
 #include <filesystem>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 
 namespace lockrun::testing {
 namespace {
@@ -209,6 +212,31 @@ TEST(Holding, NothingLeftBehindIsNothingToTell)
   const TempDir dir;
   for (const char* hold : {"command", "tree", "wrapper"}) {
     EXPECT_EQ(run_lockrun({"-v", "--hold", hold, dir / "lock", "true"}).err, "") << hold;
+  }
+}
+
+TEST(Holding, CostsOneProcessAndNoThread)
+{
+  const TempDir dir;
+  const auto starts_something = [](long call) {
+#ifdef SYS_fork
+    if (call == SYS_fork || call == SYS_vfork) { return true; }
+#endif
+    return call == SYS_clone || call == SYS_clone3;
+  };
+  for (const auto& [option, expected] :
+    {std::pair("--hold=command", 1), {"--hold=tree", 1}, {"-o", 1}, {"-v", 1}, {"-F", 0}}) {
+    Start start;
+    start.before_exec = {Traced::on_start()};
+    Process lockrun(lockrun_argv({option, dir / "lock", "true"}), start);
+    Traced traced(lockrun.pid());
+    int started = 0;
+    while (traced.next() && traced.call() != SYS_execve) { // -F: it is the command from there on
+      started += traced.at_entry() && starts_something(traced.call()) ? 1 : 0;
+    }
+    traced.let_go();
+    EXPECT_EQ(lockrun.wait().status, exited(0));
+    EXPECT_EQ(started, expected) << option;
   }
 }
 

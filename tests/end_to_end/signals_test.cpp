@@ -154,6 +154,20 @@ TEST_F(Signals, OfTheSameKindTwiceDoNoHarm)
   expect_clean_end(lockrun);
 }
 
+// KillMode=mixed of systemd: TERM for us alone, KILL for all that is left.
+TEST_F(Signals, OfAServiceManagerArriveOnceAndThenEndAll)
+{
+  start.before_exec = {hostile::new_session()};
+  Process lockrun = run_printer();
+  lockrun.signal(SIGTERM);
+  EXPECT_EQ(lockrun.out_line(), "TERM");
+  expect_nothing_but({}, lockrun);
+  EXPECT_FALSE(is_free(lock));
+  ASSERT_EQ(::kill(-lockrun.pid(), SIGKILL), 0);
+  EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+}
+
 // nohup and its like: the command ignores it too, and would get it all the same while it blocks it.
 TEST_F(Signals, ThatWeInheritedIgnoredAreNotPassedOn)
 {
