@@ -167,12 +167,15 @@ Result<std::vector<int>> descriptors_of(pid_t pid)
 
 Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
 {
-  auto found = descriptors_of(pid);
-  if (!found) { return found; }
-  std::erase_if(*found, [&](int fd) {
+  const auto all = descriptors_of(pid);
+  if (!all) { return all; }
+  std::vector<int> found;
+  for (const int fd : *all) {
     const auto status = descriptor_status(pid, fd);
-    return !status || status->identity != identity;
-  });
+    // Listing them may be allowed where looking at them is not (proc_pid_fd(5)), and then none of them can be seen.
+    if (!status && status.error().code == EACCES) { return tl::unexpected(status.error()); }
+    if (status && status->identity == identity) { found.push_back(fd); }
+  }
   return found;
 }
 
