@@ -217,6 +217,9 @@ TEST(Holding, NothingLeftBehindIsNothingToTell)
 
 TEST(Holding, CostsOneProcessAndNoThread)
 {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers start threads of their own";
+#endif
   const TempDir dir;
   const auto starts_something = [](long call) {
 #ifdef SYS_fork

@@ -183,6 +183,18 @@ TEST_F(AtATerminal, CtrlCWhileWaitingRunsNothing)
   EXPECT_FALSE(std::filesystem::exists(dir / "ran"));
 }
 
+TEST_F(AtATerminal, HangingUpEndsTheCommandAndThenLockrun)
+{
+  {
+    Terminal another(interactive_bash(), start());
+    ASSERT_TRUE(another.await("bash> "));
+    another.type("$LOCKRUN lock " + k_stay + "\n");
+    ASSERT_TRUE(another.await("started "));
+    EXPECT_FALSE(is_free(lock));
+  }
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+}
+
 // --- Stopping and going on
 
 TEST_F(AtATerminal, CtrlZStopsTheCommandAndFgContinuesIt)
