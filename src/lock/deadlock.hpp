@@ -4,15 +4,18 @@
 
 #include <lockrun/error.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
 namespace lockrun {
 
 // Looks for circles of waiters: we wait for a lock, in whose holder's tree somebody waits for a lock … that our own
-// tree holds. None of them would ever end. Everything is read from the kernel (/proc/locks, fdinfo); waiters for ofd
-// locks have no number there and are not seen. Used by one thread, while another one of this process waits.
+// tree holds. None of them would ever end. One that waits for any of several slots is in a circle when all of them are.
+// Everything is read from the kernel (/proc/locks, fdinfo); waiters for ofd locks have no number there and are not
+// seen, except those that are first in the queue for slots. Used by one thread, while others of this process wait.
 class DeadlockSearch {
 public:
   // The parties of a circle, ourselves first, if it is we who are to give up: the one that started last does, of those
@@ -20,18 +23,23 @@ public:
   std::optional<std::vector<Party>> look();
 
   // When to look again, after the wait's beginning or after the look before. The first time after 200 ms: a look by
-  // each of a thousand waiters doubles the work of the machine. Then at most 1 % of the time, and hardly ever while
-  // nobody in our tree holds anything.
+  // each of a thousand waiters doubles the work of the machine. Then at most 1 % of the time, less when many wait, and
+  // hardly ever while nobody in our tree holds anything.
   std::chrono::nanoseconds pause() const noexcept { return m_pause; }
 
 private:
+  // One who waits.
   struct Link {
     pid_t pid = 0;
     std::uint64_t start = 0;
-    sys::LockLine wanted;
+    std::vector<sys::LockLine> wanted; // any one of these would do: the slots of --slots
     friend bool operator==(const Link& a, const Link& b)
     {
-      return a.pid == b.pid && a.start == b.start && a.wanted.inode == b.wanted.inode;
+      const auto is_same = [](const sys::LockLine& one, const sys::LockLine& other) {
+        return one.inode == other.inode && one.start == other.start;
+      };
+      return a.pid == b.pid && a.start == b.start &&
+             std::equal(a.wanted.begin(), a.wanted.end(), b.wanted.begin(), b.wanted.end(), is_same);
     }
   };
   class View;

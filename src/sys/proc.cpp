@@ -237,15 +237,12 @@ Result<std::string> read_file(const char* path)
   const auto fd = open(path, O_RDONLY);
   if (!fd) { return tl::unexpected(fd.error()); }
   std::string content;
-  std::size_t used = 0;
   for (;;) {
-    // In large pieces: each read(2) of /proc/locks begins with a walk to where the last one ended.
-    if (used == content.size()) { content.resize(std::max<std::size_t>(4096, used * 4)); }
-    const ssize_t count = ::read(fd->get(), content.data() + used, content.size() - used);
+    char piece[4096]; // the kernel gives no more of /proc at a time
+    const ssize_t count = ::read(fd->get(), piece, sizeof piece);
     if (count > 0) {
-      used += static_cast<std::size_t>(count);
+      content.append(piece, static_cast<std::size_t>(count));
     } else if (count == 0) {
-      content.resize(used);
       return content;
     } else if (errno != EINTR) {
       return tl::unexpected(SysError{"read", errno});

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -17,18 +18,33 @@ namespace {
 
 using ::testing::HasSubstr;
 
+struct Shape {
+  const char* name;
+  int parties;
+  std::vector<std::string> options; // of all calls
+};
+
 // Calls that hold a lock each and then, all at once, wait for another one.
-class Circle : public ::testing::TestWithParam<int> {
+class Circle : public ::testing::TestWithParam<Shape> {
 protected:
   Circle() { start.in = start.out = k_pipe; }
+
+  std::vector<std::string> call(const std::vector<std::string>& arguments) const
+  {
+    std::vector<std::string> all = GetParam().options;
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return lockrun_argv(all);
+  }
 
   std::string lock(std::size_t number) const { return (dir / ("lock" + std::to_string(number))).string(); }
 
   // Holds `first`, and waits for `second` when it is told to.
   void add(const std::string& first, const std::string& second)
   {
-    const std::string script = "echo held; read go; exec \"$0\" \"$1\" echo ran";
-    parties.emplace_back(lockrun_argv({first, "sh", "-c", script, lockrun_binary(), second}), start);
+    const std::string script = "echo held; read go; exec \"$@\"";
+    std::vector<std::string> words{first, "sh", "-c", script, "sh"};
+    for (const std::string& word : call({second, "echo", "ran"})) { words.push_back(word); }
+    parties.emplace_back(call(words), start);
     EXPECT_EQ(parties.back().out_line(), "held");
   }
 
@@ -44,7 +60,7 @@ protected:
 
 TEST_P(Circle, OneGivesUpAndTheOthersGoOn)
 {
-  const auto count = static_cast<std::size_t>(GetParam());
+  const auto count = static_cast<std::size_t>(GetParam().parties);
   for (std::size_t i = 0; i < count; ++i) { add(lock(i), lock((i + 1) % count)); }
   let_all_wait();
   std::vector<WaitStatus> ends;
@@ -55,20 +71,31 @@ TEST_P(Circle, OneGivesUpAndTheOthersGoOn)
     told += finished.err;
   }
   EXPECT_EQ(std::count(ends.begin(), ends.end(), exited(75)), 1);
-  EXPECT_EQ(std::count(ends.begin(), ends.end(), exited(0)), GetParam() - 1);
+  EXPECT_EQ(std::count(ends.begin(), ends.end(), exited(0)), GetParam().parties - 1);
   for (std::size_t i = 0; i < count; ++i) { EXPECT_THAT(told, HasSubstr("waits for '" + lock(i) + "'")); }
   EXPECT_THAT(told, HasSubstr(std::to_string(count) + " processes wait for one another in a circle"));
 }
 
+const Shape k_shapes[] = {
+  {"Two", 2, {}},
+  {"Three", 3, {}},
+  {"Five", 5, {}},
+  {"TwoFair", 2, {"--fair"}},
+  {"ThreeFair", 3, {"--fair"}},
+  {"FiveFair", 5, {"--fair"}},
+  {"TwoWithASlot", 2, {"-j1"}},
+  {"ThreeWithASlot", 3, {"-j1"}},
+  {"FiveWithASlot", 5, {"-j1"}},
+};
 INSTANTIATE_TEST_SUITE_P(
-  Of, Circle, ::testing::Values(2, 3, 5), [](const auto& count) { return std::to_string(count.param); });
+  Of, Circle, ::testing::ValuesIn(k_shapes), [](const auto& shape) { return std::string(shape.param.name); });
 
 // The same without a circle: the last one's lock is free in the end, and nobody gives up.
 TEST_P(Circle, AChainIsNone)
 {
-  const auto count = static_cast<std::size_t>(GetParam());
+  const auto count = static_cast<std::size_t>(GetParam().parties);
   for (std::size_t i = 0; i < count; ++i) { add(lock(i), lock(i + 1)); }
-  Process last(lockrun_argv({lock(count), "sh", "-c", "echo held; read go"}), start);
+  Process last(call({lock(count), "sh", "-c", "echo held; read go"}), start);
   ASSERT_EQ(last.out_line(), "held");
   let_all_wait();
   for (std::size_t i = 1; i <= count; ++i) {
@@ -84,6 +111,98 @@ TEST_P(Circle, AChainIsNone)
   last.write("\n");
   EXPECT_EQ(last.wait().status, exited(0));
   for (Process& party : chain) { EXPECT_EQ(party.wait().status, exited(0)); }
+}
+
+class CircleOfQueues : public ::testing::Test {
+protected:
+  CircleOfQueues() { start.in = start.out = k_pipe; }
+
+  // Has `first`, and when it is told to waits for `second` if there is one. Runs once it says so.
+  Process call(const std::vector<std::string>& options, const std::string& first, const std::string& second = {}) const
+  {
+    std::vector<std::string> words = options;
+    words.insert(words.end(), {first, "sh", "-c", "echo held; read go; exec \"$@\"", "sh"});
+    if (second.empty()) {
+      words.push_back("true");
+    } else {
+      words.push_back(lockrun_binary());
+      words.insert(words.end(), options.begin(), options.end());
+      words.insert(words.end(), {second, "true"});
+    }
+    return Process(lockrun_argv(words), start);
+  }
+  bool has_waiters(const std::string& lock, int count) const
+  {
+    return eventually([&] { return kernel_waiters(lock) == count; });
+  }
+
+  const TempDir dir;
+  const std::string a = dir / "a";
+  const std::string b = dir / "b";
+  Start start;
+};
+
+// Whoever waits for one of several slots is in a circle only if all who have them are.
+TEST_F(CircleOfQueues, AllSlotsMustBeInIt)
+{
+  const std::vector<std::string> two{"-j2"};
+  std::vector<Process> parties;
+  for (const auto& [first, second] : {std::pair(a, b), std::pair(a, b), std::pair(b, a)}) {
+    parties.push_back(call(two, first, second));
+    ASSERT_EQ(parties.back().out_line(), "held");
+  }
+  Process last = call(two, b, a);
+  ASSERT_EQ(last.out_line(), "held");
+  for (Process& party : parties) { party.write("\n"); }
+  ASSERT_TRUE(has_waiters(b, 3)); // the first in the queue for two slots, and the second for the first
+  ASSERT_TRUE(has_waiters(a, 2));
+  {
+    // Long enough for two looks of each: these two are a circle of their own.
+    Process c = call({}, dir / "c", dir / "d");
+    ASSERT_EQ(c.out_line(), "held");
+    Process d = call({}, dir / "d", dir / "c");
+    ASSERT_EQ(d.out_line(), "held");
+    c.write("\n");
+    d.write("\n");
+    (void)c.wait();
+    (void)d.wait();
+  }
+  ASSERT_TRUE(has_waiters(b, 3)); // nobody has given up
+  ASSERT_TRUE(has_waiters(a, 2));
+  last.write("\n");
+  parties.push_back(std::move(last));
+  int gave_up = 0;
+  for (Process& party : parties) {
+    const Finished finished = party.wait();
+    if (finished.status == exited(0)) { continue; }
+    EXPECT_EQ(finished.status, exited(75));
+    EXPECT_THAT(finished.err, HasSubstr("4 processes wait for one another in a circle"));
+    ++gave_up;
+  }
+  EXPECT_EQ(gave_up, 1);
+}
+
+// Who has nothing but its place in the queue could not help by giving up.
+TEST_F(CircleOfQueues, WhoOnlyQueuesInFrontOfOneOfThemStays)
+{
+  const std::vector<std::string> fair{"--fair"};
+  Process first = call(fair, a, b);
+  ASSERT_EQ(first.out_line(), "held");
+  Process second = call(fair, b, a);
+  ASSERT_EQ(second.out_line(), "held");
+  Process bystander = call(fair, b);
+  ASSERT_TRUE(has_waiters(b, 1));
+  first.write("\n");
+  ASSERT_TRUE(has_waiters(b, 2));
+  second.write("\n");
+  EXPECT_EQ(bystander.out_line(), "held");
+  bystander.write("\n");
+  EXPECT_EQ(bystander.wait().status, exited(0));
+  const Finished ends[] = {first.wait(), second.wait()};
+  const bool second_gave_up = ends[1].status == exited(75);
+  EXPECT_EQ(ends[second_gave_up ? 1 : 0].status, exited(75));
+  EXPECT_EQ(ends[second_gave_up ? 0 : 1].status, exited(0));
+  EXPECT_THAT(ends[second_gave_up ? 1 : 0].err, HasSubstr("2 processes wait for one another in a circle"));
 }
 
 } // namespace
