@@ -11,7 +11,7 @@ _lockrun()
     case ${COMP_WORDS[at]} in
       --) lock=$((at + 1)); break ;;
       --fd) has_descriptor=yes ;;&
-      --fd | --wait | --timeout | --conflict-exit-code | --max-waiters | --slots | --nested | --command | --shell | --hold | --max-hold | --kill-after | --signal | \
+      --fd | --wait | --timeout | --conflict-exit-code | --max-waiters | --slots | --also | --also-shared | --nested | --command | --shell | --hold | --max-hold | --kill-after | --signal | \
         --api | --start | --length | --mode)
         # readline makes three words of --wait=5
         if [ "${COMP_WORDS[at + 1]-}" = = ]; then at=$((at + 2)); else at=$((at + 1)); fi
@@ -46,7 +46,7 @@ _lockrun()
     --signal) mapfile -t COMPREPLY < <(compgen -W 'TERM INT HUP QUIT USR1 USR2 KILL' -- "$word") ;;
     --api) mapfile -t COMPREPLY < <(compgen -W 'flock ofd both' -- "$word") ;;
     --shell) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
-    --wait | --timeout | --conflict-exit-code | --slots | --max-waiters | --command | --max-hold | --kill-after | --start | --length | --mode | --fd | -*[wEckj]) ;;
+    --wait | --timeout | --conflict-exit-code | --slots | --max-waiters | --also | --also-shared | --command | --max-hold | --kill-after | --start | --length | --mode | --fd | -*[wEckj]) ;;
     *)
       if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '
@@ -54,7 +54,7 @@ _lockrun()
           --nonblock --nb --nonblocking --wait --timeout --conflict-exit-code --fair --max-waiters --nested --reentrant
           --command --shell --no-fork
           --hold --close --max-hold --kill-after --signal
-          --api --fcntl --start --length --fd
+          --api --fcntl --start --length --also --also-shared --fd
           --mode --no-create --no-follow --unlink
           --verbose --quiet
           --help --version' -- "$word")

@@ -11,8 +11,9 @@
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
 //                     nowhere else) · run (the story) · report · quote · exit_code · flock_personality (called as flock)
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
-//                     that knows time) · nested (locks of our ancestors) · remove (--unlink)
-//   backends/         who grants it: flock · ofd
+//                     that knows time) · in_turn (--fair, --slots) · several (--also) · nested (locks of our ancestors) ·
+//                     deadlock (circles) · status (who holds it) · remove (--unlink)
+//   backends/         who grants it: flock · ofd · queue · slots
 //   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants)
 //   sys/              what does the kernel say: one function per system call, values out, no words, no policy
 //

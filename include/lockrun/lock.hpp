@@ -60,9 +60,10 @@ struct WaitPlan {
 };
 
 // Gets the lock that `request` asks for: tries, and if it may wait, queues in the kernel. When the path no longer names
-// the file that was locked, starts again with the new one. Reasons: busy, too_many_waiters, timed_out, nested,
-// deadlock, interrupted, open_failed, missing, wrong_type, lock_failed, bad_descriptor, start_failed (no thread to
-// watch the clock).
+// the file that was locked, starts again with the new one. Of several locks (request.also) it keeps all or none, takes
+// them in an order that is the same for everybody, and names the one that it is about in an error. Reasons: busy,
+// too_many_waiters, timed_out, nested, deadlock, interrupted, open_failed, missing, wrong_type, lock_failed,
+// bad_descriptor, start_failed (no thread to watch the clock).
 Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan);
 
 // Frees what holds request.fd, a descriptor of the caller's, for everybody who shares it. Reasons: bad_descriptor,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -41,6 +42,12 @@ enum class Nested {
   wait, // wait all the same
 };
 
+// A lock that is to be had together with others.
+struct FurtherLock {
+  std::string path; // a file, a directory, or name:NAME
+  Mode mode = Mode::exclusive;
+};
+
 // What to lock, and how. Checked where it is made; everybody behind trusts it.
 struct LockRequest {
   std::string path;      // a file, a directory, or name:NAME; ignored when fd is given
@@ -52,6 +59,7 @@ struct LockRequest {
   bool fair = false;                                // strictly first come first served among all who say so
   int slots = 0;                  // 1 to 256: so many may hold it at once, in order as with `fair`; 0: no slots
   std::optional<int> max_waiters; // do not wait when so many wait already, of those who say so
+  std::vector<FurtherLock> also; // with `path`, all or none; everything else here is said of these, too. Not with slots
   FileRules file;
   Nested nested = Nested::fail;
 };

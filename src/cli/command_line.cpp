@@ -123,6 +123,10 @@ Result<void, UsageError> check_options(const Occurrences& given)
   if (slots != nullptr && kind != nullptr && kind->option->id == OptionId::shared) {
     return contradiction(in_quotes(*slots), in_quotes(*kind), "a slot belongs to one holder");
   }
+  const Occurrence* const also = last_of(given, {OptionId::also, OptionId::also_shared});
+  if (slots != nullptr && also != nullptr) {
+    return contradiction(in_quotes(*slots), in_quotes(*also), "slots are of one lock");
+  }
   const Occurrence* const unlink = last_of(given, {OptionId::unlink});
   const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots, OptionId::max_waiters});
   if (unlink != nullptr && queue != nullptr) {
@@ -142,6 +146,9 @@ Result<void, UsageError> check_descriptor(const Occurrences& given, const std::s
   if (const Occurrence* const file =
         last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow, OptionId::unlink})) {
     return contradiction(in_quotes(*file), descriptor, "a descriptor is open already");
+  }
+  if (const Occurrence* const also = last_of(given, {OptionId::also, OptionId::also_shared})) {
+    return contradiction(in_quotes(*also), descriptor, "a descriptor is locked by itself");
   }
   if (const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots})) {
     return contradiction(in_quotes(*queue), descriptor, "only a file that lockrun opens has a queue");
@@ -201,6 +208,12 @@ Result<void, UsageError> check_name(std::string_view name)
     "'./name:...' is a file of that name in the current directory"});
 }
 
+Result<void, UsageError> check_if_name(std::string_view lock)
+{
+  if (!is_name(lock)) { return {}; }
+  return check_name(lock.substr(k_name_prefix.size()));
+}
+
 } // namespace
 
 Result<Options, UsageError> complete(Options options, const Occurrences& given, Operands operands)
@@ -239,9 +252,9 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   } else if (fd == nullptr) {
     options.request.path = lock;
   }
-  if (is_name(options.request.path)) {
-    const auto checked = check_name(std::string_view(options.request.path).substr(k_name_prefix.size()));
-    if (!checked) { return tl::unexpected(checked.error()); }
+  if (const auto checked = check_if_name(options.request.path); !checked) { return tl::unexpected(checked.error()); }
+  for (const FurtherLock& further : options.request.also) {
+    if (const auto checked = check_if_name(further.path); !checked) { return tl::unexpected(checked.error()); }
   }
 
   if (options.request.fd) {

@@ -57,6 +57,13 @@ const char* set_max_waiters(Options& options, std::string_view value)
   return nullptr;
 }
 
+const char* add_lock(Options& options, std::string_view value, Mode mode)
+{
+  if (value.empty()) { return "it is empty"; }
+  options.request.also.push_back({std::string(value), mode});
+  return nullptr;
+}
+
 const char* set_hold(Options& options, std::string_view value)
 {
   if (value == "command") {
@@ -258,6 +265,12 @@ constexpr OptionSpec k_options[] = {
   {Id::length, required, "", "length", "N", k_which,
    "bytes in the range, 0 for all (default); implies\n--api ofd",
    set_length},
+  {Id::also, required, "", "also", "LOCK", k_which,
+   "this lock, too: all or none, in one time limit, and\nin whatever order without a deadlock",
+   [](Options& o, std::string_view value) { return add_lock(o, value, Mode::exclusive); }},
+  {Id::also_shared, required, "", "also-shared", "LOCK", k_which,
+   "the same, but this one is shared",
+   [](Options& o, std::string_view value) { return add_lock(o, value, Mode::shared); }},
   {Id::fd, required, "", "fd", "FD", k_which,
    "lock this descriptor instead of a file",
    set_fd},

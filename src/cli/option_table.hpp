@@ -17,6 +17,8 @@ enum class OptionId {
   conflict_exit_code,
   fair,
   max_waiters,
+  also,
+  also_shared,
   nested,
   reentrant,
   command,

@@ -79,8 +79,9 @@ Result<void, UsageError> apply(const Occurrences& given, Options& options)
                                                                               : app.add_option(name, set_value);
       registered->trigger_on_parse();
     }
-    arguments.push_back(name);
-    if (occurrence.value != nullptr) { arguments.emplace_back(occurrence.value); }
+    const bool looks_like_option = occurrence.value != nullptr && *occurrence.value == '-';
+    arguments.push_back(looks_like_option ? name + "=" + occurrence.value : name);
+    if (occurrence.value != nullptr && !looks_like_option) { arguments.emplace_back(occurrence.value); }
   }
   std::reverse(arguments.begin(), arguments.end());
   try {

@@ -50,6 +50,12 @@ std::string lock_name(const Options& options)
   return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : quoted(options.request.path);
 }
 
+// The one that the error is about: there may be several.
+std::string lock_name(const Error& error, const Options& options)
+{
+  return options.request.fd ? lock_name(options) : quoted(error.target);
+}
+
 // Who has it, as far as that can still be seen.
 LockStatus holders(const Error& error, const Options& options)
 {
@@ -209,7 +215,7 @@ void report_unsafe_place(const Error& error, Verbosity verbosity)
 
 void report(const Error& error, const Options& options)
 {
-  const std::string name = lock_name(options);
+  const std::string name = lock_name(error, options);
   switch (error.reason) {
   case Reason::busy:
     if (options.verbosity != Verbosity::quiet) {

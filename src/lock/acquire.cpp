@@ -5,6 +5,7 @@
 #include "lock/nested.hpp"
 #include "lock/place.hpp"
 #include "lock/remove.hpp"
+#include "lock/several.hpp"
 #include "lock/stamp.hpp"
 #include "lock/take.hpp"
 #include "lock/wait.hpp"
@@ -21,12 +22,6 @@ using backends::kernel_locks;
 using backends::KernelLock;
 using std::chrono::nanoseconds;
 
-bool needs_writable(const LockRequest& request)
-{
-  const bool locks_bytes = request.fair || request.slots > 0 || request.max_waiters;
-  return locks_bytes || (request.mode == Mode::exclusive && request.api != Api::flock);
-}
-
 bool is_bad_descriptor(const Error& error)
 {
   return error.reason == Reason::lock_failed && error.cause.code == EBADF;
@@ -41,7 +36,7 @@ struct TakenFile {
 // shows as EBADF, and only then is the file opened for writing: a file open for writing cannot be executed (ETXTBSY).
 Result<TakenFile, Error> open_and_take(const LockRequest& request, const Patience& patience)
 {
-  Access access = needs_writable(request) ? Access::write : Access::read;
+  Access access = access_for(request);
   for (;;) {
     auto file = open_lock_file(request, access, patience);
     if (!file) { return tl::unexpected(file.error()); }
@@ -50,17 +45,6 @@ Result<TakenFile, Error> open_and_take(const LockRequest& request, const Patienc
     if (access == Access::write || !is_bad_descriptor(taken.error())) { return tl::unexpected(taken.error()); }
     access = Access::write;
   }
-}
-
-enum class Naming { same_file, another_file };
-
-// While we opened or waited, somebody may have removed or replaced the file: a lock on a removed file excludes nobody.
-Result<Naming, Error> what_is_named(const LockRequest& request, const sys::FileIdentity& identity)
-{
-  const auto status = sys::stat(request.path.c_str());
-  if (status) { return status->identity == identity ? Naming::same_file : Naming::another_file; }
-  if (status.error().code == ENOENT) { return Naming::another_file; }
-  return tl::unexpected(Error{Reason::open_failed, request.path, status.error(), {}});
 }
 
 Hold hold_of(sys::Descriptor fd, const LockRequest& request, std::optional<int> slot)
@@ -160,6 +144,7 @@ Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan)
   const nanoseconds began = may_wait(request) ? sys::steady_now() : nanoseconds(0);
   const Patience patience{plan, began, request.patience ? Deadline(began + *request.patience) : Deadline()};
   auto holds = request.fd              ? acquire_descriptor(request, patience)
+               : !request.also.empty() ? acquire_several(request, patience)
                : is_name(request.path) ? acquire_name(request, patience)
                                        : acquire_path(request, patience);
   if (!holds) { return tl::unexpected(holds.error()); }

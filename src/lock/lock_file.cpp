@@ -1,5 +1,6 @@
 #include "lock/lock_file.hpp"
 
+#include <cerrno>
 #include <optional>
 
 #include <fcntl.h>
@@ -85,6 +86,21 @@ Result<LockFile, Error> open_lock_file(const LockRequest& request, Access access
   if (!status) { return tl::unexpected(Error{Reason::open_failed, request.path, status.error()}); }
   if (!is_lockable(status->type, request.file)) { return tl::unexpected(Error{Reason::wrong_type, request.path, {}}); }
   return LockFile{std::move(*fd), *status};
+}
+
+Access access_for(const LockRequest& request)
+{
+  const bool locks_bytes = request.fair || request.slots > 0 || request.max_waiters;
+  const bool writes = locks_bytes || (request.mode == Mode::exclusive && request.api != Api::flock);
+  return writes ? Access::write : Access::read;
+}
+
+Result<Naming, Error> what_is_named(const LockRequest& request, const sys::FileIdentity& identity)
+{
+  const auto status = sys::stat(request.path.c_str());
+  if (status) { return status->identity == identity ? Naming::same_file : Naming::another_file; }
+  if (status.error().code == ENOENT) { return Naming::another_file; }
+  return tl::unexpected(Error{Reason::open_failed, request.path, status.error(), {}});
 }
 
 } // namespace lockrun

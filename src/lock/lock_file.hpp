@@ -20,4 +20,14 @@ enum class Access { read, write };
 // within the deadline. Reasons: open_failed, missing, wrong_type, timed_out, interrupted, start_failed.
 Result<LockFile, Error> open_lock_file(const LockRequest& request, Access access, const Patience& patience);
 
+// How a file must be open for the lock. Read-only where that will do: a file open for writing cannot be executed
+// (ETXTBSY).
+Access access_for(const LockRequest& request);
+
+enum class Naming { same_file, another_file };
+
+// While we opened or waited, somebody may have removed or replaced the file: a lock on a removed file excludes nobody.
+// Reasons: open_failed.
+Result<Naming, Error> what_is_named(const LockRequest& request, const sys::FileIdentity& identity);
+
 } // namespace lockrun

@@ -55,6 +55,9 @@ std::string described(const Options& options)
   if (request.file.unlink) { add("unlink"); }
   if (request.fair) { add("fair"); }
   if (request.slots != 0) { add(fmt::format("slots={}", request.slots)); }
+  for (const FurtherLock& further : request.also) {
+    add((further.mode == Mode::shared ? "also-shared=" : "also=") + further.path);
+  }
   if (request.max_waiters) { add(fmt::format("max-waiters={}", *request.max_waiters)); }
   if (options.lifetime == Lifetime::wrapper) { add("wrapper"); }
   if (options.lifetime == Lifetime::tree) { add("tree"); }
@@ -138,6 +141,9 @@ const Row k_rows[] = {
   {"max_waiters", {"--max-waiters", "1", "-E0", "L", "c"}, "path=L max-waiters=1 conflict=0 [c]"},
   {"max_waiters_of_a_descriptor", {"--max-waiters=0", "9"}, "lock fd=9 max-waiters=0"},
   {"no_fork_with_slots", {"-Fj1", "L", "c"}, "path=L slots=1 exec [c]"},
+  {"also", {"--also", "M", "--also-shared=name:n", "-s", "--also", "-x", "L", "c"},
+    "path=L shared also=M also-shared=name:n also=-x [c]"},
+  {"also_with_fair_and_no_fork", {"--also", "M", "--fair", "-F", "L", "c"}, "path=L fair also=M exec [c]"},
   {"no_fork", {"-F", "L", "c"}, "path=L exec [c]"},
   {"close", {"-o", "L", "c"}, "path=L wrapper [c]"},
   {"hold_wrapper", {"--hold", "wrapper", "L", "c"}, "path=L wrapper [c]"},
@@ -313,6 +319,19 @@ const Row k_refused[] = {
     "'--unlink' and '--fair' contradict each other: who queues does so in the file"},
   {"max_waiters_with_unlink", {"--unlink", "--max-waiters=1", "L", "c"},
     "'--unlink' and '--max-waiters' contradict each other: who queues does so in the file"},
+  {"also_empty", {"--also", "", "L", "c"}, "bad value '' for '--also': it is empty"},
+  {"also_bad_name", {"--also", "name:a/b", "L", "c"},
+    "bad name 'a/b' behind 'name:': there can be letters, digits, and '.', '_' and '-' -> './name:...' is a file of "
+    "that "
+    "name in the current directory"},
+  {"also_with_slots", {"--also", "M", "-j2", "L", "c"},
+    "'-j' and '--also' contradict each other: slots are of one lock"},
+  {"also_shared_with_slots", {"--slots=2", "--also-shared", "M", "L", "c"},
+    "'--slots' and '--also-shared' contradict each other: slots are of one lock"},
+  {"also_descriptor", {"--also", "M", "9"},
+    "'--also' and descriptor '9' contradict each other: a descriptor is locked by itself"},
+  {"also_with_fd", {"--fd=9", "--also", "M", "c"},
+    "'--also' and '--fd' contradict each other: a descriptor is locked by itself"},
   {"fair_descriptor", {"--fair", "9"},
     "'--fair' and descriptor '9' contradict each other: only a file that lockrun opens has a queue"},
   {"slots_of_a_descriptor", {"--fd=9", "-j2", "c"},

@@ -1,0 +1,166 @@
+#include "lock/several.hpp"
+
+#include "lock/lock_file.hpp"
+#include "lock/place.hpp"
+#include "lock/stamp.hpp"
+#include "lock/take.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace lockrun {
+namespace {
+
+// One of the locks.
+struct Wanted {
+  std::string name;      // as the caller wrote it
+  LockRequest request;   // for this one alone
+  sys::Descriptor place; // the directory of a name:, locked shared while in use
+  Access access;
+};
+
+// One of the files, open.
+struct Opened {
+  Wanted* wanted;
+  LockFile file;
+  bool is_locked = false; // by us, not by an ancestor
+};
+
+Result<Wanted, Error> wanted_of(const LockRequest& request, const std::string& name, Mode mode)
+{
+  Wanted wanted{name, request, {}, Access::read};
+  wanted.request.also.clear();
+  wanted.request.path = name;
+  wanted.request.mode = mode;
+  wanted.access = access_for(wanted.request);
+  if (is_name(name)) {
+    auto place = place_of(name);
+    if (!place) { return tl::unexpected(place.error()); }
+    wanted.request.path = place->path;
+    wanted.place = std::move(place->directory);
+  }
+  return wanted;
+}
+
+Result<std::vector<Wanted>, Error> all_wanted(const LockRequest& request)
+{
+  std::vector<Wanted> all;
+  all.reserve(1 + request.also.size());
+  auto first = wanted_of(request, request.path, request.mode);
+  if (!first) { return tl::unexpected(first.error()); }
+  all.push_back(std::move(*first));
+  for (const FurtherLock& further : request.also) {
+    auto wanted = wanted_of(request, further.path, further.mode);
+    if (!wanted) { return tl::unexpected(wanted.error()); }
+    all.push_back(std::move(*wanted));
+  }
+  return all;
+}
+
+// The caller knows the lock by the name that it wrote.
+tl::unexpected<Error> failed(Error error, const Wanted& wanted)
+{
+  if (error.target == wanted.request.path) { error.target = wanted.name; }
+  return tl::unexpected(std::move(error));
+}
+
+Result<std::vector<Opened>, Error> open_all(std::vector<Wanted>& all, const Patience& patience)
+{
+  std::vector<Opened> opened;
+  opened.reserve(all.size());
+  for (Wanted& wanted : all) {
+    auto file = open_lock_file(wanted.request, wanted.access, patience);
+    if (!file) { return failed(file.error(), wanted); }
+    opened.push_back({&wanted, std::move(*file)});
+  }
+  return opened;
+}
+
+// In the order in which everybody takes them, each once. Of several names for a file the exclusive one counts, because
+// it is open in the way that an exclusive lock needs.
+void put_in_order(std::vector<Opened>& opened)
+{
+  const auto is_same = [](
+                         const Opened& a, const Opened& b) { return a.file.status.identity == b.file.status.identity; };
+  std::stable_sort(opened.begin(), opened.end(), [&](const Opened& a, const Opened& b) {
+    const auto& one = a.file.status.identity;
+    const auto& other = b.file.status.identity;
+    if (is_same(a, b)) { return a.wanted->request.mode == Mode::exclusive && b.wanted->request.mode == Mode::shared; }
+    return std::pair(one.device, one.inode) < std::pair(other.device, other.inode);
+  });
+  opened.erase(std::unique(opened.begin(), opened.end(), is_same), opened.end());
+}
+
+enum class Outcome { complete, start_again };
+
+// NFS wants an exclusive lock to be on a file that is open for writing: EBADF tells.
+bool wants_writing(const Error& error, const Wanted& wanted)
+{
+  return error.reason == Reason::lock_failed && error.cause.code == EBADF && wanted.access == Access::read;
+}
+
+Result<Outcome, Error> take_all(std::vector<Opened>& opened, const Patience& patience)
+{
+  for (Opened& each : opened) {
+    const auto taken = take(each.file.fd, each.wanted->request, patience);
+    if (taken) {
+      each.is_locked = taken->whose == Taken::Whose::ours;
+      continue;
+    }
+    if (!wants_writing(taken.error(), *each.wanted)) { return failed(taken.error(), *each.wanted); }
+    each.wanted->access = Access::write;
+    return Outcome::start_again;
+  }
+  return Outcome::complete;
+}
+
+// Whether all of the names still mean files that we have.
+Result<Outcome, Error> check_names(const std::vector<Opened>& opened, const std::vector<Wanted>& all)
+{
+  for (const Wanted& wanted : all) {
+    bool is_known = false;
+    for (const Opened& each : opened) {
+      const auto naming = what_is_named(wanted.request, each.file.status.identity);
+      if (!naming) { return failed(naming.error(), wanted); }
+      is_known = is_known || *naming == Naming::same_file;
+    }
+    if (!is_known) { return Outcome::start_again; }
+  }
+  return Outcome::complete;
+}
+
+std::vector<Hold> holds_of(std::vector<Opened>& opened, std::vector<Wanted>& all)
+{
+  std::vector<Hold> holds;
+  for (Opened& each : opened) {
+    if (!each.is_locked) { continue; }
+    const LockRequest& request = each.wanted->request;
+    if (each.file.status.type == sys::FileType::regular) { stamp(each.file.fd); }
+    holds.push_back(
+      {std::move(each.file.fd), request.mode, request.api, request.range, request.path, request.file.unlink});
+  }
+  for (Wanted& wanted : all) {
+    if (is_name(wanted.name)) { holds.push_back({std::move(wanted.place), Mode::shared, Api::flock, {}, {}, false}); }
+  }
+  return holds;
+}
+
+} // namespace
+
+Result<std::vector<Hold>, Error> acquire_several(const LockRequest& request, const Patience& patience)
+{
+  auto all = all_wanted(request);
+  if (!all) { return tl::unexpected(all.error()); }
+  for (;;) {
+    auto opened = open_all(*all, patience); // whatever is locked in vain is freed when these are closed
+    if (!opened) { return tl::unexpected(opened.error()); }
+    put_in_order(*opened);
+    auto outcome = take_all(*opened, patience);
+    if (outcome && *outcome == Outcome::complete) { outcome = check_names(*opened, *all); }
+    if (!outcome) { return tl::unexpected(outcome.error()); }
+    if (*outcome == Outcome::complete) { return holds_of(*opened, *all); }
+  }
+}
+
+} // namespace lockrun
