@@ -148,7 +148,7 @@ TEST_P(Sigkill, WithoutTheLockTheyMeet)
 INSTANTIATE_TEST_SUITE_P(Calls, Sigkill,
   ::testing::Values(Variant{"Default", {}}, Variant{"Ofd", {"--api", "ofd"}}, Variant{"Tree", {"--hold", "tree"}},
     Variant{"Unlink", {"--unlink"}}, Variant{"NoFork", {"-F"}}, Variant{"Fair", {"--fair"}},
-    Variant{"Slot", {"--slots", "1"}}),
+    Variant{"Slot", {"--slots", "1"}}, Variant{"Slots", {"--slots", "4"}}),
   [](const auto& variant) { return std::string(variant.param.name); });
 
 } // namespace

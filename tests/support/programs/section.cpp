@@ -1,9 +1,12 @@
 // section WITNESS COUNTS: a critical section that sees others in it and may be killed anywhere. The witness is a lock
 // of its own (POSIX: the kernel drops it before it drops what the process inherited), never waited for. COUNTS is a
-// file of three numbers: sections entered, others met, and the process in the section.
+// file of three numbers: sections entered, others met, and the process in the section. With LOCKRUN_SLOT there is one
+// witness for each slot.
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 
 #include <fcntl.h>
 #include <sched.h>
@@ -12,7 +15,9 @@
 
 int main(int, char** argv)
 {
-  const int witness = ::open(argv[1], O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  const char* const slot = std::getenv("LOCKRUN_SLOT");
+  const int witness =
+    ::open((std::string(argv[1]) + (slot != nullptr ? slot : "")).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   const int file = ::open(argv[2], O_RDWR | O_CLOEXEC);
   if (witness < 0 || file < 0) { return 2; }
   void* const page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
