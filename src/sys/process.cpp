@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -50,8 +51,21 @@ struct Launch {
   SysError error{"execve", 0};
 };
 
+// A program that we talk to: not of our terminal's, whose keys and hang-ups are none of its business.
+int talk(int socket)
+{
+  if (::setsid() < 0) { return errno; } // fails for a process group's leader only, and no child of ours is one yet
+  // Standard error may be a filler for our own time; a program that opened a server's connection there would send that
+  // its complaints.
+  if (::fcntl(STDERR_FILENO, F_SETFD, 0) != 0) { return errno; }
+  return ::dup2(socket, STDIN_FILENO) < 0 || ::dup2(socket, STDOUT_FILENO) < 0 ? errno : 0;
+}
+
 SysError become(const Program& program)
 {
+  if (program.talks_to != nullptr) {
+    if (const int code = talk(program.talks_to->get()); code != 0) { return {"dup2", code}; }
+  }
   for (const Descriptor* const fd : program.inherited) {
     if (const int code = hand_down(fd->get()); code != 0) { return {"fcntl(F_SETFD)", code}; }
   }
@@ -110,6 +124,13 @@ Result<pid_t> spawn(const Program& program)
   return tl::unexpected(launch.error);
 }
 
+Result<pid_t> fork()
+{
+  const pid_t child = ::fork();
+  if (child < 0) { return tl::unexpected(SysError{"fork", errno}); }
+  return child;
+}
+
 Result<std::optional<ChildChange>> wait_child(pid_t child, int options)
 {
   ::siginfo_t info{};
@@ -133,6 +154,11 @@ Result<std::optional<ChildChange>> wait_child(pid_t child, int options)
 pid_t process_id()
 {
   return ::getpid();
+}
+
+pid_t parent_process()
+{
+  return ::getppid();
 }
 
 uid_t effective_user()
@@ -184,6 +210,32 @@ std::vector<char*> environment_with(std::span<const std::string> assignments)
   }
   environment.push_back(nullptr);
   return environment;
+}
+
+const char* environment(const char* name)
+{
+  return ::getenv(name);
+}
+
+void set_process_name(const char* name)
+{
+  ::prctl(PR_SET_NAME, name, 0, 0, 0); // cannot fail
+}
+
+Result<std::string> program_path()
+{
+  std::string path(PATH_MAX, '\0');
+  const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size());
+  if (size < 0) { return tl::unexpected(SysError{"readlink", errno}); }
+  path.resize(static_cast<std::size_t>(size));
+  return path;
+}
+
+Result<std::string> host_name()
+{
+  char name[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(name, sizeof name - 1) != 0) { return tl::unexpected(SysError{"gethostname", errno}); }
+  return std::string(name);
 }
 
 void exit_now(int status)

@@ -30,6 +30,7 @@ struct Program {
   bool ignores_child = false;                     // SIGCHLD is ignored in it
   std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
   char* const* environment = nullptr;             // ends with a null pointer; null: ours
+  const Descriptor* talks_to = nullptr; // becomes its standard input and output; it gets a session of its own then
 };
 
 // Becomes `program` (execvpe(3)): a file without "#!" runs with /bin/sh. Returns only in failure.
@@ -40,11 +41,18 @@ SysError execute(const Program& program);
 // ("clone", "mmap") or no program ("execve").
 Result<pid_t> spawn(const Program& program);
 
+// A copy of this process (fork(2)): 0 in the copy, which has this thread only and none of our timers.
+Result<pid_t> fork();
+
 // Takes one change of a child off the kernel's list: of `child`, or of any when it is 0. `options` are waitid(2)'s
 // (WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT). None: nothing to tell (WNOHANG). ECHILD: there is no child.
 Result<std::optional<ChildChange>> wait_child(pid_t child, int options);
 
 pid_t process_id();
+
+// The process that made us, or the subreaper that has taken its place (getppid(2)).
+pid_t parent_process();
+
 uid_t effective_user();
 
 // The process group of `pid`, 0 for our own (getpgid(2)).
@@ -63,6 +71,18 @@ Result<void> become_subreaper();
 // Our environment with `assignments` ("NAME=value") in the place of what it has under these names, ended by a null
 // pointer (environ(7)). Borrows both. Several times cheaper than setenv(3).
 std::vector<char*> environment_with(std::span<const std::string> assignments);
+
+// getenv(3): null if it is not there.
+const char* environment(const char* name);
+
+// The name by which `ps` and /proc/PID/comm know this process, at most 15 bytes (prctl(2), PR_SET_NAME).
+void set_process_name(const char* name);
+
+// The path of the program that we are (readlink(2) of /proc/self/exe).
+Result<std::string> program_path();
+
+// This machine's name (gethostname(2)).
+Result<std::string> host_name();
 
 // Leaves at once: no destructor, no flush (_exit(2)).
 [[noreturn]] void exit_now(int status);

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include <pthread.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -64,6 +65,23 @@ Result<std::optional<Signal>> wait_signal(const SignalSet& signals, std::optiona
   if (number > 0) { return Signal{number, info.si_code, info.si_pid}; }
   if (errno == EAGAIN || errno == EINTR) { return std::optional<Signal>(); }
   return tl::unexpected(SysError{"sigtimedwait", errno});
+}
+
+Result<Descriptor> signal_descriptor(const SignalSet& signals)
+{
+  const int fd = ::signalfd(-1, &signals.raw(), SFD_CLOEXEC | SFD_NONBLOCK);
+  if (fd < 0) { return tl::unexpected(SysError{"signalfd", errno}); }
+  return Descriptor(fd);
+}
+
+Result<std::optional<Signal>> read_signal(const Descriptor& signals)
+{
+  signalfd_siginfo info{};
+  while (::read(signals.get(), &info, sizeof info) < 0) {
+    if (errno == EAGAIN) { return std::optional<Signal>(); }
+    if (errno != EINTR) { return tl::unexpected(SysError{"read", errno}); }
+  }
+  return Signal{static_cast<int>(info.ssi_signo), info.ssi_code, static_cast<pid_t>(info.ssi_pid)};
 }
 
 Result<Disposition> disposition(int signal)

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "sys/descriptor.hpp"
+
 #include <lockrun/error.hpp>
 
 #include <chrono>
@@ -36,6 +38,12 @@ struct Signal {
   int origin = 0;   // si_code: SI_KERNEL for a terminal's, SI_USER for kill(2)
   pid_t sender = 0; // meaningful for SI_USER, SI_TKILL and SI_QUEUE
 };
+
+// A descriptor that is readable while one of `signals` is pending, which the caller has blocked (signalfd(2)).
+Result<Descriptor> signal_descriptor(const SignalSet& signals);
+
+// Takes one signal out of it; none when there is none.
+Result<std::optional<Signal>> read_signal(const Descriptor& signals);
 
 enum class Disposition { standard, ignored, handled };
 

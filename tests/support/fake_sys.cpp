@@ -1,9 +1,11 @@
 #include "support/fake_sys.hpp"
 
+#include "sys/channel.hpp"
 #include "sys/clock.hpp"
 #include "sys/descriptor.hpp"
 #include "sys/file.hpp"
 #include "sys/lock.hpp"
+#include "sys/memory.hpp"
 #include "sys/passwd.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
@@ -328,6 +330,11 @@ Result<pid_t> spawn(const Program& program)
   return scripted("spawn", fmt::format("'{}'", program.file), pid_t{0});
 }
 
+Result<pid_t> fork()
+{
+  return scripted("fork", "", pid_t{0});
+}
+
 Result<std::optional<ChildChange>> wait_child(pid_t child, int)
 {
   return scripted("wait_child", fmt::format("{}", child), std::optional<ChildChange>());
@@ -336,6 +343,11 @@ Result<std::optional<ChildChange>> wait_child(pid_t child, int)
 pid_t process_id()
 {
   return value("process_id", "", pid_t{0});
+}
+
+pid_t parent_process()
+{
+  return value("parent_process", "", pid_t{0});
 }
 
 uid_t effective_user()
@@ -366,6 +378,63 @@ Result<void> become_subreaper()
 std::vector<char*> environment_with(std::span<const std::string>)
 {
   return {nullptr};
+}
+
+const char* environment(const char* name)
+{
+  return value("environment", name, static_cast<const char*>(nullptr));
+}
+
+void set_process_name(const char* name)
+{
+  (void)take("set_process_name", name);
+}
+
+Result<std::string> program_path()
+{
+  return scripted("program_path", "", std::string("/bin/lockrun"));
+}
+
+Result<std::string> host_name()
+{
+  return scripted("host_name", "", std::string("host"));
+}
+
+Result<SocketPair> socket_pair(SocketKind)
+{
+  auto ours = scripted_descriptor("socket_pair", "");
+  if (!ours) { return tl::unexpected(ours.error()); }
+  return SocketPair{std::move(*ours), Descriptor()};
+}
+
+Result<std::size_t> receive(const Descriptor&, std::span<std::byte>)
+{
+  return scripted("receive", "", std::size_t{0});
+}
+
+Result<std::size_t> send(const Descriptor&, std::span<const std::byte> bytes)
+{
+  return scripted("send", "", bytes.size());
+}
+
+Result<unsigned> wait_readable(std::initializer_list<const Descriptor*>, std::optional<std::chrono::nanoseconds>)
+{
+  return scripted("wait_readable", "", 0U);
+}
+
+Result<void*> shared_memory(std::size_t bytes)
+{
+  return scripted("shared_memory", fmt::format("{}", bytes), static_cast<void*>(nullptr));
+}
+
+Result<Descriptor> signal_descriptor(const SignalSet&)
+{
+  return scripted_descriptor("signal_descriptor", "");
+}
+
+Result<std::optional<Signal>> read_signal(const Descriptor&)
+{
+  return scripted("read_signal", "", std::optional<Signal>());
 }
 
 void exit_now(int status)
