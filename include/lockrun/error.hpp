@@ -34,6 +34,7 @@ enum class Reason {
   start_failed,     // no process could be made for the command
   not_found,        // the command does not exist
   not_executable,   // the command exists, but cannot be executed
+  lost,             // the lock was ours, but not for long enough to start the command
 };
 
 // A process that a failure is about.

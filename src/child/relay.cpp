@@ -41,13 +41,23 @@ bool is_for_command(const sys::Signal& signal, pid_t command)
   return true;
 }
 
-void stop_with(pid_t command)
+bool stop_beside(pid_t command)
 {
-  if (!shares_our_group(command) || !has_terminal()) { return; }
+  if (!shares_our_group(command) || !has_terminal()) { return false; }
   (void)sys::kill(sys::process_id(), SIGSTOP); // returns when somebody continues us
+  return true;
+}
+
+void continue_stopped(pid_t command)
+{
   // The shell continues the whole group; then the command runs already and must not get SIGCONT twice.
   const auto change = sys::wait_child(command, WCONTINUED | WNOHANG);
   if (!change || !*change) { (void)sys::kill(command, SIGCONT); }
+}
+
+void stop_with(pid_t command)
+{
+  if (stop_beside(command)) { continue_stopped(command); }
 }
 
 } // namespace lockrun::child

@@ -1,7 +1,8 @@
 #include "child/supervise.hpp"
 
+#include "child/deadline.hpp"
 #include "child/relay.hpp"
-#include "child/tree.hpp"
+#include "child/terminator.hpp"
 #include "sys/clock.hpp"
 
 #include <algorithm>
@@ -15,91 +16,30 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-// Its own signal, so that nobody's SIGALRM is mistaken for it.
-int alarm_signal()
-{
-  return SIGRTMIN + 1;
-}
-
 // How often the tree is swept with SIGKILL: members that forked between our look and our blow are met the next time.
 constexpr milliseconds k_first_sweep{2};
 constexpr milliseconds k_last_sweep{1000};
 // How often in a row our own children are killed, when there are new ones each time.
 constexpr int k_chase = 1000;
-// A process that SIGKILL has not ended by then sits in the kernel (state D).
-constexpr milliseconds k_patience_with_killed{2000};
 
 enum class Phase { running, asked_to_end, being_killed };
-
-// Ends the whole tree: first politely, then not.
-class Terminator {
-public:
-  Terminator(const Tree& tree, Observer& observer) : m_tree(tree), m_observer(observer) {}
-
-  // Everybody who has not been asked yet gets `signal`, and SIGCONT so that a stopped one can obey.
-  void ask(int signal)
-  {
-    const auto members = m_tree.members();
-    if (!members) { return; }
-    for (const auto& member : *members) {
-      if (was_asked(member)) { continue; }
-      m_asked.push_back(member);
-      (void)send(member, signal);
-      (void)send(member, SIGCONT);
-    }
-  }
-
-  void kill()
-  {
-    const auto members = m_tree.members();
-    if (!members) { return; }
-    std::vector<sys::ProcessStatus> immortal;
-    const bool long_enough = sys::elapsed_now() - m_kill_began > k_patience_with_killed;
-    for (const auto& member : *members) {
-      const Delivery delivery = send(member, SIGKILL);
-      if (delivery == Delivery::refused || (long_enough && delivery == Delivery::sent)) { immortal.push_back(member); }
-    }
-    if (!immortal.empty() && !std::exchange(m_told, true)) { m_observer.cannot_end(immortal); }
-  }
-
-  // A process that forks and ends, and so on, is somebody else before kill() comes to it. But each of them becomes our
-  // own child, where it is seen at once; and no number is given to a stranger before we have reaped its owner. Whether
-  // there was anybody.
-  bool kill_children() const
-  {
-    bool sent_any = false;
-    for (const pid_t child : m_tree.children()) { sent_any = sys::kill(child, SIGKILL).has_value() || sent_any; }
-    return sent_any;
-  }
-
-  void begin_killing() { m_kill_began = sys::elapsed_now(); }
-
-private:
-  bool was_asked(const sys::ProcessStatus& member) const
-  {
-    return std::any_of(m_asked.begin(), m_asked.end(),
-      [&](const sys::ProcessStatus& asked) { return asked.pid == member.pid && asked.start == member.start; });
-  }
-
-  const Tree& m_tree;
-  Observer& m_observer;
-  std::vector<sys::ProcessStatus> m_asked;
-  nanoseconds m_kill_began{};
-  bool m_told = false;
-};
 
 class Supervisor {
 public:
   Supervisor(pid_t command, const Supervision& how, const Tree& tree, sys::Alarm* alarm)
     : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm)
   {
-    if (how.observer != nullptr) { m_terminator.emplace(tree, *how.observer); }
+    if (how.observer != nullptr) {
+      m_terminator.emplace(
+        tree, [&how](const std::vector<sys::ProcessStatus>& members) { how.observer->cannot_end(members); });
+    }
   }
 
   Ending stay(const sys::SignalSet& listened)
   {
     while (!is_over()) {
-      const auto received = sys::wait_signal(listened, patience());
+      const auto received =
+        m_how.leash != nullptr ? m_how.leash->wait(patience()) : sys::wait_signal(listened, patience());
       if (!received || !*received) {
         sweep();
       } else {
@@ -107,8 +47,8 @@ public:
       }
     }
     if (m_phase != Phase::running) {
-      const bool killed = m_phase == Phase::being_killed || m_how.limit->signal == SIGKILL;
-      m_ending = {Ending::How::overtime, 0, killed, false, {}};
+      const bool killed = m_phase == Phase::being_killed || m_polite_signal == SIGKILL;
+      m_ending = {m_cause, 0, killed, false, {}};
     }
     return m_ending;
   }
@@ -143,10 +83,10 @@ private:
   {
     if (signal.number == SIGCHLD) {
       take_stock();
-      if (m_phase == Phase::asked_to_end && !is_over()) { m_terminator->ask(m_how.limit->signal); }
+      if (m_phase == Phase::asked_to_end && !is_over()) { m_terminator->ask(m_polite_signal); }
       if (m_phase == Phase::being_killed && !is_over()) { kill(); }
     } else if (signal.number == alarm_signal()) {
-      escalate();
+      act_on_clock();
     } else if (!m_command_ended) {
       if (is_from_terminal(signal)) { m_key = signal.number; }
       if (is_for_command(signal, m_command)) { (void)sys::kill(m_command, signal.number); }
@@ -165,19 +105,70 @@ private:
     }
   }
 
-  void escalate()
+  // Takes each step towards the tree's end whose time has come, and sets the alarm for the next one.
+  void act_on_clock()
   {
-    if (m_phase == Phase::running) {
-      m_phase = Phase::asked_to_end;
+    const nanoseconds now = sys::elapsed_now();
+    if (m_how.leash != nullptr) { obey(*m_how.leash, now); }
+    if (m_phase == Phase::running && m_how.limit && now >= m_how.limit->moment) {
       m_how.observer->overtime(*m_how.limit);
-      m_terminator->ask(m_how.limit->signal);
-      (void)m_alarm->set(sys::elapsed_now() + m_how.limit->kill_after); // a timer that was set once can be set again
-    } else {
-      m_phase = Phase::being_killed;
-      m_terminator->begin_killing();
-      kill();
+      m_kill_at = now + m_how.limit->kill_after;
+      ask(Ending::How::overtime, m_how.limit->signal);
+    } else if (m_phase == Phase::asked_to_end && m_cause == Ending::How::overtime && now >= m_kill_at) {
+      begin_killing();
     }
+    set_alarm();
     take_stock();
+  }
+
+  // The lock is somebody else's soon, or nobody is left to keep it.
+  void obey(Leash& leash, nanoseconds now)
+  {
+    if (m_phase == Phase::being_killed) { return; }
+    const bool time_to_kill = now >= leash.deadline().kill_at();
+    if (time_to_kill || leash.is_loose()) {
+      m_cause = Ending::How::lost;
+      if (leash.deadline().claim_asking() && !leash.deadline().is_told() && !leash.is_loose()) {
+        m_how.observer->lease_ran_out();
+      }
+      begin_killing();
+    } else if (m_phase == Phase::running && (leash.deadline().is_asked() || now >= leash.deadline().ask_at())) {
+      const bool is_our_turn = leash.deadline().claim_asking();
+      if (is_our_turn && !leash.deadline().is_told()) { m_how.observer->lease_ran_out(); }
+      if (is_our_turn) { return ask(Ending::How::lost, leash.signal()); }
+      m_phase = Phase::asked_to_end; // the guard has asked
+      m_cause = Ending::How::lost;
+      m_polite_signal = leash.signal();
+    }
+  }
+
+  void ask(Ending::How cause, int signal)
+  {
+    m_phase = Phase::asked_to_end;
+    m_cause = cause;
+    m_polite_signal = signal;
+    m_terminator->ask(signal);
+  }
+
+  void begin_killing()
+  {
+    m_phase = Phase::being_killed;
+    m_terminator->begin_killing();
+    kill();
+  }
+
+  // A timer that was set once can be set again.
+  void set_alarm()
+  {
+    if (m_phase == Phase::being_killed) { return; }
+    nanoseconds next = nanoseconds::max();
+    if (m_how.limit && m_phase == Phase::running) { next = m_how.limit->moment; }
+    if (m_phase == Phase::asked_to_end && m_cause == Ending::How::overtime) { next = m_kill_at; }
+    if (m_how.leash != nullptr) {
+      const Deadline& deadline = m_how.leash->deadline();
+      next = std::min(next, m_phase == Phase::running ? deadline.ask_at() : deadline.kill_at());
+    }
+    (void)m_alarm->set(next);
   }
 
   // Reaps, and sees whether the tree is empty.
@@ -188,6 +179,12 @@ private:
       const auto members = m_tree.members();
       m_tree_is_empty = members && members->empty();
     }
+  }
+
+  void stop()
+  {
+    if (m_how.leash != nullptr) { return m_how.leash->command_stopped(); }
+    stop_with(m_command);
   }
 
   void reap()
@@ -202,7 +199,7 @@ private:
       const sys::ChildChange& told = **change;
       if (m_command_ended || told.pid != m_command) { continue; } // its number may be another's once it is reaped
       if (told.kind == sys::ChildChange::Kind::stopped) {
-        if (m_phase == Phase::running) { stop_with(m_command); }
+        if (m_phase == Phase::running) { stop(); }
         continue;
       }
       m_command_ended = true;
@@ -219,7 +216,10 @@ private:
   sys::Alarm* m_alarm;
   std::optional<Terminator> m_terminator;
   Phase m_phase = Phase::running;
-  int m_key = 0; // the last signal that we got because of a key on the terminal
+  int m_key = 0;                               // the last signal that we got because of a key on the terminal
+  Ending::How m_cause = Ending::How::overtime; // why it is being ended, if it is
+  int m_polite_signal = SIGTERM;
+  nanoseconds m_kill_at{};
   bool m_command_ended = false;
   bool m_tree_is_empty = false;
   milliseconds m_next_sweep = k_first_sweep;
@@ -231,7 +231,19 @@ Error cannot_supervise(const sys::Program& program, SysError cause)
   return {Reason::start_failed, program.file, cause};
 }
 
+// When there is something to be done about the tree at the earliest.
+nanoseconds first_alarm(const Supervision& how)
+{
+  const nanoseconds limit = how.limit ? how.limit->moment : nanoseconds::max();
+  return how.leash != nullptr ? std::min(limit, how.leash->deadline().ask_at()) : limit;
+}
+
 } // namespace
+
+int alarm_signal()
+{
+  return SIGRTMIN + 1;
+}
 
 sys::SignalSet supervised_signals()
 {
@@ -257,24 +269,26 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
     return tl::unexpected(cannot_supervise(program, reaper.error()));
   }
   Tree tree;
-  if (supervision.until_tree_ends || supervision.limit || supervision.names_left_behind) {
+  const bool ends_the_tree = supervision.limit || supervision.leash != nullptr;
+  if (supervision.until_tree_ends || ends_the_tree || supervision.names_left_behind) {
     auto strangers = Tree::before_start();
     if (!strangers) { return tl::unexpected(cannot_supervise(program, strangers.error())); }
     tree = std::move(*strangers);
   }
   std::optional<sys::Alarm> alarm;
-  if (supervision.limit) {
+  if (ends_the_tree) {
     auto created = sys::Alarm::create(alarm_signal());
     if (!created) { return tl::unexpected(cannot_supervise(program, created.error())); }
     alarm.emplace(std::move(*created));
-    if (const auto set = alarm->set(supervision.limit->moment); !set) {
+    if (const auto set = alarm->set(first_alarm(supervision)); !set) {
       return tl::unexpected(cannot_supervise(program, set.error()));
     }
   }
   sys::Program unchanged = program;
-  unchanged.ignores_child = *on_child == sys::Disposition::ignored;
+  unchanged.ignores_child = program.ignores_child || *on_child == sys::Disposition::ignored;
   const auto started = sys::spawn(unchanged);
   if (!started) { return tl::unexpected(start_error(program.file, started.error())); }
+  if (supervision.leash != nullptr) { supervision.leash->command_started(*started); }
   Supervisor supervisor(*started, supervision, tree, alarm ? &*alarm : nullptr);
   Ending ending = supervisor.stay(listened);
   if (supervision.names_left_behind) {

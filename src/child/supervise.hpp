@@ -1,5 +1,6 @@
 #pragma once
 
+#include "child/deadline.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/signal.hpp"
@@ -14,10 +15,15 @@ namespace lockrun::child {
 
 // How a command ended.
 struct Ending {
-  enum class How { exited, killed, overtime };
+  enum class How {
+    exited,
+    killed,
+    overtime, // it was ended because of the time limit
+    lost,     // or because its lock is, or soon would have been, somebody else's (guard.hpp)
+  };
   How how = How::exited;
   int value = 0;                                 // the exit status, or the signal's number
-  bool needed_kill = false;                      // overtime: the polite signal was not enough
+  bool needed_kill = false;                      // overtime, lost: the polite signal was not enough
   bool by_terminal = false;                      // killed: by what the terminal sent to us, too
   std::vector<sys::ProcessStatus> left_behind{}; // what runs on, if Supervision asked for it
 };
@@ -37,14 +43,34 @@ public:
   virtual void overtime(const TimeLimit& limit) = 0;
   // These could not be ended, and the lock is kept until they have ended by themselves.
   virtual void cannot_end(const std::vector<sys::ProcessStatus>& members) = 0;
+  // The lock was not renewed in time, and the tree is being ended.
+  virtual void lease_ran_out() {}
+};
+
+// What ties the supervisor of a command to a guard, when the lock is one that can be lost (guard.hpp).
+class Leash {
+public:
+  virtual ~Leash() = default;
+  // Takes the place of sys::wait_signal(): the guard passes on what is for the command.
+  virtual Result<std::optional<sys::Signal>> wait(std::optional<std::chrono::nanoseconds> patience) = 0;
+  // Nobody is at the other end any more: the tree must end at once.
+  virtual bool is_loose() const = 0;
+  virtual Deadline& deadline() = 0;
+  virtual int signal() const = 0; // the polite one
+  virtual void command_started(pid_t command) = 0;
+  virtual void command_stopped() = 0;
 };
 
 struct Supervision {
   bool until_tree_ends = false;
   bool names_left_behind = false; // fill Ending::left_behind
   std::optional<TimeLimit> limit;
-  Observer* observer = nullptr; // needed with a limit
+  Observer* observer = nullptr; // needed with a limit or a leash
+  Leash* leash = nullptr;
 };
+
+// What an alarm is set with: a signal of its own, so that nobody's SIGALRM is mistaken for it.
+int alarm_signal();
 
 // The signals that are passed on to the command, or that we must not die or stop of while it runs. The caller blocks
 // them, or the part that would end it, as early as it likes: what is pending when the command has started is passed on.

@@ -20,6 +20,11 @@ Result<Tree> Tree::before_start()
   return tree;
 }
 
+void Tree::leave_out(pid_t child)
+{
+  if (auto status = sys::process_status(child)) { m_strangers.push_back(std::move(*status)); }
+}
+
 bool Tree::is_stranger(const sys::ProcessStatus& process) const
 {
   return std::any_of(m_strangers.begin(), m_strangers.end(),
@@ -45,8 +50,10 @@ Result<std::vector<sys::ProcessStatus>> Tree::members() const
   const auto all = sys::all_processes();
   if (!all) { return tl::unexpected(all.error()); }
   auto found = descendants(*all);
-  const auto is_dead = [](const sys::ProcessStatus& process) { return process.state == 'Z' || process.state == 'X'; };
-  found.erase(std::remove_if(found.begin(), found.end(), is_dead), found.end());
+  const auto is_none = [this](const sys::ProcessStatus& process) {
+    return process.state == 'Z' || process.state == 'X' || process.pid == m_relay;
+  };
+  found.erase(std::remove_if(found.begin(), found.end(), is_none), found.end());
   return found;
 }
 
@@ -54,6 +61,7 @@ std::vector<pid_t> Tree::children() const
 {
   auto found = sys::children().value_or(std::vector<pid_t>());
   const auto is_foreign = [this](pid_t pid) {
+    if (pid == m_relay) { return true; }
     if (!has_strangers()) { return false; }
     const auto status = sys::process_status(pid);
     return status && is_stranger(*status);

@@ -15,6 +15,12 @@ public:
   // Remembers what descends from us already: whoever executed this program started it, it is none of ours.
   static Result<Tree> before_start();
 
+  // One more that is none of ours, with all that it starts; in vain if it has ended already.
+  void leave_out(pid_t child);
+
+  // A child that stands between us and the tree, and is no member itself.
+  void reach_through(pid_t child) { m_relay = child; }
+
   // Those that live now, parents before children; zombies are left out. They can fork while we look, so an empty answer
   // proves nothing unless the kernel says that there is no child (ECHILD).
   Result<std::vector<sys::ProcessStatus>> members() const;
@@ -31,6 +37,7 @@ private:
   std::vector<sys::ProcessStatus> descendants(const std::vector<sys::ProcessStatus>& all) const;
 
   std::vector<sys::ProcessStatus> m_strangers;
+  pid_t m_relay = 0;
 };
 
 enum class Delivery { sent, gone, refused };

@@ -1,5 +1,7 @@
 #include "cli/command_line.hpp"
 
+#include "backends/engine.hpp"
+#include "cli/engine_url.hpp"
 #include "cli/quote.hpp"
 #include "lock/place.hpp"
 
@@ -114,10 +116,6 @@ Result<void, UsageError> check_options(const Occurrences& given)
   if (no_fork != nullptr && at_the_end != nullptr) {
     return contradiction(in_quotes(*no_fork), in_quotes(*at_the_end), "lockrun becomes the command and frees nothing");
   }
-  const Occurrence* const detail = last_of(given, {OptionId::kill_after, OptionId::signal});
-  if (detail != nullptr && last_of(given, {OptionId::max_hold}) == nullptr) {
-    return Failed({in_quotes(*detail) + " means nothing without '--max-hold'", {}});
-  }
   const Occurrence* const slots = last_of(given, {OptionId::slots});
   const Occurrence* const kind = last_of(given, {OptionId::shared, OptionId::exclusive});
   if (slots != nullptr && kind != nullptr && kind->option->id == OptionId::shared) {
@@ -134,6 +132,37 @@ Result<void, UsageError> check_options(const Occurrences& given)
   }
   const Occurrence* const shell = last_of(given, {OptionId::shell});
   if (shell != nullptr && *shell->value == '\0') { return Failed({"bad value '' for '--shell': it is empty", {}}); }
+  return {};
+}
+
+// How a tree is ended: a limit on holding ends one, and so does the loss of an engine's lock.
+Result<void, UsageError> check_ending(const Occurrences& given, const Options& options)
+{
+  const Occurrence* const detail = last_of(given, {OptionId::kill_after, OptionId::signal});
+  if (detail != nullptr && !options.max_hold && options.engine_url.empty()) {
+    return Failed({in_quotes(*detail) + " means nothing without '--max-hold'", {}});
+  }
+  return {};
+}
+
+// What is about files and what the kernel does with them says nothing about a lock on another machine.
+Result<void, UsageError> check_engine(const Occurrences& given, const char* lock)
+{
+  const std::string engine = quoted(lock);
+  if (const Occurrence* const no_fork = last_of(given, {OptionId::no_fork})) {
+    return contradiction(in_quotes(*no_fork), engine, "lockrun must stay to keep such a lock");
+  }
+  if (const Occurrence* const also = last_of(given, {OptionId::also, OptionId::also_shared})) {
+    return contradiction(in_quotes(*also), engine, "such a lock is taken by itself");
+  }
+  if (const Occurrence* const file =
+        last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow, OptionId::unlink})) {
+    return contradiction(in_quotes(*file), engine, "there is no lock file");
+  }
+  if (const Occurrence* const kernel =
+        last_of(given, {OptionId::api, OptionId::fcntl, OptionId::start, OptionId::length})) {
+    return contradiction(in_quotes(*kernel), engine, "it is no lock of this machine's kernel");
+  }
   return {};
 }
 
@@ -227,7 +256,18 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
     if (operands.empty()) { return Failed({"missing LOCK", {}}); }
     lock = operands.front();
     if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
+    if (!backends::engine_name(lock).empty()) {
+      options.engine_url = lock;
+      hide_password(operands.front()); // from everybody who looks at our command line; and from our messages
+    }
     operands = operands.subspan(1);
+  }
+  if (const auto checked = check_ending(given, options); !checked) { return tl::unexpected(checked.error()); }
+  if (!options.engine_url.empty()) {
+    if (const auto checked = check_engine(given, lock); !checked) { return tl::unexpected(checked.error()); }
+    const auto ttl = ttl_of(options.engine_url);
+    if (!ttl) { return Failed({"bad value of 'ttl' in " + quoted(lock) + ": " + ttl.error(), {}}); }
+    options.ttl = *ttl;
   }
   auto command = find_command(given, operands);
   if (!command) { return tl::unexpected(command.error()); }
@@ -254,6 +294,10 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   }
   if (const auto checked = check_if_name(options.request.path); !checked) { return tl::unexpected(checked.error()); }
   for (const FurtherLock& further : options.request.also) {
+    if (!backends::engine_name(further.path).empty()) {
+      return Failed({"'--also' takes no lock beyond this machine, as " + quoted(without_password(further.path)) + " is",
+        "take it in a call of its own, around this one"});
+    }
     if (const auto checked = check_if_name(further.path); !checked) { return tl::unexpected(checked.error()); }
   }
 

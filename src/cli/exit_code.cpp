@@ -67,6 +67,8 @@ int exit_code_for(const Error& error, int conflict)
     return k_not_found;
   case Reason::not_executable:
     return k_cannot_execute;
+  case Reason::lost:
+    return k_lost;
   case Reason::start_failed:
     return error.cause.code == EAGAIN ? k_os_error : exit_code_for_errno(error.cause.code);
   case Reason::open_failed:
@@ -74,6 +76,55 @@ int exit_code_for(const Error& error, int conflict)
     break;
   }
   return exit_code_for_errno(error.cause.code);
+}
+
+int exit_code_for(const child::Ending& ending)
+{
+  using How = child::Ending::How;
+  switch (ending.how) {
+  case How::exited:
+    return ending.value;
+  case How::killed:
+    return k_signalled + ending.value;
+  case How::lost:
+    return k_lost;
+  case How::overtime:
+    break;
+  }
+  return ending.needed_kill ? k_overtime_killed : k_overtime;
+}
+
+int exit_code_for(const backends::EngineFailure& failure, int conflict)
+{
+  using Kind = backends::EngineFailure::Kind;
+  constexpr int k_first = k_usage; // of sysexits.h
+  constexpr int k_last = 78;
+  switch (failure.kind) {
+  case Kind::busy:
+  case Kind::timed_out:
+  case Kind::too_many_waiters:
+    return conflict;
+  case Kind::nested:
+    return k_busy;
+  case Kind::interrupted:
+    return k_signalled + failure.code;
+  case Kind::missing:
+    return k_unavailable;
+  case Kind::not_started:
+    return exit_code_for_errno(failure.code);
+  case Kind::unable:
+    return k_usage;
+  case Kind::silent:
+    return k_io_error;
+  case Kind::too_late:
+    return k_lost;
+  case Kind::refused:
+    return failure.code >= k_first && failure.code <= k_last ? failure.code : k_software;
+  case Kind::ended:
+  case Kind::nonsense:
+    break;
+  }
+  return k_software;
 }
 
 } // namespace lockrun::cli

@@ -1,5 +1,8 @@
 #pragma once
 
+#include "backends/engine.hpp"
+#include "child/supervise.hpp"
+
 #include <lockrun/error.hpp>
 
 namespace lockrun::cli {
@@ -16,6 +19,7 @@ enum ExitCode : int {
   k_cannot_create = 73, // EX_CANTCREAT: the lock file cannot be made
   k_io_error = 74,      // EX_IOERR: the lock cannot be had for a reason of the file system
   k_busy = 75,          // EX_TEMPFAIL, or what -E says
+  k_lost = 76,          // EX_PROTOCOL: the lock of an engine was lost while the command ran
   k_no_permission = 77, // EX_NOPERM
   k_overtime = 124,     // --max-hold passed, ended by TERM; as timeout(1)
   k_cannot_execute = 126,
@@ -26,5 +30,9 @@ enum ExitCode : int {
 
 // The exit status for a failure. `conflict` is what -E asked for.
 int exit_code_for(const Error& error, int conflict);
+int exit_code_for(const backends::EngineFailure& failure, int conflict);
+
+// And for how the command ended.
+int exit_code_for(const child::Ending& ending);
 
 } // namespace lockrun::cli

@@ -1,6 +1,7 @@
 #include "cli/options.hpp"
 
 #include "cli/command_line.hpp"
+#include "cli/engine_url.hpp"
 #include "cli/option_table.hpp"
 #include "cli/quote.hpp"
 #include "cli/scan.hpp"
@@ -52,7 +53,7 @@ std::string bad_value(
     return occurrence.option == &option && occurrence.value != nullptr && occurrence.value == value;
   });
   // With its namespace, because CLI11 brings in std::quoted, which would be found too.
-  return "bad value " + cli::quoted(value) + " for '" + spelled(*where) + "': " + complaint;
+  return "bad value " + cli::quoted(without_password(value)) + " for '" + spelled(*where) + "': " + complaint;
 }
 
 // Lets CLI11 set `options`. It gets to know the options that were given, no others: to register all of them costs nine
@@ -132,8 +133,9 @@ public:
            "  lockrun [OPTION]... --fd FD COMMAND [ARG]...  the same around a command;\n"
            "                                                unlocked again afterwards\n"
            "\n"
-           "LOCK is a file or a directory; a missing file is created. Options end at LOCK;\n"
-           "what stands behind it is the command, untouched.\n"
+           "LOCK is a file or a directory; a missing file is created. ENGINE://... is a lock\n"
+           "beyond this machine. Options end at LOCK; what stands behind it is the command,\n"
+           "untouched.\n"
            "\n";
   }
 

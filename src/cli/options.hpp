@@ -35,6 +35,8 @@ struct Options {
   int end_signal = SIGTERM; // what it is ended with at first
   int conflict_exit_code = 75;
   Verbosity verbosity = Verbosity::normal;
+  std::string engine_url;          // of a lock beyond this machine, with its password; request.path is without
+  std::chrono::nanoseconds ttl{0}; // what it says about that; zero: nothing
 };
 
 // A command line that means nothing, in words without the "lockrun: " in front; foreign words in it are quoted.

@@ -200,6 +200,22 @@ void report_deadlock(const Error& error, const Options& options, std::string_vie
   tell_hint("take the locks in the same order everywhere", options.verbosity);
 }
 
+std::string in_capitals(std::string_view name)
+{
+  std::string capitals(name);
+  for (char& c : capitals) {
+    if (c >= 'a' && c <= 'z') { c = static_cast<char>(c - 'a' + 'A'); }
+  }
+  return capitals;
+}
+
+// The option that asks for what an engine says it can do (lockrun-engine(7), can=).
+std::string option_of(std::string capability)
+{
+  std::replace(capability.begin(), capability.end(), '_', '-');
+  return "--" + capability;
+}
+
 void report_unsafe_place(const Error& error, Verbosity verbosity)
 {
   const std::string directory = quoted(error.target);
@@ -278,6 +294,9 @@ void report(const Error& error, const Options& options)
   case Reason::start_failed:
     tell(fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, words_of(error.cause.code)));
     return;
+  case Reason::lost:
+    tell(fmt::format("{} was not ours for long enough to start {}", lock_name(options), name));
+    return;
   case Reason::not_found:
   case Reason::not_executable:
     return report_not_run(error, options.verbosity);
@@ -305,8 +324,105 @@ void SupervisionReport::overtime(const child::TimeLimit& limit)
 
 void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& members)
 {
-  tell_now(
-    fmt::format("cannot end {}; keeping {} locked until they have ended", words_of(members), lock_name(m_options)));
+  const char* const consequence = m_options.engine_url.empty() ? "keeping {} locked" : "not releasing {}";
+  tell_now(fmt::format("cannot end {}; {} until they have ended", words_of(members),
+    fmt::format(fmt::runtime(consequence), lock_name(m_options))));
+}
+
+void SupervisionReport::lease_ran_out()
+{
+  tell_now(fmt::format("{} could not be renewed in time: ending the command and all that it started with SIG{}",
+    lock_name(m_options), ::sigabbrev_np(m_options.end_signal)));
+}
+
+void report(const backends::EngineFailure& failure, const Options& options)
+{
+  using Kind = backends::EngineFailure::Kind;
+  const std::string name = lock_name(options);
+  const std::string held = failure.holder.empty() ? "held by another process" : "held by " + escaped(failure.holder);
+  const bool is_quiet = options.verbosity == Verbosity::quiet;
+  switch (failure.kind) {
+  case Kind::busy:
+    if (!is_quiet) { tell(fmt::format("{} is {}", name, held)); }
+    return;
+  case Kind::timed_out:
+    if (!is_quiet) {
+      tell(fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience), held));
+    }
+    return;
+  case Kind::too_many_waiters:
+    if (!is_quiet) {
+      tell(fmt::format("{} is {}, and the limit of {} waiting for it is reached", name, held,
+        options.request.max_waiters.value_or(0)));
+    }
+    return;
+  case Kind::interrupted:
+    if (!is_quiet) { tell(fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(failure.code))); }
+    return;
+  case Kind::nested: {
+    const Error error{Reason::nested, options.request.path, {},
+      {{failure.holder_pid, sys::command_line(failure.holder_pid).value_or(""), {}}}};
+    return report_nested(error, options, name);
+  }
+  case Kind::missing: {
+    tell(fmt::format("cannot find '{}', which {} needs", failure.text, name));
+    std::string looked;
+    for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + quoted(place); }
+    return tell_hint(fmt::format("it is not in {}; the package of that name has it, or a build with -DLOCKRUN_{}=ON",
+                       looked, in_capitals(backends::engine_name(options.engine_url))),
+      options.verbosity);
+  }
+  case Kind::not_started:
+    if (!failure.places.empty()) {
+      return tell(fmt::format("cannot start {}: {}", quoted(failure.places.front()), words_of(failure.code)));
+    }
+    return tell(fmt::format("cannot start the engine of {}: {}: {}", name, failure.text, words_of(failure.code)));
+  case Kind::unable:
+    return tell(fmt::format("cannot lock {}: '{}' cannot do '{}'", name, failure.holder, option_of(failure.text)));
+  case Kind::refused:
+    tell(fmt::format("cannot lock {}: {}", name, escaped(failure.text)));
+    return tell_hint(escaped(failure.hint), options.verbosity);
+  case Kind::silent:
+    return tell(fmt::format("cannot lock {}: '{}' does not answer", name, failure.text));
+  case Kind::ended:
+    return tell(fmt::format("cannot lock {}: '{}' has ended without an answer", name, failure.text));
+  case Kind::nonsense:
+    return tell(fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, escaped(failure.holder)));
+  case Kind::too_late:
+    return tell(fmt::format("cannot run {}: too little time is left of {}, which is ours for {} at a time",
+      quoted(options.command.front()), name, failure.text));
+  }
+}
+
+void report_waiting(const std::string& holder, std::optional<std::int64_t> position, const Options& options)
+{
+  if (options.verbosity == Verbosity::quiet) { return; }
+  const std::string who = holder.empty() ? "another process" : escaped(holder);
+  const std::string place = position ? fmt::format(", we are number {}", *position) : "";
+  tell_now(fmt::format("waiting for {}, held by {}{}", lock_name(options), who, place));
+}
+
+void report_trouble(const std::string& text, const Options& options)
+{
+  if (options.verbosity == Verbosity::quiet) { return; }
+  tell_now(fmt::format("trouble with {}: {}, trying again", lock_name(options), escaped(text)));
+}
+
+void report_loss(const std::string& reason, const Options& options)
+{
+  tell_now(fmt::format("{} is lost: {}; ending the command and all that it started with SIG{}", lock_name(options),
+    escaped(reason), ::sigabbrev_np(options.end_signal)));
+}
+
+void report_late_loss(const Options& options)
+{
+  tell(fmt::format("{} was lost before it was released: the command may not have been alone", lock_name(options)));
+}
+
+void report_not_released(std::chrono::nanoseconds ttl, const Options& options)
+{
+  if (options.verbosity == Verbosity::quiet) { return; }
+  tell(fmt::format("{} could not be released; it is free in {} at the latest", lock_name(options), duration_text(ttl)));
 }
 
 void report_left_behind(const std::vector<sys::ProcessStatus>& members)

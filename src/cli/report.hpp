@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backends/engine.hpp"
 #include "child/supervise.hpp"
 #include "cli/options.hpp"
 
@@ -21,12 +22,27 @@ void report_release_failure(const SysError& error, const Options& options);
 // What the command started and left running when it ended; nothing if that is nothing.
 void report_left_behind(const std::vector<sys::ProcessStatus>& members);
 
+// A lock of an engine that is not ours. `holder` of a nested one is looked up.
+void report(const backends::EngineFailure& failure, const Options& options);
+
+// What happens to such a lock while we wait for it or hold it.
+void report_waiting(const std::string& holder, std::optional<std::int64_t> position, const Options& options);
+void report_trouble(const std::string& text, const Options& options);
+void report_loss(const std::string& reason, const Options& options);
+
+// It turned out at the end that the lock had been lost.
+void report_late_loss(const Options& options);
+
+// The command has ended, and the engine did not say that the lock is free: that takes `ttl` at most.
+void report_not_released(std::chrono::nanoseconds ttl, const Options& options);
+
 // Tells what happens to the command's tree while it runs.
 class SupervisionReport final : public child::Observer {
 public:
   explicit SupervisionReport(const Options& options) : m_options(options) {}
   void overtime(const child::TimeLimit& limit) override;
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override;
+  void lease_ran_out() override;
 
 private:
   const Options& m_options;

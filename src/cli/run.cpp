@@ -3,6 +3,7 @@
 #include "child/supervise.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/report.hpp"
+#include "cli/run_beyond.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "lock/hold.hpp"
 #include "sys/clock.hpp"
@@ -38,28 +39,6 @@ int answer(const Error& error, const Options& options)
   return exit_code_for(error, options.conflict_exit_code);
 }
 
-// A signal that ended the wait ends us in the same way, so that our parent sees what it would see of any program.
-int end_by_signal(const Error& error, const Options& options, const sys::SignalSet& inherited)
-{
-  report(error, options);
-  (void)sys::kill(sys::process_id(), error.cause.code);
-  (void)sys::set_signal_mask(inherited);
-  return exit_code_for(error, options.conflict_exit_code); // it has no default action
-}
-
-int exit_code_for(const child::Ending& ending)
-{
-  switch (ending.how) {
-  case child::Ending::How::exited:
-    return ending.value;
-  case child::Ending::How::killed:
-    return k_signalled + ending.value;
-  case child::Ending::How::overtime:
-    break;
-  }
-  return ending.needed_kill ? k_overtime_killed : k_overtime;
-}
-
 // What the command inherits: with a descriptor of the caller's it has that already.
 std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, const Options& options)
 {
@@ -67,18 +46,6 @@ std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, cons
   if (options.request.fd || options.lifetime == Lifetime::wrapper) { return inherited; }
   for (const Hold& hold : lock.holds()) { inherited.push_back(&hold.fd); }
   return inherited;
-}
-
-child::Supervision supervision_of(const Options& options, child::Observer& observer)
-{
-  child::Supervision how;
-  how.until_tree_ends = options.lifetime == Lifetime::tree;
-  how.names_left_behind = options.verbosity == Verbosity::verbose;
-  how.observer = &observer;
-  if (options.max_hold) {
-    how.limit = child::TimeLimit{sys::elapsed_now() + *options.max_hold, options.kill_after, options.end_signal};
-  }
-  return how;
 }
 
 int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
@@ -109,8 +76,9 @@ int lock_descriptor(const Options& options, const WaitPlan& plan, const sys::Sig
 {
   const auto lock = acquire(options.request, plan);
   if (lock) { return k_success; }
-  if (lock.error().reason == Reason::interrupted) { return end_by_signal(lock.error(), options, inherited); }
-  return answer(lock.error(), options);
+  const int status = answer(lock.error(), options);
+  const bool by_signal = lock.error().reason == Reason::interrupted;
+  return by_signal ? end_by_signal(lock.error().cause.code, status, inherited) : status;
 }
 
 int unlock_descriptor(const Options& options)
@@ -120,6 +88,25 @@ int unlock_descriptor(const Options& options)
 }
 
 } // namespace
+
+int end_by_signal(int signal, int status, const sys::SignalSet& inherited)
+{
+  (void)sys::kill(sys::process_id(), signal);
+  (void)sys::set_signal_mask(inherited);
+  return status; // it has no default action
+}
+
+child::Supervision supervision_of(const Options& options, child::Observer& observer)
+{
+  child::Supervision how;
+  how.until_tree_ends = options.lifetime == Lifetime::tree;
+  how.names_left_behind = options.verbosity == Verbosity::verbose;
+  how.observer = &observer;
+  if (options.max_hold) {
+    how.limit = child::TimeLimit{sys::elapsed_now() + *options.max_hold, options.kill_after, options.end_signal};
+  }
+  return how;
+}
 
 int run(const Options& options)
 {
@@ -136,13 +123,15 @@ int run(const Options& options)
   for (const int signal : k_ending_signals) {
     if (!inherited.contains(signal)) { ended_by.add(signal); }
   }
+  if (!options.engine_url.empty()) { return run_beyond(options, ended_by, inherited); }
   plan.ended_by = ended_by.raw();
   plan.detect_deadlock = true;
   if (options.action == Action::lock_descriptor) { return lock_descriptor(options, plan, inherited); }
   auto lock = acquire(options.request, plan);
   if (!lock) {
+    const int status = answer(lock.error(), options);
     const bool by_signal = lock.error().reason == Reason::interrupted;
-    return by_signal ? end_by_signal(lock.error(), options, inherited) : answer(lock.error(), options);
+    return by_signal ? end_by_signal(lock.error().cause.code, status, inherited) : status;
   }
   return run_holding(*lock, options, inherited);
 }

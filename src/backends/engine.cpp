@@ -1,0 +1,444 @@
+#include "backends/engine.hpp"
+
+#include "sys/channel.hpp"
+#include "sys/clock.hpp"
+#include "sys/passwd.hpp"
+#include "sys/proc.hpp"
+#include "sys/process.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <span>
+#include <utility>
+
+#include <sys/wait.h>
+
+namespace lockrun::backends {
+namespace {
+
+using protocol::Message;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+using Failed = tl::unexpected<EngineFailure>;
+using Kind = EngineFailure::Kind;
+using Moment = std::optional<nanoseconds>;
+
+// An engine answers our greeting before it asks anybody else.
+constexpr seconds k_greeting{5};
+// With -n it has to ask its server, and to find another one when that is gone.
+constexpr seconds k_answer{10};
+// Beyond the time limit, for an engine that has something to say about why it never got so far as to wait.
+constexpr seconds k_last_words{1};
+// For leaving a queue, and for ending.
+constexpr seconds k_farewell{1};
+
+std::int64_t in_ms(nanoseconds duration)
+{
+  return std::chrono::ceil<milliseconds>(duration).count();
+}
+
+std::string text_of(const Message& message, std::string_view key)
+{
+  return std::string(message.text(key).value_or(std::string_view()));
+}
+
+// Where engine programs are looked for, in this order.
+std::vector<std::string> places()
+{
+  std::vector<std::string> found;
+  if (const char* const listed = sys::environment("LOCKRUN_ENGINE_PATH"); listed != nullptr && *listed != '\0') {
+    std::string_view rest = listed;
+    while (!rest.empty()) {
+      const std::string_view directory = rest.substr(0, rest.find(':'));
+      rest.remove_prefix(std::min(rest.size(), directory.size() + 1));
+      if (!directory.empty()) { found.emplace_back(directory); }
+    }
+    return found;
+  }
+  const auto program = sys::program_path();
+  if (!program) { return {LOCKRUN_ENGINES}; }
+  const std::string ours = program->substr(0, program->rfind('/'));
+  if (LOCKRUN_ENGINES[0] == '/') { return {LOCKRUN_ENGINES, ours}; }
+  return {ours + "/" + LOCKRUN_ENGINES, ours}; // wherever the whole was moved to; and where it was built
+}
+
+EngineFailure cannot_start(SysError cause)
+{
+  return {Kind::not_started, cause.code, cause.call};
+}
+
+bool is_ancestor(pid_t pid)
+{
+  for (pid_t ancestor = sys::parent_process(); ancestor > 0;) {
+    if (ancestor == pid) { return true; }
+    const auto status = sys::process_status(ancestor);
+    if (!status) { return false; }
+    ancestor = status->parent;
+  }
+  return false;
+}
+
+// What an engine says of the moment until which the lock is ours. None for one that cannot be: none can be further away
+// than the whole time to live.
+Moment deadline_in(const Message& message, nanoseconds ttl)
+{
+  const auto deadline = message.number("deadline");
+  if (!deadline || *deadline <= 0 || *deadline > in_ms(sys::elapsed_now() + ttl)) { return std::nullopt; }
+  return milliseconds(*deadline);
+}
+
+bool is_number(std::string_view text)
+{
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// What must be in `can=` for this; empty if nothing must.
+const char* missing_capability(const LockRequest& request, std::string_view can)
+{
+  const auto has = [can](std::string_view wanted) {
+    for (std::string_view rest = can; !rest.empty();) {
+      const std::string_view word = rest.substr(0, rest.find(','));
+      if (word == wanted) { return true; }
+      rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+    }
+    return false;
+  };
+  if (request.mode == Mode::shared && !has("shared")) { return "shared"; }
+  if (request.slots > 0 && !has("slots")) { return "slots"; }
+  if (request.max_waiters && !has("max_waiters")) { return "max_waiters"; }
+  if (request.fair && !has("fair")) { return "fair"; }
+  return nullptr;
+}
+
+Message acquire_message(const EngineQuestion& question)
+{
+  const LockRequest& request = question.request;
+  const bool nonblock = request.patience && *request.patience == nanoseconds(0);
+  const auto user = sys::effective_user();
+  constexpr std::size_t k_enough = 256; // others want to recognise the command, not to repeat it
+  return Message("ACQUIRE")
+    .with("mode", request.mode == Mode::shared ? "shared" : "exclusive")
+    .with("slots", request.slots)
+    .with("nonblock", nonblock ? 1 : 0)
+    .with("wait_ms", request.patience && !nonblock ? in_ms(*request.patience) : -1)
+    .with("max_waiters", request.max_waiters.value_or(0))
+    .with("ttl_ms", in_ms(question.ttl))
+    .with("host", sys::host_name().value_or("localhost"))
+    .with("pid", sys::process_id())
+    .with("user", sys::user_name(user).value_or(std::to_string(user)))
+    .with("command", std::string_view(question.command).substr(0, k_enough))
+    .with("since_ms", in_ms(sys::wall_now()));
+}
+
+} // namespace
+
+std::string_view engine_name(std::string_view lock)
+{
+  const auto end = lock.find("://");
+  if (end == std::string_view::npos || end == 0) { return {}; }
+  const std::string_view name = lock.substr(0, end);
+  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '+'; };
+  return std::all_of(name.begin(), name.end(), fits) ? name : std::string_view();
+}
+
+Engine::Engine(std::string name, pid_t pid, sys::Descriptor process, sys::Descriptor socket)
+  : m_name(std::move(name)), m_pid(pid), m_process(std::move(process)), m_socket(std::move(socket))
+{}
+
+Engine::Engine(Engine&& other) noexcept
+  : m_name(std::move(other.m_name)), m_pid(std::exchange(other.m_pid, 0)), m_process(std::move(other.m_process)),
+    m_socket(std::move(other.m_socket)), m_lines(std::move(other.m_lines)), m_ttl(other.m_ttl),
+    m_is_stuck(other.m_is_stuck)
+{}
+
+EngineResult<Engine> Engine::start(std::string_view name, const sys::SignalSet& mask)
+{
+  auto pair = sys::socket_pair(sys::SocketKind::stream);
+  if (!pair) { return Failed(cannot_start(pair.error())); }
+  const std::string program_name = "lockrun-engine-" + std::string(name);
+  EngineFailure missing{Kind::missing};
+  missing.places = places();
+  for (const std::string& place : missing.places) {
+    std::string path = place + "/" + program_name;
+    char* const argv[] = {path.data(), nullptr};
+    sys::Program program{};
+    program.file = path.c_str();
+    program.argv = argv;
+    program.mask = mask;
+    program.talks_to = &pair->theirs;
+    const auto started = sys::spawn(program);
+    if (started) {
+      auto process = sys::open_process(*started);
+      return Engine(program_name, *started, process ? std::move(*process) : sys::Descriptor(), std::move(pair->ours));
+    }
+    const int code = started.error().code;
+    if (code != ENOENT && code != ENOTDIR) {
+      return Failed({Kind::not_started, code, started.error().call, {}, {}, 0, {path}});
+    }
+  }
+  missing.text = program_name;
+  return Failed(missing);
+}
+
+Engine::~Engine()
+{
+  if (m_pid == 0) { return; }
+  m_socket = sys::Descriptor(); // the end of file tells it to leave
+  if (m_process.is_open() && !m_is_stuck) { (void)sys::wait_readable({&m_process}, k_farewell); }
+  const auto change = sys::wait_child(m_pid, WEXITED | WNOHANG);
+  if (!change || *change) { return; } // it is gone
+  // Stuck or stopped: what it has runs out by itself.
+  (void)sys::kill(m_pid, SIGKILL);
+  (void)sys::wait_child(m_pid, WEXITED);
+}
+
+void Engine::forget()
+{
+  m_socket = sys::Descriptor();
+  m_process = sys::Descriptor();
+  m_pid = 0;
+}
+
+bool Engine::say(const Message& message)
+{
+  const std::string line = protocol::format(message);
+  // A fresh socket has room for more than our longest line; an engine that does not read will not answer either.
+  const auto sent = sys::send(m_socket, std::as_bytes(std::span(line)));
+  return sent && *sent == line.size();
+}
+
+Engine::Heard Engine::hear()
+{
+  for (;;) {
+    std::string line;
+    switch (m_lines.next(line)) {
+    case protocol::LineReader::State::too_long:
+      return {Heard::Kind::nonsense, {}, "a line longer than 64 KiB"};
+    case protocol::LineReader::State::line: {
+      auto message = protocol::parse(line);
+      if (!message) { return {Heard::Kind::nonsense, {}, "a line of which " + std::string(message.error())}; }
+      return {Heard::Kind::message, std::move(*message), {}};
+    }
+    case protocol::LineReader::State::incomplete:
+      break;
+    }
+    std::array<std::byte, 4096> room{};
+    const auto count = sys::receive(m_socket, room);
+    if (!count && count.error().code == EAGAIN) { return {Heard::Kind::nothing}; }
+    if (!count || *count == 0) { return {Heard::Kind::end}; }
+    m_lines.add({reinterpret_cast<const char*>(room.data()), *count});
+  }
+}
+
+Engine::Heard Engine::await(Moment until, const sys::Descriptor* other)
+{
+  static const sys::Descriptor k_nothing;
+  for (;;) {
+    Heard heard = hear();
+    if (heard.kind != Heard::Kind::nothing) { return heard; }
+    Moment left;
+    if (until) {
+      left = *until - sys::steady_now();
+      if (*left <= nanoseconds(0)) { return heard; }
+    }
+    const auto ready = sys::wait_readable({&m_socket, other != nullptr ? other : &k_nothing}, left);
+    if (ready && (*ready & 2U) != 0) { return heard; }
+  }
+}
+
+EngineFailure Engine::failure_of(const Heard& heard) const
+{
+  switch (heard.kind) {
+  case Heard::Kind::end:
+    return {Kind::ended, 0, m_name};
+  case Heard::Kind::nonsense:
+    return {Kind::nonsense, 0, m_name, heard.complaint};
+  case Heard::Kind::message:
+    return {Kind::nonsense, 0, m_name, "an unexpected '" + heard.message.verb() + "'"};
+  default:
+    return {Kind::silent, 0, m_name};
+  }
+}
+
+EngineFailure Engine::failure_of(const Message& failed)
+{
+  const std::string reason = text_of(failed, "reason");
+  EngineFailure failure{Kind::refused};
+  if (reason == "busy") { failure.kind = Kind::busy; }
+  if (reason == "timed_out") { failure.kind = Kind::timed_out; }
+  if (reason == "too_many_waiters") { failure.kind = Kind::too_many_waiters; }
+  failure.code = static_cast<int>(std::clamp<std::int64_t>(failed.number("status").value_or(0), 0, 255));
+  failure.text = text_of(failed, "text");
+  failure.holder = text_of(failed, "holder");
+  failure.hint = text_of(failed, "hint");
+  if (failure.text.empty()) { failure.text = reason; }
+  return failure;
+}
+
+// Says what we are, and where the lock is. Returns what the engine is.
+EngineResult<Message> Engine::greet(const std::string& url)
+{
+  const bool said = say(Message("LOCKRUN").with("version", protocol::k_version).with("url", url));
+  const nanoseconds until = sys::steady_now() + k_greeting;
+  const Heard heard = said ? await(until) : hear();
+  m_is_stuck = heard.kind == Heard::Kind::nothing;
+  if (heard.kind != Heard::Kind::message) { return Failed(failure_of(heard)); }
+  if (heard.message.is("FAIL")) { return Failed(failure_of(heard.message)); }
+  if (!heard.message.is("ENGINE")) { return Failed(failure_of(heard)); }
+  if (heard.message.number("version") != protocol::k_version) {
+    return Failed({Kind::nonsense, 0, m_name,
+      "version " + text_of(heard.message, "version") + " of the protocol, where we speak 1"});
+  }
+  return heard.message;
+}
+
+EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener)
+{
+  const nanoseconds began = sys::steady_now();
+  const LockRequest& request = question.request;
+  const auto signals = sys::signal_descriptor(question.ended_by);
+  if (!signals) { return Failed(cannot_start(signals.error())); }
+  const auto greeted = greet(url);
+  if (!greeted) { return Failed(greeted.error()); }
+  if (const char* const missing = missing_capability(request, text_of(*greeted, "can"))) {
+    return Failed({Kind::unable, 0, missing, m_name});
+  }
+  if (!say(acquire_message(question))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
+
+  const bool nonblock = request.patience && *request.patience == nanoseconds(0);
+  bool is_waiting = false; // the engine has told us that somebody else has it
+  std::string holder;
+  std::optional<std::int64_t> position;
+  nanoseconds next_look = began;
+  for (;;) {
+    Moment limit;
+    if (nonblock) {
+      limit = began + k_answer;
+    } else if (request.patience) {
+      limit = began + *request.patience + (is_waiting ? nanoseconds(0) : nanoseconds(k_last_words));
+    }
+    Moment until = limit;
+    if (is_waiting && (!until || next_look < *until)) { until = next_look; }
+    const Heard heard = await(until, &*signals);
+    if (heard.kind == Heard::Kind::nothing) {
+      if (const auto signal = sys::read_signal(*signals); signal && *signal) {
+        const auto disposition = sys::disposition((*signal)->number);
+        if (disposition.value_or(sys::Disposition::standard) == sys::Disposition::ignored) { continue; }
+        abandon();
+        return Failed({Kind::interrupted, (*signal)->number});
+      }
+      const nanoseconds now = sys::steady_now();
+      if (limit && now >= *limit) {
+        abandon();
+        m_is_stuck = !is_waiting;
+        return Failed(is_waiting ? EngineFailure{Kind::timed_out, 0, {}, holder} : failure_of(heard));
+      }
+      if (is_waiting && now >= next_look) { next_look = now + listener.waiting(now - began, holder, position); }
+      continue;
+    }
+    if (heard.kind != Heard::Kind::message) { return Failed(failure_of(heard)); }
+    const Message& message = heard.message;
+    if (message.is("HELD")) { return check(message); }
+    if (message.is("FAIL")) { return Failed(failure_of(message)); }
+    if (message.is("TROUBLE")) {
+      listener.trouble(text_of(message, "text"));
+    } else if (message.is("WAITING")) {
+      is_waiting = true;
+      holder = text_of(message, "holder");
+      position = message.number("position");
+      const auto pid = static_cast<pid_t>(message.number("holder_pid").value_or(0));
+      const bool is_here = text_of(message, "holder_host") == sys::host_name().value_or("localhost");
+      if (!question.wait_for_ancestors && request.slots == 0 && is_here && pid > 0 && is_ancestor(pid)) {
+        abandon();
+        return Failed({Kind::nested, 0, {}, holder, {}, pid});
+      }
+    } else {
+      return Failed(failure_of(heard));
+    }
+  }
+}
+
+// Nothing that an engine says is believed that cannot be true.
+EngineResult<Grant> Engine::check(const Message& held)
+{
+  const auto nonsense = [this](const char* what) { return Failed({Kind::nonsense, 0, m_name, what}); };
+  const auto ttl = held.number("ttl_ms");
+  constexpr std::int64_t k_year = 366LL * 24 * 3600 * 1000;
+  if (!ttl || *ttl <= 0 || *ttl > k_year) { return nonsense("a lock without a time to live"); }
+  m_ttl = milliseconds(*ttl);
+  Grant grant;
+  grant.ttl = m_ttl;
+  grant.token = text_of(held, "token");
+  if (!is_number(grant.token)) { return nonsense("a lock without a token"); }
+  const Moment deadline = deadline_in(held, m_ttl);
+  if (!deadline) { return nonsense("a deadline that cannot be"); }
+  grant.deadline = *deadline;
+  grant.epoch = text_of(held, "epoch");
+  grant.key = text_of(held, "key");
+  if (const auto slot = held.number("slot")) { grant.slot = static_cast<int>(*slot); }
+  return grant;
+}
+
+EngineResult<std::vector<Message>> Engine::status(const std::string& url)
+{
+  const auto greeted = greet(url);
+  if (!greeted) { return Failed(greeted.error()); }
+  if (!say(Message("STATUS"))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
+  std::vector<Message> users;
+  const nanoseconds until = sys::steady_now() + k_answer;
+  for (;;) {
+    Heard heard = await(until);
+    if (heard.kind != Heard::Kind::message) { return Failed(failure_of(heard)); }
+    if (heard.message.is("END")) { return users; }
+    if (heard.message.is("FAIL")) { return Failed(failure_of(heard.message)); }
+    if (heard.message.is("TROUBLE")) { continue; }
+    if (!heard.message.is("HOLDER") && !heard.message.is("WAITER")) { return Failed(failure_of(heard)); }
+    users.push_back(std::move(heard.message));
+  }
+}
+
+Engine::Event Engine::next_event()
+{
+  const auto lost = [this](std::string text) {
+    m_socket = sys::Descriptor();
+    return Event{Event::Kind::lost, {}, std::move(text)};
+  };
+  if (!m_socket.is_open()) { return {}; }
+  const Heard heard = hear();
+  const Message& message = heard.message;
+  if (heard.kind == Heard::Kind::nothing) { return {}; }
+  if (heard.kind == Heard::Kind::end) { return lost(m_name + " has ended"); }
+  if (heard.kind == Heard::Kind::nonsense) { return lost(m_name + " sends " + heard.complaint); }
+  if (message.is("TROUBLE")) { return {Event::Kind::trouble, {}, text_of(message, "text")}; }
+  if (message.is("RENEWED")) {
+    const Moment deadline = deadline_in(message, m_ttl);
+    if (!deadline) { return lost(m_name + " sends a deadline that cannot be"); }
+    return {Event::Kind::renewed, *deadline, {}};
+  }
+  if (message.is("LOST")) { return {Event::Kind::lost, {}, text_of(message, "reason")}; }
+  if (message.is("FAIL")) { return {Event::Kind::lost, {}, failure_of(message).text}; }
+  return lost(m_name + " sends an unexpected '" + message.verb() + "'");
+}
+
+Engine::Release Engine::release(nanoseconds patience)
+{
+  if (!m_socket.is_open() || !say(Message("RELEASE"))) { return Release::unknown; }
+  const nanoseconds until = sys::steady_now() + patience;
+  for (;;) {
+    const Heard heard = await(until);
+    m_is_stuck = heard.kind == Heard::Kind::nothing;
+    if (heard.kind != Heard::Kind::message) { return Release::unknown; }
+    if (heard.message.is("RELEASED")) { return Release::done; }
+    if (heard.message.is("LOST")) { return Release::was_lost; }
+    if (heard.message.is("FAIL")) { return Release::unknown; }
+  }
+}
+
+void Engine::abandon()
+{
+  if (m_socket.is_open()) { (void)say(Message("ABANDON")); }
+}
+
+} // namespace lockrun::backends

@@ -1,0 +1,149 @@
+#pragma once
+
+#include "engines/protocol.hpp"
+#include "sys/descriptor.hpp"
+#include "sys/signal.hpp"
+
+#include <lockrun/request.hpp>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+// Our end of the conversation with an engine program, which holds a lock beyond this machine for us: lockrun-engine(7).
+namespace lockrun::backends {
+
+// Why an engine gave us nothing.
+struct EngineFailure {
+  enum class Kind {
+    missing,     // there is no such program; `places` has where we looked
+    not_started, // it could not be executed; code is errno
+    unable,      // it cannot do what was asked for; text names the capability
+    refused,     // it says so itself: code is an exit status, reason a word, text a sentence
+    busy,        // somebody else holds the lock
+    timed_out,
+    too_many_waiters,
+    nested,      // an ancestor of ours holds it; holder_pid
+    interrupted, // code is the signal
+    silent,      // it said nothing for too long
+    ended,       // it is gone
+    nonsense,    // it does not speak our language; text says what is wrong
+    too_late,    // it had the lock, but not for long enough to begin
+  };
+  Kind kind;
+  int code = 0;
+  std::string text{};
+  std::string holder{}; // in words
+  std::string hint{};
+  pid_t holder_pid = 0;
+  std::vector<std::string> places{};
+};
+
+template <class T>
+using EngineResult = tl::expected<T, EngineFailure>;
+
+// "etcd" of "etcd://host/name"; empty if that is no engine's lock.
+std::string_view engine_name(std::string_view lock);
+
+// What it is asked for, besides the request.
+struct EngineQuestion {
+  const LockRequest& request;
+  std::chrono::nanoseconds ttl{}; // 0: the engine's default
+  std::string command;            // for others to see
+  sys::SignalSet ended_by;        // signals that end the wait; the caller has blocked them
+  bool wait_for_ancestors = false;
+};
+
+// A lock that the engine holds.
+struct Grant {
+  std::string token;
+  std::string epoch;
+  std::string key;
+  std::optional<int> slot;
+  std::chrono::nanoseconds deadline{}; // on the elapsed clock
+  std::chrono::nanoseconds ttl{};
+};
+
+// Is told what happens while we wait.
+class EngineListener {
+public:
+  virtual ~EngineListener() = default;
+  // Called as often as it asks for: returns how long until it wants to be called again. `waited` is since the
+  // beginning.
+  virtual std::chrono::nanoseconds waiting(
+    std::chrono::nanoseconds waited, const std::string& holder, std::optional<std::int64_t> position) = 0;
+  virtual void trouble(const std::string& text) = 0;
+};
+
+class Engine {
+public:
+  // Starts lockrun-engine-NAME, out of $LOCKRUN_ENGINE_PATH or the place where it is installed. It gets a session of
+  // its own, so that the keys of our terminal are none of its business, and blocks the signals in `mask`.
+  static EngineResult<Engine> start(std::string_view name, const sys::SignalSet& mask);
+
+  Engine(Engine&& other) noexcept;
+  Engine& operator=(Engine&&) = delete;
+  ~Engine(); // leaves: what is held runs out by itself, what is waited for is given up
+
+  // Asks for the lock at `url` and waits for it, within the limits of the request and some of our own: an engine that
+  // says nothing does not hold us up.
+  EngineResult<Grant> acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener);
+
+  // Who holds the lock, and who waits: HOLDER and WAITER messages as they came.
+  EngineResult<std::vector<protocol::Message>> status(const std::string& url);
+
+  // While it is held.
+  struct Event {
+    enum class Kind { none, renewed, trouble, lost };
+    Kind kind = Kind::none;
+    std::chrono::nanoseconds deadline{}; // renewed
+    std::string text{};                  // trouble, lost
+  };
+  Event next_event();
+  const sys::Descriptor& socket() const noexcept { return m_socket; } // closed after a loss that leaves nothing to hear
+
+  // Gives the lock back and waits until it is gone, for `patience` at most. Whether the engine said so, or else what
+  // it said.
+  enum class Release { done, unknown, was_lost };
+  Release release(std::chrono::nanoseconds patience);
+
+  // Gives nothing back: the lock runs out by itself.
+  void abandon();
+
+  // In a copy of this process: closes its end, and the engine notices nothing.
+  void forget();
+
+  pid_t pid() const noexcept { return m_pid; }
+
+private:
+  Engine(std::string name, pid_t pid, sys::Descriptor process, sys::Descriptor socket);
+
+  struct Heard {
+    enum class Kind { message, nothing, end, nonsense };
+    Kind kind = Kind::nothing;
+    protocol::Message message{};
+    std::string complaint{};
+  };
+  Heard hear();
+  // The next message before `until` on the steady clock; `nothing` when the time is up or another source is ready.
+  Heard await(std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* other = nullptr);
+  bool say(const protocol::Message& message);
+  EngineResult<protocol::Message> greet(const std::string& url);
+  EngineFailure failure_of(const Heard& heard) const;
+  static EngineFailure failure_of(const protocol::Message& failed);
+  EngineResult<Grant> check(const protocol::Message& held);
+
+  std::string m_name;
+  pid_t m_pid = 0;
+  sys::Descriptor m_process; // of the engine; not open on old kernels
+  sys::Descriptor m_socket;
+  protocol::LineReader m_lines;
+  std::chrono::nanoseconds m_ttl{};
+  bool m_is_stuck = false; // it has not answered when it had to: there is no use in waiting for its end
+};
+
+} // namespace lockrun::backends

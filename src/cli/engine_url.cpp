@@ -1,0 +1,83 @@
+#include "cli/engine_url.hpp"
+
+#include "backends/engine.hpp"
+#include "cli/duration.hpp"
+
+#include <algorithm>
+
+namespace lockrun::cli {
+namespace {
+
+using Span = std::pair<std::size_t, std::size_t>; // first, and behind the last
+
+void star(char* text, const Span& span)
+{
+  std::fill(text + span.first, text + span.second, '*');
+}
+
+// Calls `visit` with key and value of each parameter: where they stand.
+template <class Visit>
+void each_parameter(std::string_view url, Visit visit)
+{
+  std::size_t begin = url.find('?');
+  while (begin != std::string_view::npos && begin < url.size()) {
+    ++begin;
+    const std::size_t end = std::min(url.find_first_of("&#", begin), url.size());
+    const std::size_t equals = std::min(url.find('=', begin), end);
+    visit(url.substr(begin, equals - begin), Span(std::min(equals + 1, end), end));
+    begin = end;
+  }
+}
+
+bool is_secret(std::string_view key)
+{
+  return (key.find("pass") != key.npos || key.find("secret") != key.npos) && !key.ends_with("file");
+}
+
+void hide(char* text, std::string_view url)
+{
+  const std::size_t authority = url.find("://") + 3;
+  const std::size_t path = std::min(url.find_first_of("/?#", authority), url.size());
+  const std::size_t at = url.substr(0, path).rfind('@');
+  if (at != url.npos && at >= authority) {
+    const std::size_t colon = url.find(':', authority);
+    if (colon < at) { star(text, {colon + 1, at}); }
+  }
+  each_parameter(url, [&](std::string_view key, const Span& value) {
+    if (is_secret(key)) { star(text, value); }
+  });
+}
+
+} // namespace
+
+void hide_password(char* text)
+{
+  if (!backends::engine_name(text).empty()) { hide(text, text); }
+}
+
+std::string without_password(std::string_view text)
+{
+  std::string shown(text);
+  hide_password(shown.data());
+  return shown;
+}
+
+tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
+{
+  constexpr std::chrono::seconds k_shortest{1};
+  tl::expected<std::chrono::nanoseconds, const char*> ttl{};
+  each_parameter(url, [&](std::string_view key, const Span& value) {
+    if (key != "ttl") { return; }
+    const auto duration = parse_duration(url.substr(value.first, value.second - value.first));
+    if (!duration) {
+      ttl = tl::unexpected(duration.error());
+    } else if (*duration < k_shortest) {
+      ttl = tl::unexpected<const char*>("it is shorter than 1s, which leaves no time to end a command in");
+    } else {
+      ttl = *duration;
+    }
+  });
+  return ttl;
+}
+
+} // namespace lockrun::cli

@@ -1,0 +1,226 @@
+#include "cli/run_beyond.hpp"
+
+#include "backends/engine.hpp"
+#include "child/guard.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/report.hpp"
+#include "cli/run.hpp"
+#include "sys/clock.hpp"
+#include "sys/process.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lockrun::cli {
+namespace {
+
+using backends::Engine;
+using backends::EngineFailure;
+using backends::Grant;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+int answer(const Error& error, const Options& options)
+{
+  report(error, options);
+  return exit_code_for(error, options.conflict_exit_code);
+}
+
+int answer(const EngineFailure& failure, const Options& options)
+{
+  report(failure, options);
+  return exit_code_for(failure, options.conflict_exit_code);
+}
+
+class Listener final : public backends::EngineListener {
+public:
+  explicit Listener(const Options& options) : m_options(options) {}
+
+  nanoseconds waiting(nanoseconds waited, const std::string& holder, std::optional<std::int64_t> position) override
+  {
+    constexpr seconds k_silence{1}; // most waits are over by then
+    if (waited < k_silence) { return k_silence - waited; }
+    report_waiting(holder, position, m_options);
+    return std::chrono::hours(24);
+  }
+  void trouble(const std::string& text) override
+  {
+    if (std::exchange(m_last_trouble, text) != text) { report_trouble(text, m_options); }
+  }
+
+private:
+  std::string m_last_trouble;
+  const Options& m_options;
+};
+
+// Passes on what the engine says while the command runs.
+class EngineKeeper final : public child::Keeper {
+public:
+  EngineKeeper(Engine& engine, const Options& options) : m_engine(engine), m_options(options) {}
+
+  const sys::Descriptor& source() const override { return m_engine.socket(); }
+  News news() override
+  {
+    const Engine::Event event = m_engine.next_event();
+    switch (event.kind) {
+    case Engine::Event::Kind::none:
+      break;
+    case Engine::Event::Kind::renewed:
+      m_is_in_trouble = false;
+      return {News::Kind::renewed, event.deadline};
+    case Engine::Event::Kind::trouble:
+      if (!std::exchange(m_is_in_trouble, true)) { report_trouble(event.text, m_options); }
+      return {News::Kind::other, {}};
+    case Engine::Event::Kind::lost:
+      if (!std::exchange(m_is_lost, true)) { report_loss(event.text, m_options); }
+      return {News::Kind::lost, {}};
+    }
+    return {};
+  }
+  void abandon() override { m_engine.abandon(); }
+  void forget() override { m_engine.forget(); }
+
+private:
+  Engine& m_engine;
+  const Options& m_options;
+  bool m_is_in_trouble = false;
+  bool m_is_lost = false;
+};
+
+// What the command finds in its environment. Each variable of an engine's lock has a twin that ends with the depth of
+// nesting, so that a lock inside of another hides nothing: LOCKRUN_TOKEN is the innermost, LOCKRUN_TOKEN_1 the
+// outermost.
+class Told {
+public:
+  Told(const Options& options, const Grant& grant)
+  {
+    while (sys::environment(("LOCKRUN_TOKEN_" + std::to_string(m_depth)).c_str()) != nullptr) { ++m_depth; }
+    m_assignments.push_back("LOCKRUN_PID=" + std::to_string(sys::process_id()));
+    put("LOCKRUN_LOCK", options.request.path);
+    put("LOCKRUN_TOKEN", grant.token);
+    put("LOCKRUN_DEADLINE", std::to_string(std::chrono::floor<milliseconds>(grant.deadline).count()));
+    put("LOCKRUN_KEY", grant.key);
+    put("LOCKRUN_TOKEN_EPOCH", grant.epoch);
+    put("LOCKRUN_SLOT", grant.slot ? std::to_string(*grant.slot) : "");
+  }
+  const std::vector<std::string>& assignments() const noexcept { return m_assignments; }
+
+private:
+  void put(const std::string& name, const std::string& value)
+  {
+    if (!value.empty()) { m_assignments.push_back(name + "_" + std::to_string(m_depth) + "=" + value); }
+    // What this lock does not have must not seem to be that of the lock around it.
+    if (!value.empty() || sys::environment(name.c_str()) != nullptr) { m_assignments.push_back(name + "=" + value); }
+  }
+
+  int m_depth = 1;
+  std::vector<std::string> m_assignments;
+};
+
+std::string words_of(const std::vector<char*>& command)
+{
+  std::string words;
+  for (const char* const word : command) {
+    if (word != nullptr) { words += (words.empty() ? "" : " ") + std::string(word); }
+  }
+  return words;
+}
+
+child::LeaseTerms terms_of(const Grant& grant, const Options& options)
+{
+  child::LeaseTerms terms{};
+  terms.deadline = grant.deadline;
+  terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
+  terms.grace = std::min(options.kill_after, grant.ttl / 3);
+  return terms;
+}
+
+// Gives the lock back. Whether it turns out that it was none any more, and the command may have been not alone.
+bool release(Engine& engine, const Grant& grant, bool was_lost, const Options& options)
+{
+  // A server that does not answer for so long will not do so before the lock has run out by itself, or soon after.
+  const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(grant.ttl, seconds(5));
+  const auto released = engine.release(patience);
+  if (was_lost || released == Engine::Release::done) { return false; }
+  if (released == Engine::Release::unknown) {
+    report_not_released(grant.ttl, options);
+    return false;
+  }
+  report_late_loss(options);
+  return true;
+}
+
+struct Outcome {
+  int status = 0;
+  int signal = 0; // that has to end us, if one has
+};
+
+Outcome outcome_of(const Result<child::Ending, Error>& ending, const Options& options)
+{
+  if (!ending) { return {answer(ending.error(), options)}; }
+  report_left_behind(ending->left_behind);
+  // A shell ends a script or a loop on Ctrl-C only when what it runs has died of it.
+  return {exit_code_for(*ending), ending->by_terminal && ending->value == SIGINT ? SIGINT : 0};
+}
+
+Outcome run_holding(
+  child::Guard& guard, Engine& engine, const Grant& grant, const Options& options, const sys::SignalSet& mask)
+{
+  const char* const file = options.command.front();
+  const Told told(options, grant);
+  const auto environment = sys::environment_with(told.assignments());
+  const sys::Program program{file, options.command.data(), mask, false, {}, environment.data()};
+  SupervisionReport observer(options);
+  EngineKeeper keeper(engine, options);
+  const auto terms = terms_of(grant, options);
+  const auto supervision = supervision_of(options, observer);
+  auto ending = guard.run(program, supervision, terms, options.end_signal, keeper);
+  const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
+  const bool is_lost_late = release(engine, grant, was_lost, options);
+  if (ending && is_lost_late) { ending->how = child::Ending::How::lost; }
+  return outcome_of(ending, options);
+}
+
+// An ancestor of ours holds the lock, and the command is to run under that.
+Outcome run_under_ancestor(const Options& options, const sys::SignalSet& mask)
+{
+  const sys::Program program{options.command.front(), options.command.data(), mask};
+  SupervisionReport observer(options);
+  return outcome_of(child::run(program, supervision_of(options, observer)), options);
+}
+
+// From the engine's start to its end.
+Outcome run_with_engine(const Options& options, const sys::SignalSet& ended_by, const sys::SignalSet& inherited)
+{
+  auto guard = child::Guard::prepare();
+  if (!guard) { return {answer({Reason::start_failed, options.command.front(), guard.error()}, options)}; }
+  sys::SignalSet engines_mask = inherited;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) { engines_mask.add(signal); }
+  auto engine = Engine::start(backends::engine_name(options.engine_url), engines_mask);
+  if (!engine) { return {answer(engine.error(), options)}; }
+  guard->leave_out(engine->pid());
+  Listener listener(options);
+  const bool waits_for_ancestors = options.request.nested == Nested::wait;
+  const auto grant = engine->acquire(options.engine_url,
+    {options.request, options.ttl, words_of(options.command), ended_by, waits_for_ancestors}, listener);
+  if (grant) { return run_holding(*guard, *engine, *grant, options, inherited); }
+  const EngineFailure& failure = grant.error();
+  if (failure.kind == EngineFailure::Kind::nested && options.request.nested == Nested::run) {
+    return run_under_ancestor(options, inherited);
+  }
+  const bool by_signal = failure.kind == EngineFailure::Kind::interrupted;
+  return {answer(failure, options), by_signal ? failure.code : 0};
+}
+
+} // namespace
+
+int run_beyond(const Options& options, const sys::SignalSet& ended_by, const sys::SignalSet& inherited)
+{
+  const Outcome outcome = run_with_engine(options, ended_by, inherited);
+  return outcome.signal == 0 ? outcome.status : end_by_signal(outcome.signal, outcome.status, inherited);
+}
+
+} // namespace lockrun::cli

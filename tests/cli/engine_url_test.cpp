@@ -1,0 +1,53 @@
+#include "cli/engine_url.hpp"
+
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace lockrun::cli {
+namespace {
+
+struct Row {
+  const char* name;
+  const char* url;
+  const char* shown;
+};
+const std::vector<Row> k_rows = {
+  {"none", "etcd://host:2379/deploy", "etcd://host:2379/deploy"},
+  {"user_only", "etcd://user@host/deploy", "etcd://user@host/deploy"},
+  {"password", "etcd://user:abc@host:2379/deploy", "etcd://user:***@host:2379/deploy"},
+  {"empty_password", "etcd://user:@host/deploy", "etcd://user:@host/deploy"},
+  {"with_colon_and_at", "etcd://user:a:b@c@h1:1,h2:2/deploy", "etcd://user:*****@h1:1,h2:2/deploy"},
+  {"at_in_the_name", "etcd://host:2379/de@ploy", "etcd://host:2379/de@ploy"},
+  {"parameters", "pg://h/db?password=abc&lock=x&sslpassword=de&pass=f",
+    "pg://h/db?password=***&lock=x&sslpassword=**&pass=*"},
+  {"file", "etcd://h/x?password-file=/etc/pw&ttl=5s", "etcd://h/x?password-file=/etc/pw&ttl=5s"},
+  {"half", "etcd://h/x?password", "etcd://h/x?password"},
+  {"empty", "etcd://h/x?password=", "etcd://h/x?password="},
+  {"no_host", "etcd://", "etcd://"},
+  {"question_mark_at_the_end", "etcd://h?", "etcd://h?"},
+  {"a_file", "dir://user:abc@/x y", "dir://user:***@/x y"},
+  {"no_url", "/tmp/user:abc@host", "/tmp/user:abc@host"},
+  {"no_engine", "Etcd://user:abc@host/", "Etcd://user:abc@host/"},
+};
+class HidePassword : public ::testing::TestWithParam<Row> {};
+TEST_P(HidePassword, LeavesTheRestAlone)
+{
+  EXPECT_EQ(without_password(GetParam().url), GetParam().shown);
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, HidePassword, ::testing::ValuesIn(k_rows), [](const auto& row) { return row.param.name; });
+
+TEST(Ttl, IsAParameter)
+{
+  using std::chrono::seconds;
+  EXPECT_EQ(ttl_of("etcd://h/x").value(), seconds(0));
+  EXPECT_EQ(ttl_of("etcd://h/x?tt=5&ttl=1m&l=ttl").value(), seconds(60));
+  EXPECT_FALSE(ttl_of("etcd://h/x?ttl=500ms"));
+  EXPECT_FALSE(ttl_of("etcd://h/x?ttl="));
+  EXPECT_FALSE(ttl_of("etcd://h/x?ttl=x"));
+}
+
+} // namespace
+} // namespace lockrun::cli

@@ -1,0 +1,1007 @@
+// Locks beyond this machine, with an engine that does what a script says (support/programs/fake_engine.cpp). Moments
+// are of the elapsed clock; nothing is said about how soon something happens, except where it has to happen before the
+// lock is somebody else's.
+
+#include "support/eventually.hpp"
+#include "support/notice.hpp"
+#include "support/process.hpp"
+#include "support/programs.hpp"
+#include "support/temp_dir.hpp"
+
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace lockrun::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
+using Words = std::vector<std::string>;
+
+long long elapsed_ms()
+{
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+bool lives(pid_t pid)
+{
+  const std::string status = read_file("/proc/" + std::to_string(pid) + "/stat");
+  return !status.empty() && status.find(") Z ") == std::string::npos;
+}
+
+bool has_stopped(pid_t pid)
+{
+  return read_file("/proc/" + std::to_string(pid) + "/stat").find(") T ") != std::string::npos;
+}
+
+std::string host()
+{
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+// The child of `parent` whose name begins with this; 0 if there is none.
+pid_t child_called(pid_t parent, const std::string& name)
+{
+  const std::string base = "/proc/" + std::to_string(parent);
+  std::istringstream children(read_file(base + "/task/" + std::to_string(parent) + "/children"));
+  for (pid_t child = 0; children >> child;) {
+    if (read_file("/proc/" + std::to_string(child) + "/comm").starts_with(name)) { return child; }
+  }
+  return 0;
+}
+
+const std::string k_greet = "expect LOCKRUN version=1\n"
+                            "send ENGINE version=1 name=fake can=shared,slots,max_waiters,status,fair\n";
+const std::string k_acquire = k_greet + "expect ACQUIRE\n";
+const std::string k_release = "expect RELEASE\nsend RELEASED\n";
+
+// The lock for `ttl` ms from now on.
+std::string held(int ttl, const std::string& more = "")
+{
+  return k_acquire + "send HELD token=7 ttl_ms=" + std::to_string(ttl) + " deadline=@" + std::to_string(ttl - 10) +
+         (more.empty() ? "" : " " + more) + "\n";
+}
+// Long enough for every test that does not wait for the end of it.
+const std::string k_held = held(60'000);
+
+class Engines : public ::testing::Test {
+protected:
+  Engines()
+  {
+    std::filesystem::create_symlink(program("fake_engine"), dir / "lockrun-engine-fake");
+    start.environment = {{"LOCKRUN_ENGINE_PATH", dir.path().string()}, {"FAKE_ENGINE_LOG", log}};
+    start.descriptors = {{7, cue.read_end}, {8, leash.read_end}, {9, notice.write_end()}};
+  }
+  void plays(const std::string& script) { start.environment["FAKE_ENGINE"] = script; }
+  Process run(const Words& options, const Words& command)
+  {
+    Words arguments = options;
+    arguments.push_back(url);
+    arguments.insert(arguments.end(), command.begin(), command.end());
+    return Process(lockrun_argv(arguments), start);
+  }
+  Process run_script(const std::string& script, const Words& options = {})
+  {
+    return run(options, {"sh", "-c", script});
+  }
+  Finished finish(const std::string& script, const Words& options = {}) { return run_script(script, options).wait(); }
+
+  // What lockrun said to the engine, verbs only.
+  std::vector<std::string> verbs() const
+  {
+    std::vector<std::string> found;
+    std::ifstream lines(log);
+    for (std::string line; std::getline(lines, line);) { found.push_back(line.substr(0, line.find(' '))); }
+    return found;
+  }
+  std::string said() const { return read_file(log); }
+
+  static pid_t twin_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-twin"); }
+  static pid_t engine_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-engine"); }
+
+  // Nobody has standard output open any more: neither lockrun nor its twin nor anything that the command started.
+  static void expect_all_gone(Process& lockrun)
+  {
+    while (lockrun.out_line()) {}
+  }
+  void expect_nothing_ran() const { EXPECT_FALSE(std::filesystem::exists(dir / "ran")); }
+
+  TempDir dir;
+  std::string log = dir / "log";
+  std::string url = "fake://host/deploy";
+  std::string leave_a_mark = "touch " + (dir / "ran").string();
+  Pipe leash;    // 8: the command stays until this is closed
+  Pipe cue;      // 7: the engine goes on when this is closed
+  Notice notice; // 9: the engine has come so far
+  Start start;
+};
+
+const std::string k_stay = "echo $$; exec cat <&8";
+const std::string k_stubborn = "trap '' TERM; echo $$; cat <&8; cat <&8; cat <&8";
+
+// --- An orderly life
+
+TEST_F(Engines, RunTheCommandUnderTheirLockAndGetItBack)
+{
+  plays(k_held + k_release);
+  const Finished ended = finish("exit 5");
+  EXPECT_EQ(ended.status, exited(5));
+  EXPECT_EQ(ended.err, "");
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+TEST_F(Engines, TellTheCommandWhatItHolds)
+{
+  plays(held(60'000, "epoch=3 key=a%20b/1f slot=2") + k_release);
+  const Finished ended = finish("echo $LOCKRUN_TOKEN,$LOCKRUN_TOKEN_EPOCH,$LOCKRUN_KEY,$LOCKRUN_SLOT,$LOCKRUN_LOCK; "
+                                "[ $LOCKRUN_DEADLINE -gt 0 ] && [ $LOCKRUN_PID -gt 0 ]");
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_EQ(ended.out, "7,3,a b/1f,2,fake://host/deploy\n");
+}
+
+TEST_F(Engines, DoNotHideTheLocksAroundTheirs)
+{
+  plays(held(60'000, "key=here") + k_release);
+  start.environment["LOCKRUN_LOCK_1"] = "fake://host/outer";
+  start.environment["LOCKRUN_TOKEN"] = "3";
+  start.environment["LOCKRUN_TOKEN_1"] = "3";
+  start.environment["LOCKRUN_TOKEN_EPOCH"] = "9"; // the outer one's
+  const Finished ended = finish("echo $LOCKRUN_TOKEN,$LOCKRUN_TOKEN_1,$LOCKRUN_TOKEN_2,$LOCKRUN_LOCK_1,$LOCKRUN_LOCK_2,"
+                                "$LOCKRUN_KEY_2,$LOCKRUN_TOKEN_EPOCH");
+  EXPECT_EQ(ended.out, "7,3,7,fake://host/outer,fake://host/deploy,here,\n");
+}
+
+TEST_F(Engines, LeaveNoDescriptorToTheCommand)
+{
+  plays(k_held + k_release);
+  EXPECT_EQ(run({}, {"ls", "/proc/self/fd"}).wait().out, "0\n1\n2\n3\n7\n8\n9\n") << "3 is the directory";
+}
+
+TEST_F(Engines, AreOutOfReachOfTheTerminalsKeys)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  const pid_t engine = engine_of(lockrun);
+  ASSERT_GT(engine, 0);
+  EXPECT_EQ(::getsid(engine), engine);
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+  EXPECT_FALSE(lives(engine));
+}
+
+struct Asked {
+  const char* name;
+  Words options;
+  const char* field;
+};
+const std::vector<Asked> k_asked = {
+  {"nothing", {}, " mode=exclusive slots=0 nonblock=0 wait_ms=-1 max_waiters=0 ttl_ms=0 "},
+  {"shared", {"-s"}, " mode=shared "},
+  {"no_wait", {"-n"}, " nonblock=1 wait_ms=-1 "},
+  {"wait_zero", {"-w", "0"}, " nonblock=1 wait_ms=-1 "},
+  {"wait", {"-w", "1.5"}, " nonblock=0 wait_ms=1500 "},
+};
+class EnginesAreAsked : public Engines, public ::testing::WithParamInterface<Asked> {};
+TEST_P(EnginesAreAsked, ForWhatTheOptionsSay)
+{
+  plays(k_held + k_release);
+  EXPECT_EQ(finish("exit 0", GetParam().options).status, exited(0));
+  EXPECT_THAT(said(), HasSubstr(GetParam().field));
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesAreAsked, ::testing::ValuesIn(k_asked), [](const auto& row) { return row.param.name; });
+
+TEST_F(Engines, HearWhoAsksAndForHowLong)
+{
+  plays(k_held + k_release);
+  url = "fake://host/deploy?ttl=1m";
+  EXPECT_EQ(run({}, {"sh", "-c", "exit 0"}).wait().status, exited(0));
+  EXPECT_THAT(said(), AllOf(HasSubstr(" ttl_ms=60000 "), HasSubstr(" command=sh%20-c%20exit%200 "), HasSubstr(" pid="),
+                        HasSubstr(" host="), HasSubstr(" user="), HasSubstr(" since_ms=")));
+}
+
+// --- Passwords
+
+TEST_F(Engines, AreTheOnlyOnesWhoHearAPassword)
+{
+  plays(k_held + "send TROUBLE text=alas\nsend TROUBLE text=oh\n" + k_release);
+  url = "fake://user:s3cret@host/deploy?sslpassword=s3cret&password-file=/etc/pw";
+  start.out = k_pipe;
+  Process lockrun =
+    run_script("env; tr '\\0' ' ' </proc/$PPID/cmdline; echo; tr '\\0' ' ' </proc/$LOCKRUN_PID/cmdline; echo; "
+               "echo over; exec cat <&8");
+  std::string all;
+  for (auto line = lockrun.out_line(); line && *line != "over"; line = lockrun.out_line()) { all += *line + "\n"; }
+  EXPECT_THAT(read_file("/proc/" + std::to_string(engine_of(lockrun)) + "/cmdline"), Not(HasSubstr("s3cret")));
+  lockrun.signal(SIGTERM);
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(128 + SIGTERM));
+  EXPECT_THAT(all, Not(HasSubstr("s3cret")));
+  EXPECT_THAT(all, HasSubstr("LOCKRUN_LOCK=fake://user:******@host/deploy?sslpassword=******&password-file=/etc/pw\n"));
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("alas"), Not(HasSubstr("s3cret"))));
+  EXPECT_THAT(said(), HasSubstr("url=fake://user:s3cret@host/deploy?sslpassword=s3cret&password-file=/etc/pw"));
+}
+
+TEST_F(Engines, HaveNoPasswordInUsageErrors)
+{
+  const std::string lock = "fake://user:s3cret@host/deploy";
+  for (const Words& arguments : {Words{lock}, {"-w", lock, "true"}, {"--fd", lock, "true"}, {"-u", lock},
+         {"-F", lock, "true"}, {lock + "?ttl=s3", "true"}, {"--also", lock, "f", "true"}, {"-E", lock, "true"}}) {
+    const Finished ended = run_lockrun(arguments, start);
+    EXPECT_EQ(ended.status, exited(64));
+    EXPECT_THAT(ended.err, AllOf(HasSubstr("user:******@"), Not(HasSubstr("s3cret@"))));
+  }
+}
+
+// --- What cannot be
+
+struct Refused {
+  const char* name;
+  Words options;
+  const char* words;
+};
+const std::vector<Refused> k_refused = {
+  {"no_fork", {"-F"}, "'-F' and 'fake://host/deploy' contradict each other: lockrun must stay"},
+  {"unlink", {"--unlink"}, "'--unlink' and 'fake://host/deploy' contradict each other: there is no lock file"},
+  {"also", {"--also", "f"}, "'--also' and 'fake://host/deploy' contradict each other: such a lock is taken by itself"},
+  {"mode", {"--mode", "600"}, "'--mode' and 'fake://host/deploy' contradict each other: there is no lock file"},
+  {"no_create", {"--no-create"}, "'--no-create' and 'fake://host/deploy' contradict each other: there is no lock file"},
+  {"no_follow", {"--no-follow"}, "'--no-follow' and 'fake://host/deploy' contradict each other: there is no lock file"},
+  {"api", {"--api", "ofd"}, "'--api' and 'fake://host/deploy' contradict each other: it is no lock of this machine"},
+  {"fcntl", {"--fcntl"}, "'--fcntl' and 'fake://host/deploy' contradict each other: it is no lock of this machine"},
+  {"start", {"--start", "1"},
+    "'--start' and 'fake://host/deploy' contradict each other: it is no lock of this machine"},
+  {"length", {"--length", "1"}, "'--length' and 'fake://host/deploy' contradict each other: it is no lock of this"},
+};
+class EnginesRefuse : public Engines, public ::testing::WithParamInterface<Refused> {};
+TEST_P(EnginesRefuse, OptionsByName)
+{
+  const Finished ended = finish(leave_a_mark, GetParam().options);
+  EXPECT_EQ(ended.status, exited(64));
+  EXPECT_THAT(ended.err, HasSubstr(GetParam().words));
+  expect_nothing_ran();
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesRefuse, ::testing::ValuesIn(k_refused), [](const auto& row) { return row.param.name; });
+
+TEST_F(Engines, AreNotAskedForWhatTheyCannotDo)
+{
+  plays("expect LOCKRUN\nsend ENGINE version=1 name=fake can=slots,sharedness\neof\n");
+  const Finished ended = finish(leave_a_mark, {"-s"});
+  EXPECT_EQ(ended.status, exited(64));
+  EXPECT_EQ(ended.err, "lockrun: cannot lock 'fake://host/deploy': 'lockrun-engine-fake' cannot do '--shared'\n");
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "EOF"));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, MustBeInstalled)
+{
+  url = "nowhere://host/deploy";
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(69));
+  EXPECT_THAT(ended.err, HasSubstr("-DLOCKRUN_NOWHERE=ON"));
+  EXPECT_THAT(
+    ended.err, StartsWith("lockrun: cannot find 'lockrun-engine-nowhere', which 'nowhere://host/deploy' needs\n"
+                          "lockrun: hint: it is not in '" +
+                          dir.path().string() + "'"));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, MustBeExecutable)
+{
+  std::ofstream(dir / "lockrun-engine-text") << "no program\n";
+  url = "text://host/deploy";
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(77));
+  EXPECT_EQ(
+    ended.err, "lockrun: cannot start '" + dir.path().string() + "/lockrun-engine-text': Permission denied (EACCES)\n");
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, MustLeaveTimeToEndACommandIn)
+{
+  url = "fake://host/deploy?ttl=900ms";
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(64));
+  EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in 'fake://host/deploy?ttl=900ms': it is shorter than 1s"));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, MustLeaveTimeToBegin)
+{
+  plays(k_acquire + "send HELD token=7 ttl_ms=60000 deadline=@1000\n" + k_release);
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(76));
+  EXPECT_EQ(ended.err, "lockrun: 'fake://host/deploy' was not ours for long enough to start 'sh'\n");
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, AreToldWhenTheCommandCannotBeRun)
+{
+  plays(k_held + k_release);
+  const Finished ended = run({}, {"./nothing"}).wait();
+  EXPECT_EQ(ended.status, exited(127));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+// --- No lock
+
+struct Failed {
+  const char* name;
+  std::string fail;
+  Words options;
+  int status;
+  const char* words;
+};
+const std::vector<Failed> k_failed = {
+  {"busy", "status=75 reason=busy holder=PID%207%20on%20web1", {"-n"}, 75,
+    "lockrun: 'fake://host/deploy' is held by PID 7 on web1\n"},
+  {"busy_with_status", "status=75 reason=busy", {"-n", "-E", "3", "-q"}, 3, ""},
+  {"timed_out", "status=75 reason=timed_out holder=X", {"-w", "1m", "-E", "4"}, 4,
+    "lockrun: gave up waiting for 'fake://host/deploy' after 1m, held by X\n"},
+  {"too_many", "status=75 reason=too_many_waiters holder=X", {"-E", "5", "-q"}, 5, ""},
+  {"unreachable", "status=69 reason=unreachable text=no%20way hint=look", {"-E", "5"}, 69,
+    "lockrun: cannot lock 'fake://host/deploy': no way\nlockrun: hint: look\n"},
+  {"hostile", "status=77 reason=authentication text=a%0Ab%1B[0m", {}, 77,
+    "lockrun: cannot lock 'fake://host/deploy': a\\nb\\x1b[0m\n"},
+  {"strange_status", "status=0 reason=odd", {}, 70, "lockrun: cannot lock 'fake://host/deploy': odd\n"},
+  {"no_status", "text=x", {}, 70, "lockrun: cannot lock 'fake://host/deploy': x\n"},
+};
+class EnginesFail : public Engines, public ::testing::WithParamInterface<Failed> {};
+TEST_P(EnginesFail, WithTheirStatusAndTheirWords)
+{
+  plays(k_acquire + "send FAIL " + GetParam().fail + "\neof\n");
+  const Finished ended = finish(leave_a_mark, GetParam().options);
+  EXPECT_EQ(ended.status, exited(GetParam().status));
+  EXPECT_EQ(ended.err, GetParam().words);
+  expect_nothing_ran();
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesFail, ::testing::ValuesIn(k_failed), [](const auto& row) { return row.param.name; });
+
+struct Broken {
+  const char* name;
+  std::string script;
+  const char* words;
+};
+const std::vector<Broken> k_broken = {
+  {"ends_at_once", "exit 0\n", "has ended without an answer"},
+  {"is_killed", "kill\n", "has ended without an answer"},
+  {"ends_after_greeting", k_greet + "exit 1\n", "has ended without an answer"},
+  {"ends_in_a_line", k_acquire + "raw HELD token=7 ttl_ms=6\nexit 0\n", "has ended without an answer"},
+  {"ends_waiting", k_acquire + "send WAITING position=1\nexit 0\n", "has ended without an answer"},
+  {"garbage", "raw \x01\xff garbage\\n\neof\n", "sends a line of which it does not begin with a verb"},
+  {"too_long", "flood 70000\neof\n", "sends a line longer than 64 KiB"},
+  {"no_greeting", "send HELD token=1\neof\n", "sends an unexpected 'HELD'"},
+  {"other_version", "send ENGINE version=2 name=fake can=\neof\n", "sends version 2 of the protocol"},
+  {"unknown_verb", k_acquire + "send HUH a=b\neof\n", "sends an unexpected 'HUH'"},
+  {"bad_escape", k_acquire + "send WAITING holder=%x\neof\n", "sends a line of which it has a '%'"},
+  {"renews_nothing", k_acquire + "send RENEWED deadline=@1000\neof\n", "sends an unexpected 'RENEWED'"},
+  {"no_token", k_acquire + "send HELD ttl_ms=60000 deadline=@50000\neof\n", "sends a lock without a token"},
+  {"strange_token", k_acquire + "send HELD token=-1 ttl_ms=60000 deadline=@50000\neof\n",
+    "sends a lock without a token"},
+  {"no_ttl", k_acquire + "send HELD token=1 deadline=@50000\neof\n", "sends a lock without a time to live"},
+  {"endless_ttl", k_acquire + "send HELD token=1 ttl_ms=9223372036854775807 deadline=@50\neof\n",
+    "sends a lock without a time to live"},
+  {"no_deadline", k_acquire + "send HELD token=1 ttl_ms=60000\neof\n", "sends a deadline that cannot be"},
+  {"late_deadline", k_acquire + "send HELD token=1 ttl_ms=60000 deadline=@90000\neof\n",
+    "sends a deadline that cannot be"},
+  {"overflowing_deadline", k_acquire + "send HELD token=1 ttl_ms=60000 deadline=9223372036854775807\neof\n",
+    "sends a deadline that cannot be"},
+};
+class EnginesAreBroken : public Engines, public ::testing::WithParamInterface<Broken> {};
+TEST_P(EnginesAreBroken, AndNothingRuns)
+{
+  plays(GetParam().script);
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(70));
+  EXPECT_THAT(ended.err, AllOf(StartsWith("lockrun: cannot lock 'fake://host/deploy': 'lockrun-engine-fake' "),
+                           HasSubstr(GetParam().words)));
+  expect_nothing_ran();
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesAreBroken, ::testing::ValuesIn(k_broken), [](const auto& row) { return row.param.name; });
+
+struct Silent {
+  const char* name;
+  std::string script;
+  Words options;
+};
+// The time that these take is what is tested: they would never end.
+const std::vector<Silent> k_silent = {
+  {"from_the_beginning", "deaf\n", {}},
+  {"stopped", "stop\n", {"-n"}},
+  {"after_the_greeting", k_acquire + "deaf\n", {"-w", "100ms"}},
+  {"without_waiting", k_acquire + "deaf\n", {"-n"}},
+  {"in_a_line", k_acquire + "raw HELD token=7 \ndeaf\n", {"-w", "100ms"}},
+};
+class EnginesAreSilent : public Engines, public ::testing::WithParamInterface<Silent> {};
+TEST_P(EnginesAreSilent, AndAreGivenUp)
+{
+  plays(GetParam().script);
+  const Finished ended = finish(leave_a_mark, GetParam().options);
+  EXPECT_EQ(ended.status, exited(74));
+  EXPECT_EQ(ended.err, "lockrun: cannot lock 'fake://host/deploy': 'lockrun-engine-fake' does not answer\n");
+  expect_nothing_ran();
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesAreSilent, ::testing::ValuesIn(k_silent), [](const auto& row) { return row.param.name; });
+
+TEST_F(Engines, MayBreakTheirLinesAnywhere)
+{
+  plays(k_greet +
+        "expect ACQUIRE\nraw WAI\npass 5\nraw TING position=1 holder=me\\nHELD token=7 ttl_ms=60000 dead\npass 5\n"
+        "raw line=@50000\\nREN\npass 5\nraw EWED deadline=@55000\\n\n" +
+        k_release);
+  EXPECT_EQ(finish("exit 5").status, exited(5));
+}
+
+// --- Waiting
+
+TEST_F(Engines, AreGivenUpWhenTheTimeIsUp)
+{
+  plays(k_acquire + "send WAITING position=1 holder=PID%207%20on%20web1\neof\n");
+  const Finished ended = finish(leave_a_mark, {"-w", "100ms"});
+  EXPECT_EQ(ended.status, exited(75));
+  EXPECT_EQ(ended.err, "lockrun: gave up waiting for 'fake://host/deploy' after 100ms, held by PID 7 on web1\n");
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "ABANDON", "EOF"));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, SayWhomWeWaitFor)
+{
+  plays(
+    k_acquire +
+    "send WAITING position=2 holder=PID%207%20on%20web1\nawait 7\nsend HELD token=7 ttl_ms=60000 deadline=@50000\n" +
+    k_release);
+  start.err = k_pipe;
+  Process lockrun = run({}, {"sh", "-c", "exit 5"});
+  EXPECT_EQ(lockrun.err_line(), "lockrun: waiting for 'fake://host/deploy', held by PID 7 on web1, we are number 2");
+  cue.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(5));
+}
+
+TEST_F(Engines, AreLeftWhenASignalEndsTheWait)
+{
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    std::filesystem::remove(log);
+    plays(k_acquire + "send WAITING position=1\ntell 9\neof\n");
+    Process lockrun = run({}, {"sh", "-c", leave_a_mark});
+    ASSERT_TRUE(notice.await());
+    lockrun.signal(signal);
+    EXPECT_EQ(lockrun.wait().status, killed(signal));
+    EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "ABANDON", "EOF"));
+    expect_nothing_ran();
+  }
+}
+
+TEST_F(Engines, AreNoMatterOfWhatWeIgnore)
+{
+  plays(k_acquire + "send WAITING position=1\ntell 9\nawait 7\nsend HELD token=7 ttl_ms=60000 deadline=@50000\n" +
+        k_release);
+  start.before_exec = {hostile::ignore(SIGHUP), hostile::ignore(SIGCHLD), hostile::block(SIGALRM)};
+  Process lockrun = run({}, {"grep", "^SigIgn", "/proc/self/status"});
+  ASSERT_TRUE(notice.await());
+  lockrun.signal(SIGHUP);
+  cue.close_write();
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_THAT(ended.out, HasSubstr("0000000000010001")); // SIGHUP and SIGCHLD, as they were
+}
+
+TEST_F(Engines, LeaveAQueueWhenWeAreKilled)
+{
+  plays(k_acquire + "send WAITING position=1\ntell 9\neof\n");
+  Process lockrun = run({}, {"sh", "-c", leave_a_mark});
+  ASSERT_TRUE(notice.await());
+  lockrun.signal(SIGKILL);
+  EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+  EXPECT_TRUE(eventually([&] { return said().ends_with("EOF\n"); }));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, AreNotWaitedForWhenAnAncestorHoldsTheirLock)
+{
+  const std::string waiting = k_acquire + "send WAITING position=1 holder=us holder_host=" + host() +
+                              " holder_pid=" + std::to_string(::getpid()) + "\neof\n";
+  plays(waiting);
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(75));
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("an ancestor of ours"), HasSubstr("waiting would never end")));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "ABANDON", "EOF"));
+  expect_nothing_ran();
+
+  EXPECT_EQ(finish("exit 5", {"--nested", "run"}).status, exited(5));
+  EXPECT_EQ(finish(leave_a_mark, {"--nested", "wait", "-w", "50ms"}).status, exited(75));
+  expect_nothing_ran();
+
+  plays(
+    k_acquire + "send WAITING position=1 holder_host=elsewhere holder_pid=" + std::to_string(::getpid()) + "\neof\n");
+  EXPECT_THAT(finish(leave_a_mark, {"-w", "50ms"}).err, HasSubstr("gave up waiting"));
+}
+
+// --- While the command runs
+
+TEST_F(Engines, KeepTheLockByRenewingIt)
+{
+  plays(held(3000) + "renew 200 2900\n" + k_release);
+  start.out = k_pipe;
+  const long long first_deadline = elapsed_ms() + 3000;
+  Process lockrun = run_script(k_stay);
+  const pid_t command = std::stoi(lockrun.out_line().value());
+  ASSERT_TRUE(eventually([&] { return elapsed_ms() > first_deadline + 1000 || !lives(command); }));
+  EXPECT_TRUE(lives(command));
+  leash.close_write();
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_EQ(ended.err, "");
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+TEST_F(Engines, HaveTheirSignalsPassedOnToTheCommand)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run({}, {program("signals"), "8"});
+  lockrun.out_line(); // ready
+  for (const auto& [signal, name] :
+    {std::pair(SIGTERM, "TERM"), {SIGINT, "INT"}, {SIGHUP, "HUP"}, {SIGUSR1, "USR1"}, {SIGWINCH, "WINCH"}}) {
+    lockrun.signal(signal);
+    EXPECT_EQ(lockrun.out_line(), name);
+  }
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+}
+
+TEST_F(Engines, AreToldOnceTheCommandHasDiedOfASignal)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  lockrun.signal(SIGTERM);
+  EXPECT_EQ(lockrun.wait().status, exited(128 + SIGTERM));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+TEST_F(Engines, SayOnceThatTheyAreInTrouble)
+{
+  plays(k_held + "send TROUBLE text=no%20answer\nsend TROUBLE text=still%20none\ntell 9\n" + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  ASSERT_TRUE(notice.await());
+  ASSERT_TRUE(eventually([&] { return !lockrun.err_so_far().empty(); }));
+  leash.close_write();
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_EQ(ended.err, "lockrun: trouble with 'fake://host/deploy': no answer, trying again\n");
+}
+
+TEST_F(Engines, LimitHowLongTheLockIsHeld)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(k_stay, {"--max-hold", "100ms"});
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(124));
+  EXPECT_THAT(ended.err, HasSubstr("has been held for 100ms, the limit"));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+  expect_all_gone(lockrun);
+
+  Process stubborn = run_script(k_stubborn, {"--max-hold", "100ms", "-k", "100ms"});
+  EXPECT_EQ(stubborn.wait().status, exited(137));
+  expect_all_gone(stubborn);
+}
+
+TEST_F(Engines, HoldTheLockForTheWholeTreeIfAsked)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(program("detach") + " sh -c '" + k_stay + "'; exit 5", {"--hold", "tree"});
+  const pid_t daemon = std::stoi(lockrun.out_line().value());
+  ASSERT_TRUE(eventually([&] { return read_file("/proc/" + std::to_string(daemon) + "/comm") == "cat\n"; }));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE"));
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(5));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+TEST_F(Engines, LeaveDaemonsAloneWhenTheCommandHasEndedAndNameThem)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(program("detach") + " sh -c '" + k_stay + "'", {"-v"});
+  const pid_t daemon = std::stoi(lockrun.out_line().value());
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_THAT(ended.err, HasSubstr("the command left running: PID " + std::to_string(daemon)));
+  EXPECT_TRUE(lives(daemon));
+}
+
+// --- The lock is lost
+
+// What ends the lock for good, and the reason that is told.
+struct Loss {
+  const char* name;
+  std::string script;
+  const char* words;
+};
+const std::vector<Loss> k_losses = {
+  {"told", "send LOST reason=lease%20gone\n" + k_release, "lease gone"},
+  {"failed", "send FAIL status=70 reason=x text=no%20more\n" + k_release, "no more"},
+  {"killed", "kill\n", "lockrun-engine-fake has ended"},
+  {"ended", "exit 0\n", "lockrun-engine-fake has ended"},
+  {"garbage", "raw garbage\\n\neof\n", "lockrun-engine-fake sends a line of which it does not begin with a verb"},
+  {"unknown_verb", "send HUH\neof\n", "lockrun-engine-fake sends an unexpected 'HUH'"},
+  {"another_lock", "send HELD token=8 ttl_ms=60000 deadline=@50000\neof\n", "sends an unexpected 'HELD'"},
+  {"too_long", "flood 70000\neof\n", "lockrun-engine-fake sends a line longer than 64 KiB"},
+  {"impossible_deadline", "send RENEWED deadline=@90000\neof\n", "sends a deadline that cannot be"},
+  {"no_deadline", "send RENEWED\neof\n", "sends a deadline that cannot be"},
+};
+class EnginesLoseTheLock : public Engines, public ::testing::WithParamInterface<Loss> {
+protected:
+  EnginesLoseTheLock()
+  {
+    plays(k_held + "await 7\n" + GetParam().script);
+    start.out = k_pipe;
+  }
+};
+TEST_P(EnginesLoseTheLock, AndTheTreeIsAskedToEnd)
+{
+  Process lockrun = run_script(program("detach") + " sh -c '" + k_stay + "'; " + k_stay);
+  lockrun.out_line();
+  lockrun.out_line();
+  cue.close_write();
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(76));
+  EXPECT_THAT(ended.err, AllOf(StartsWith("lockrun: 'fake://host/deploy' is lost: "), HasSubstr(GetParam().words),
+                           HasSubstr("; ending the command and all that it started with SIGTERM\n")));
+  EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1);
+  expect_all_gone(lockrun);
+}
+TEST_P(EnginesLoseTheLock, AndTheTreeIsKilledWhenItDoesNotEnd)
+{
+  Process lockrun = run_script(program("detach") + " " + program("signals") + " 8; " + k_stubborn, {"-k", "200ms"});
+  lockrun.out_line();
+  lockrun.out_line();
+  cue.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+  expect_all_gone(lockrun);
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesLoseTheLock, ::testing::ValuesIn(k_losses), [](const auto& row) { return row.param.name; });
+
+TEST_F(Engines, SendTheSignalThatTheyAreToldWhenTheLockIsLost)
+{
+  plays(k_held + "await 7\nsend LOST reason=x\neof\n");
+  start.out = k_pipe;
+  Process lockrun = run({"--signal", "INT", "-k", "1h"}, {program("signals"), "8"});
+  lockrun.out_line(); // ready
+  cue.close_write();
+  EXPECT_EQ(lockrun.out_line(), "INT");
+  EXPECT_EQ(lockrun.out_line(), "CONT");
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+}
+
+TEST_F(Engines, AreToldThatTheTreeIsEmptyOnlyWhenItIs)
+{
+  plays(k_held + "await 7\nsend LOST reason=x\nexpect RELEASE\nsend RELEASED\n");
+  start.out = k_pipe;
+  Process lockrun = run({"-k", "1h"}, {program("signals"), "8"});
+  lockrun.out_line(); // ready
+  cue.close_write();
+  EXPECT_EQ(lockrun.out_line(), "TERM");
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE"));
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+TEST_F(Engines, LeaveTheStatusAloneWhenTheyCannotSayThatTheLockIsFree)
+{
+  for (const std::string last : {"expect RELEASE\nexit 0\n", "expect RELEASE\nsend FAIL status=69 text=x\neof\n"}) {
+    plays(k_held + last);
+    const Finished ended = finish("exit 5");
+    EXPECT_EQ(ended.status, exited(5));
+    EXPECT_EQ(ended.err, "lockrun: 'fake://host/deploy' could not be released; it is free in 1m at the latest\n");
+  }
+  plays(held(1500) + "expect RELEASE\ndeaf\n");
+  const Finished ended = finish("exit 5");
+  EXPECT_EQ(ended.status, exited(5));
+  EXPECT_THAT(ended.err, HasSubstr("could not be released"));
+}
+
+TEST_F(Engines, MaySayAtTheEndThatTheLockHadBeenLost)
+{
+  plays(k_held + "expect RELEASE\nsend RENEWED deadline=@50000\nsend LOST reason=x\neof\n");
+  const Finished ended = finish("exit 5");
+  EXPECT_EQ(ended.status, exited(76));
+  EXPECT_THAT(ended.err, HasSubstr("was lost before it was released: the command may not have been alone"));
+}
+
+// --- The deadline
+
+constexpr int k_ttl = 3000;
+const std::string k_soon_over = held(k_ttl) + "tell 9\n";
+
+class Deadlines : public Engines {
+protected:
+  Deadlines()
+  {
+    plays(k_soon_over + "deaf\n");
+    start.out = k_pipe;
+    not_before = elapsed_ms() + k_ttl - 10; // the deadline is this or later
+  }
+  // Starts it and waits until the command runs, whose number is returned.
+  pid_t begin(std::optional<Process>& lockrun, const std::string& script, const Words& options = {})
+  {
+    not_before = elapsed_ms() + k_ttl - 10;
+    lockrun.emplace(run_script(script, options));
+    const std::string line = lockrun->out_line().value_or("0");
+    return std::stoi(line);
+  }
+  void stop(pid_t pid) const
+  {
+    ASSERT_GT(pid, 0);
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    ASSERT_TRUE(eventually([&] { return has_stopped(pid); }));
+  }
+  void pass_deadline() const
+  {
+    const long long end = elapsed_ms() + k_ttl;
+    ASSERT_TRUE(eventually([&] { return elapsed_ms() >= end; }));
+  }
+
+  long long not_before = 0;
+};
+
+const std::string k_ran_out =
+  "lockrun: 'fake://host/deploy' could not be renewed in time: ending the command and all that "
+  "it started with SIGTERM\n";
+
+TEST_F(Deadlines, EndTheTreeWellBeforeTheLockIsSomebodyElses)
+{
+  std::optional<Process> lockrun;
+  const pid_t command = begin(lockrun, k_stay);
+  ASSERT_TRUE(eventually([&] { return !lives(command); }));
+  EXPECT_LT(elapsed_ms(), not_before);
+  const Finished ended = lockrun->wait();
+  EXPECT_EQ(ended.status, exited(76));
+  EXPECT_EQ(ended.err, k_ran_out);
+  expect_all_gone(*lockrun);
+}
+
+TEST_F(Deadlines, KillWhatDoesNotEnd)
+{
+  std::optional<Process> lockrun;
+  begin(lockrun, program("detach") + " " + program("signals") + " 8 >/dev/null; " + k_stubborn);
+  EXPECT_EQ(lockrun->wait().status, exited(76));
+  expect_all_gone(*lockrun);
+}
+
+TEST_F(Deadlines, CatchAProcessThatForksOnAndOn)
+{
+  std::optional<Process> lockrun;
+  lockrun.emplace(run({"--hold", "tree"}, {program("comet"), "8"}));
+  EXPECT_EQ(lockrun->out_line(), "flying");
+  EXPECT_EQ(lockrun->wait().status, exited(76));
+  expect_all_gone(*lockrun);
+}
+
+TEST_F(Deadlines, AreFinalWhateverALateAnswerSays)
+{
+  plays(k_acquire + "send HELD token=7 ttl_ms=60000 deadline=@21000\npass 1500\nsend RENEWED deadline=@50000\neof\n");
+  // Asks after 0.8 s: 21 s less 1.2 s margin, less 19 s of grace.
+  start.environment["FAKE_ENGINE"] =
+    k_acquire + "send HELD token=7 ttl_ms=60000 deadline=@21000\nawait 7\nsend RENEWED deadline=@50000\neof\n";
+  Process lockrun = run({"-k", "19s"}, {program("signals"), "8"});
+  EXPECT_THAT(lockrun.out_line().value(), StartsWith("ready"));
+  EXPECT_EQ(lockrun.out_line(), "TERM");
+  cue.close_write(); // and it is renewed
+  EXPECT_EQ(lockrun.out_line(), "CONT");
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+}
+
+TEST_F(Deadlines, HoldForAStoppedEngine)
+{
+  plays(k_soon_over + "stop\n");
+  std::optional<Process> lockrun;
+  const pid_t command = begin(lockrun, k_stay);
+  const pid_t engine = engine_of(*lockrun);
+  ASSERT_TRUE(eventually([&] { return !lives(command); }));
+  EXPECT_LT(elapsed_ms(), not_before);
+  EXPECT_EQ(lockrun->wait().status, exited(76));
+  EXPECT_FALSE(lives(engine));
+}
+
+// Although the engine renews on and on, nobody tells the twin.
+TEST_F(Deadlines, HoldForAStoppedGuard)
+{
+  plays(k_soon_over + "renew 100 2900\n" + k_release);
+  for (const std::string& script : {k_stay, k_stubborn}) {
+    std::optional<Process> lockrun;
+    const pid_t command = begin(lockrun, script);
+    lockrun->signal(SIGSTOP);
+    ASSERT_TRUE(eventually([&] { return !lives(command); }));
+    if (script == k_stay) { EXPECT_LT(elapsed_ms(), not_before + k_ttl); }
+    EXPECT_TRUE(has_stopped(lockrun->pid()));
+    EXPECT_EQ(lockrun->err_so_far(), k_ran_out);
+    lockrun->signal(SIGCONT);
+    const Finished ended = lockrun->wait();
+    EXPECT_EQ(ended.status, exited(76));
+    EXPECT_EQ(ended.err, k_ran_out);
+    expect_all_gone(*lockrun);
+  }
+}
+
+TEST_F(Deadlines, HoldForAStoppedTwin)
+{
+  for (const std::string& script : {k_stay, k_stubborn}) {
+    std::optional<Process> lockrun;
+    begin(lockrun, script);
+    const pid_t twin = twin_of(*lockrun);
+    stop(twin);
+    const Finished ended = lockrun->wait();
+    EXPECT_EQ(ended.status, exited(76));
+    EXPECT_EQ(ended.err, k_ran_out);
+    expect_all_gone(*lockrun);
+    EXPECT_FALSE(lives(twin));
+  }
+}
+
+// As a suspended machine or a frozen cgroup does it: all stand still, and go on when it is too late.
+TEST_F(Deadlines, HoldForAllThatStoodStill)
+{
+  std::optional<Process> lockrun;
+  lockrun.emplace(run({}, {program("signals"), "8"}));
+  const pid_t command = std::stoi(lockrun->out_line().value().substr(std::string("ready ").size()));
+  const pid_t twin = twin_of(*lockrun);
+  const pid_t engine = engine_of(*lockrun);
+  for (const pid_t pid : {lockrun->pid(), twin, engine}) { stop(pid); }
+  pass_deadline();
+  EXPECT_TRUE(lives(command));
+  for (const pid_t pid : {engine, twin, lockrun->pid()}) { ::kill(pid, SIGCONT); }
+  EXPECT_FALSE(lockrun->out_line()); // no word of any other signal: it was killed
+  EXPECT_EQ(lockrun->wait().status, exited(76));
+}
+
+TEST_F(Deadlines, DoNotBelieveRenewalsThatWaitedForAStoppedGuard)
+{
+  plays(k_soon_over + "renew 100 2900\n" + k_release);
+  std::optional<Process> lockrun;
+  const pid_t command = begin(lockrun, k_stay);
+  const pid_t twin = twin_of(*lockrun);
+  lockrun->signal(SIGSTOP);
+  ASSERT_TRUE(eventually([&] { return has_stopped(lockrun->pid()); }));
+  stop(twin);
+  pass_deadline();
+  EXPECT_TRUE(lives(command));
+  lockrun->signal(SIGCONT); // the twin remains stopped, and dozens of renewals are there to be read
+  EXPECT_EQ(lockrun->wait().status, exited(76));
+  expect_all_gone(*lockrun);
+}
+
+// --- Killed
+
+class Killed : public Engines {
+protected:
+  Killed()
+  {
+    plays(k_held + k_release);
+    start.out = k_pipe;
+  }
+  // A command that ignores TERM, and a daemon that does.
+  Process begin()
+  {
+    Process lockrun = run_script(program("detach") + " " + program("signals") + " 8; " + k_stubborn);
+    lockrun.out_line();
+    lockrun.out_line();
+    return lockrun;
+  }
+};
+
+TEST_F(Killed, GuardsLeaveATwinThatEndsTheTreeAtOnce)
+{
+  Process lockrun = begin();
+  const pid_t twin = twin_of(lockrun);
+  ASSERT_GT(twin, 0);
+  lockrun.signal(SIGKILL);
+  expect_all_gone(lockrun); // the twin included
+  EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+  EXPECT_TRUE(eventually([&] { return said().ends_with("EOF\n"); }));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "EOF"));
+}
+
+TEST_F(Killed, TwinsLeaveAGuardThatEndsTheTreeAtOnce)
+{
+  Process lockrun = begin();
+  ASSERT_EQ(::kill(twin_of(lockrun), SIGKILL), 0);
+  EXPECT_EQ(lockrun.wait().status, exited(128 + SIGKILL));
+  expect_all_gone(lockrun);
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+}
+
+TEST_F(Killed, TwinsWithACometInTheirTreeDoToo)
+{
+  Process lockrun = run({"--hold", "tree"}, {program("comet"), "8"});
+  EXPECT_EQ(lockrun.out_line(), "flying");
+  ASSERT_EQ(::kill(twin_of(lockrun), SIGKILL), 0);
+  EXPECT_EQ(lockrun.wait().status, exited(128 + SIGKILL));
+  expect_all_gone(lockrun);
+}
+
+TEST_F(Killed, GuardsWithACometInTheirTreeDoToo)
+{
+  Process lockrun = run({"--hold", "tree"}, {program("comet"), "8"});
+  EXPECT_EQ(lockrun.out_line(), "flying");
+  lockrun.signal(SIGKILL);
+  expect_all_gone(lockrun);
+}
+
+// At any moment from the start on: the tree, if there is one already, never outlives lockrun.
+TEST_F(Killed, GuardsLeaveNothingAtAnyMoment)
+{
+  for (int i = 0; i < 20; ++i) {
+    Process lockrun = run_script("echo $$; exec cat <&8");
+    const long long moment = elapsed_ms() + i;
+    EXPECT_TRUE(eventually([&] { return elapsed_ms() >= moment; }));
+    lockrun.signal(SIGKILL);
+    expect_all_gone(lockrun);
+  }
+}
+
+// --- What cannot be ended
+
+TEST_F(Engines, GiveNothingBackWhileTheTreeCannotBeEnded)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  const auto as_root = dir / "as_root";
+  std::filesystem::copy_file(program("as_root"), as_root);
+  ASSERT_EQ(::chmod(as_root.c_str(), 04755), 0);
+  ASSERT_EQ(::chmod(dir.path().c_str(), 0777), 0);
+  plays(k_held + "await 7\nsend LOST reason=x\neof\n");
+  start.before_exec = {hostile::become_user(k_nobody)};
+  start.out = k_pipe;
+  start.err = k_pipe;
+  Process lockrun = run_script("exec " + as_root.string() + " sh -c '" + k_stay + "'", {"-k", "50ms"});
+  const std::string command = lockrun.out_line().value();
+  struct ::stat status {};
+  ASSERT_EQ(::stat(("/proc/" + command).c_str(), &status), 0);
+  if (status.st_uid != 0) { GTEST_SKIP() << "this file system has no setuid programs"; }
+  cue.close_write();
+  EXPECT_THAT(lockrun.err_line().value(), HasSubstr("is lost"));
+  const std::string line = lockrun.err_line().value();
+  EXPECT_THAT(line, AllOf(HasSubstr("cannot end PID " + command + " ("),
+                      HasSubstr("; not releasing 'fake://host/deploy' until they have ended")));
+  EXPECT_TRUE(eventually([&] { return said().find("ABANDON") != std::string::npos; }));
+  EXPECT_THAT(said(), Not(HasSubstr("RELEASE")));
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+}
+
+} // namespace
+} // namespace lockrun::testing
