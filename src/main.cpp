@@ -9,12 +9,15 @@
 //
 //   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
-//                     nowhere else) · run (the story) · report · quote · exit_code · flock_personality (called as flock)
+//                     nowhere else) · run (the story), run_beyond (the one with an engine) · report · quote · exit_code ·
+//                     engine_url (its password) · flock_personality (called as flock)
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
 //                     that knows time) · in_turn (--fair, --slots) · several (--also) · nested (locks of our ancestors) ·
 //                     deadlock (circles) · status (who holds it) · remove (--unlink)
-//   backends/         who grants it: flock · ofd · queue · slots
-//   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants)
+//   backends/         who grants it: flock · ofd · queue · slots · engine (our end of the talk with an engine program)
+//   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants) ·
+//                     terminator (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
+//   engines/          the engine programs, and protocol: what we and they say to each other
 //   sys/              what does the kernel say: one function per system call, values out, no words, no policy
 //
 // Who may look into whose room: cli → {lock, child, backends, sys}, lock → {backends, sys}, child → sys, backends → sys.
