@@ -40,11 +40,12 @@ class WaitObserver {
 public:
   virtual ~WaitObserver() = default;
 
-  // The lock is busy and we are about to queue for it. In the calling thread.
-  virtual void waiting() {}
+  // What `request` asks for is busy and we are about to queue for it; again for each further lock or file. In the
+  // calling thread.
+  virtual void waiting(const LockRequest& request) { (void)request; }
 
-  // Called beside the blocked call, in a thread of its own: `waited` is the time since waiting(). Returns how long
-  // until it wants to be called again.
+  // Called beside the blocked call, in a thread of its own: `waited` is the time since acquire() began. Returns how
+  // long until it wants to be called again.
   virtual std::chrono::nanoseconds look(std::chrono::nanoseconds waited) = 0;
 
   // The wait is over for `reason`, but the kernel does not let the waiting thread go (an uninterruptible file system).

@@ -27,7 +27,6 @@ enum class LockApi { flock, ofd, posix };
 // A process that has the lock or waits for it. What is not known is none or empty.
 struct LockUser {
   pid_t pid = 0; // 0: the kernel does not tell it
-  Mode mode = Mode::exclusive;
   LockApi api = LockApi::flock;
   std::optional<uid_t> user{};
   std::string command{};                           // its command line, words separated by NUL
@@ -47,12 +46,14 @@ struct Holder : LockUser {
     at_most,  // that is when the process started
   };
   Evidence evidence = Evidence::descriptor;
+  Mode mode = Mode::exclusive;
   SinceKind since_kind = SinceKind::at_most;
   std::optional<unsigned> slot{}; // of --slots
 };
 
-struct Waiter : LockUser {  // `since` is its start
-  std::size_t position = 0; // from 1, in the order in which the kernel shows them
+struct Waiter : LockUser {    // `since` is its start
+  std::size_t position = 0;   // from 1: first the kernel's queue, in its order, then that of --fair and --slots
+  std::optional<Mode> mode{}; // none in the queue of --fair and --slots
 };
 
 struct LockStatus {
@@ -68,8 +69,9 @@ struct LockStatus {
 // `unknown` when nobody is seen.
 LockStatus look(const LockRequest& request);
 
-// The whole truth about the lock at request.path: the locks of every kind. When nobody is seen to hold it, asks the
-// kernel: for flock by trying, and having, the lock for an instant. Never makes the file. Reasons: open_failed.
+// The whole truth about the lock at request.path or request.fd: the locks of every kind. When nobody is seen to hold
+// it, asks the kernel: for flock by trying, and having, the lock for an instant. Never makes the file. Reasons:
+// open_failed, bad_descriptor.
 Result<LockStatus, Error> status(const LockRequest& request);
 
 } // namespace lockrun

@@ -237,7 +237,7 @@ std::string path_of(pid_t pid, const LockLine& line)
 
 std::optional<std::vector<Party>> DeadlockSearch::look()
 {
-  const nanoseconds began = sys::steady_now();
+  const nanoseconds began = sys::thread_time();
   const pid_t us = sys::process_id();
   std::vector<Link> circle;
   View view;
@@ -247,7 +247,7 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
   } else {
     circle = view.circle();
     const auto crowds = static_cast<int>(std::max(view.waiters() / k_waiters_for_full_rest, std::size_t{1}));
-    const nanoseconds rest = (sys::steady_now() - began) * k_rest_per_work * crowds;
+    const nanoseconds rest = (sys::thread_time() - began) * k_rest_per_work * crowds;
     m_pause = circle.empty() ? std::clamp(rest, k_shortest_pause, k_longest_pause) : k_second_look;
   }
   const bool seen_before = !circle.empty() && circle == std::exchange(m_seen, circle);

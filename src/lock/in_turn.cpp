@@ -131,7 +131,7 @@ Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& 
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   backends::WaitingPlace place(fd);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
-  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(); }
+  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
   backends::QueuePlace queue(fd);
   const auto call = [&]() -> Result<Attempt> {
     auto answer = queue.enter();

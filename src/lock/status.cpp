@@ -1,3 +1,5 @@
+#include "backends/queue.hpp"
+#include "backends/slots.hpp"
 #include "lock/place.hpp"
 #include "lock/stamp.hpp"
 #include "sys/clock.hpp"
@@ -78,7 +80,22 @@ struct Sighting {
   pid_t pid;
   LockLine line;
   std::int64_t offset;
+  std::optional<unsigned> slot; // that the same descriptor has
 };
+
+std::optional<unsigned> slot_of(const LockLine& line)
+{
+  const std::int64_t slot = line.start - backends::k_first_slot;
+  if (line.kind != LockLine::Kind::ofd || slot < 0) { return std::nullopt; }
+  if (slot >= backends::k_most_slots) { return std::nullopt; }
+  return static_cast<unsigned>(slot);
+}
+
+// A place in the queue of --fair and --slots; whose it is, is certain: such a lock ends with its process.
+bool is_place_in_queue(const LockLine& line)
+{
+  return line.kind == LockLine::Kind::posix && !line.waits && line.start >= backends::k_queue;
+}
 
 bool contains(const std::vector<pid_t>& pids, pid_t pid)
 {
@@ -124,17 +141,31 @@ private:
   {
     const auto lines = sys::all_locks();
     if (!lines) { return; }
+    std::vector<LockLine> queue;
     for (const LockLine& line : *lines) {
-      if (!may_be_subject(line) || !concerns(line, m_subject)) { continue; }
+      if (!may_be_subject(line)) { continue; }
+      if (is_place_in_queue(line)) { queue.push_back(line); }
+      if (!concerns(line, m_subject)) { continue; }
       if (line.waits) {
-        add_waiter(line);
+        add_waiter(line, line.mode);
       } else {
         m_taken.push_back(line);
       }
     }
+    std::sort(queue.begin(), queue.end(), [](const LockLine& a, const LockLine& b) { return a.start < b.start; });
+    for (const LockLine& line : queue) {
+      if (!is_waiting(line.pid)) { add_waiter(line, std::nullopt); }
+    }
   }
 
-  void add_waiter(const LockLine& line)
+  // The first one in the queue waits for the lock itself.
+  bool is_waiting(pid_t pid) const
+  {
+    return std::any_of(
+      m_status.waiters.begin(), m_status.waiters.end(), [pid](const Waiter& waiter) { return waiter.pid == pid; });
+  }
+
+  void add_waiter(const LockLine& line, std::optional<Mode> mode)
   {
     if (!is_certainly_subject(line)) {
       const auto open = sys::descriptors_of(line.pid, m_subject.file.identity);
@@ -142,8 +173,8 @@ private:
     }
     Waiter waiter;
     waiter.pid = std::max(line.pid, 0);
-    waiter.mode = line.mode;
-    waiter.api = api_of(line);
+    waiter.mode = mode;
+    if (mode) { waiter.api = api_of(line); } // a place in the queue does not tell
     waiter.position = m_status.waiters.size() + 1;
     m_status.waiters.push_back(std::move(waiter));
   }
@@ -158,8 +189,12 @@ private:
     for (const int fd : *descriptors) {
       const auto info = sys::descriptor_info(pid, fd);
       if (!info) { continue; } // closed meanwhile
+      std::optional<unsigned> slot;
       for (const LockLine& line : info->locks) {
-        if (concerns(line, m_subject)) { m_sighted.push_back({pid, line, info->offset}); }
+        if (const auto found = slot_of(line)) { slot = found; }
+      }
+      for (const LockLine& line : info->locks) {
+        if (concerns(line, m_subject)) { m_sighted.push_back({pid, line, info->offset, slot}); }
       }
     }
     return {};
@@ -200,11 +235,11 @@ private:
   // Whoever has these locks, we do not see them.
   void tell_lost()
   {
-    for (const LockLine& line : m_hidden) { add_holder(line.pid, line, Holder::Evidence::taker, 0); }
+    for (const LockLine& line : m_hidden) { add_holder({line.pid, line, 0, {}}, Holder::Evidence::taker); }
     for (const LockLine& line : m_lost) {
       if (is_sighted(line) || !is_certainly_subject(line)) { continue; }
       m_unseen = true;
-      if (line.pid > 0) { add_holder(line.pid, line, Holder::Evidence::gone, 0); }
+      if (line.pid > 0) { add_holder({line.pid, line, 0, {}}, Holder::Evidence::gone); }
     }
   }
 
@@ -213,7 +248,7 @@ private:
   {
     for (const Sighting& sighting : m_sighted) {
       if (sighting.pid == sighting.line.pid || (!has_taker(sighting.line) && !has_sharing_ancestor(sighting))) {
-        add_holder(sighting.pid, sighting.line, Holder::Evidence::descriptor, sighting.offset);
+        add_holder(sighting, Holder::Evidence::descriptor);
       }
     }
   }
@@ -236,8 +271,10 @@ private:
     return false;
   }
 
-  void add_holder(pid_t pid, const LockLine& line, Holder::Evidence evidence, std::int64_t offset)
+  void add_holder(const Sighting& sighting, Holder::Evidence evidence)
   {
+    const pid_t pid = sighting.pid;
+    const LockLine& line = sighting.line;
     const auto known = std::find_if(m_status.holders.begin(), m_status.holders.end(),
       [&](const Holder& holder) { return holder.pid == pid && holder.evidence == evidence; });
     if (known != m_status.holders.end()) { // with a lock of another kind
@@ -249,10 +286,11 @@ private:
     holder.mode = line.mode;
     holder.api = api_of(line);
     holder.evidence = evidence;
+    holder.slot = sighting.slot;
     if (evidence != Holder::Evidence::gone) { describe(holder); }
     // Who inherited a lock may be younger than the lock. (The kernel does not tell who took an ofd lock.)
     if (line.kind != LockLine::Kind::ofd && line.pid != pid) { holder.since.reset(); }
-    if (const auto moment = stamped_moment(offset, m_subject.file.size, m_now)) {
+    if (const auto moment = stamped_moment(sighting.offset, m_subject.file.size, m_now)) {
       holder.since = *moment;
       holder.since_kind = Holder::SinceKind::acquired;
     }
@@ -334,7 +372,8 @@ LockStatus look(const LockRequest& request)
 
 namespace {
 
-// The locks that nobody whom we see has. An open file can be asked about; how it is open does not matter for that.
+// The locks that nobody whom we see has. Of the caller's descriptor we need one of our own: a lock that it has is in
+// nobody's way who shares it.
 LockState ask(const std::string& path)
 {
   auto fd = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
@@ -356,10 +395,13 @@ LockState ask(const std::string& path)
 
 Result<LockStatus, Error> status(const LockRequest& request)
 {
-  const std::string path = path_of(request);
+  const std::string path = request.fd ? "/proc/self/fd/" + std::to_string(*request.fd) : path_of(request);
   const auto file = status_of(request, path);
   if (!file) {
-    if (file.error().code != ENOENT) { return tl::unexpected(Error{Reason::open_failed, request.path, file.error()}); }
+    if (file.error().code != ENOENT) {
+      const Reason reason = request.fd ? Reason::bad_descriptor : Reason::open_failed;
+      return tl::unexpected(Error{reason, request.path, file.error()});
+    }
     LockStatus missing;
     missing.state = LockState::free;
     missing.is_missing = true;

@@ -36,7 +36,7 @@ Result<Taken, Error> take_kind(const KernelLock& kind, const sys::Descriptor& fd
   if (*nested) { return **nested; }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
-  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(); }
+  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
   bool granted = false;
   const auto call = [&] {
     auto answer = kind.lock(fd, request.mode, request.range, Wait::allowed);

@@ -27,6 +27,11 @@ std::chrono::nanoseconds elapsed_now()
   return read_clock(CLOCK_BOOTTIME);
 }
 
+std::chrono::nanoseconds thread_time()
+{
+  return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 std::chrono::nanoseconds wall_now()
 {
   return read_clock(CLOCK_REALTIME);

@@ -13,6 +13,9 @@ namespace lockrun::sys {
 std::chrono::nanoseconds steady_now();
 std::chrono::nanoseconds elapsed_now();
 
+// For how long the calling thread has used a processor (CLOCK_THREAD_CPUTIME_ID).
+std::chrono::nanoseconds thread_time();
+
 // The wall clock, since 1970 (CLOCK_REALTIME). For people only: it can jump.
 std::chrono::nanoseconds wall_now();
 

@@ -2,6 +2,8 @@
 
 #include <cerrno>
 
+#include <csignal>
+
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -24,6 +26,39 @@ FileStatus status_of(const struct ::stat& raw)
   return status;
 }
 
+// Of write(2).
+SysError write_error()
+{
+  const int code = errno;
+  if (code == EPIPE) {
+    ::sigset_t broken_pipe;
+    ::sigemptyset(&broken_pipe);
+    ::sigaddset(&broken_pipe, SIGPIPE);
+    const ::timespec at_once{};
+    (void)::sigtimedwait(&broken_pipe, nullptr, &at_once); // there is none if it is ignored
+  }
+  return {"write", code};
+}
+
+Result<std::size_t> write_once(int fd, std::string_view text)
+{
+  for (;;) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written >= 0) { return static_cast<std::size_t>(written); }
+    if (errno != EINTR) { return tl::unexpected(write_error()); }
+  }
+}
+
+// Whether `fd` takes something now, or fails at once.
+Result<void> wait_for_room(int fd, std::chrono::milliseconds patience)
+{
+  pollfd room{fd, POLLOUT, 0};
+  const int answer = ::poll(&room, 1, static_cast<int>(patience.count()));
+  if (answer < 0) { return tl::unexpected(SysError{"poll", errno}); }
+  if (answer == 0) { return tl::unexpected(SysError{"write", EAGAIN}); }
+  return {};
+}
+
 Result<void> write_all(int fd, std::string_view text)
 {
   while (!text.empty()) {
@@ -35,7 +70,7 @@ Result<void> write_all(int fd, std::string_view text)
       pollfd room{fd, POLLOUT, 0};
       if (::poll(&room, 1, -1) < 0 && errno != EINTR) { return tl::unexpected(SysError{"poll", errno}); }
     } else if (errno != EINTR) {
-      return tl::unexpected(SysError{"write", errno});
+      return tl::unexpected(write_error());
     }
   }
   return {};
@@ -118,11 +153,13 @@ Result<void> seek(const Descriptor& fd, std::int64_t offset)
 
 Result<std::size_t> write(const Descriptor& fd, std::string_view bytes)
 {
-  for (;;) {
-    const ssize_t written = ::write(fd.get(), bytes.data(), bytes.size());
-    if (written >= 0) { return static_cast<std::size_t>(written); }
-    if (errno != EINTR) { return tl::unexpected(SysError{"write", errno}); }
-  }
+  return write_once(fd.get(), bytes);
+}
+
+Result<std::size_t> offer(const Descriptor& fd, std::string_view text, std::chrono::milliseconds patience)
+{
+  if (const auto room = wait_for_room(fd.get(), patience); !room) { return tl::unexpected(room.error()); }
+  return write_once(fd.get(), text);
 }
 
 Result<void> write_standard_error(std::string_view text)
@@ -132,10 +169,8 @@ Result<void> write_standard_error(std::string_view text)
 
 Result<void> offer_standard_error(std::string_view text)
 {
-  pollfd room{STDERR_FILENO, POLLOUT, 0};
-  if (::poll(&room, 1, 0) < 0) { return tl::unexpected(SysError{"poll", errno}); }
-  if ((room.revents & POLLOUT) == 0) { return tl::unexpected(SysError{"write", EAGAIN}); }
-  return write_all(STDERR_FILENO, text);
+  const auto room = wait_for_room(STDERR_FILENO, std::chrono::milliseconds(0));
+  return room ? write_all(STDERR_FILENO, text) : room;
 }
 
 Result<void> write_standard_output(std::string_view text)

@@ -4,6 +4,7 @@
 
 #include <lockrun/error.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <string_view>
 
@@ -61,8 +62,15 @@ Result<void> let_inherit(const Descriptor& fd);
 // Moves the file offset, which everybody who shares the descriptor shares too (lseek(2)).
 Result<void> seek(const Descriptor& fd, std::int64_t offset);
 
+// What writes to a pipe that nobody reads fails with EPIPE, and takes back the SIGPIPE that comes with it if that is
+// blocked: it would end us, or the command that we become, once it is not.
+
 // One write(2); returns how many bytes went out.
 Result<std::size_t> write(const Descriptor& fd, std::string_view bytes);
+
+// One write(2) of all of `text`, unless `fd` takes nothing within `patience` (a full pipe, a stopped terminal): EAGAIN.
+// `text` has at most PIPE_BUF bytes, otherwise it may block for longer (pipe(7)). Returns how many bytes went out.
+Result<std::size_t> offer(const Descriptor& fd, std::string_view text, std::chrono::milliseconds patience);
 
 // Writes all of `text` to standard error or standard output, as far as that is possible. Blocks while a pipe is full.
 Result<void> write_standard_error(std::string_view text);

@@ -161,6 +161,11 @@ std::optional<LockLine> parse_lock_line(std::string_view line)
 
 Result<std::vector<int>> descriptors_of(pid_t pid)
 {
+  // To list them and to look behind them are two permissions, and to list many is much work for the kernel. Standard
+  // input is there nearly always; where it is not, nothing is lost.
+  if (const auto first = descriptor_status(pid, 0); !first && first.error().code == EACCES) {
+    return tl::unexpected(first.error());
+  }
   std::vector<int> found;
   const auto visited = for_each_entry(proc_path(pid, "/fd").c_str(), [&](const Descriptor&, const char* name) {
     if (*name != '.') { found.push_back(number_of<int>(name)); }
@@ -207,8 +212,8 @@ Result<DescriptorInfo> descriptor_info(pid_t pid, int fd)
 {
   const auto text = read_file(proc_path(pid, "/fdinfo/" + std::to_string(fd)).c_str());
   if (!text) { return tl::unexpected(gone(text.error())); }
-  return DescriptorInfo{
-    field<std::int64_t>(*text, "pos:"), field<ino_t>(*text, "ino:"), parse_lock_lines(*text, "lock:")};
+  return DescriptorInfo{field<std::int64_t>(*text, "pos:"), field<int>(*text, "mnt_id:"), field<ino_t>(*text, "ino:"),
+    parse_lock_lines(*text, "lock:")};
 }
 
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)

@@ -59,6 +59,7 @@ Result<std::vector<LockLine>> locks_of(pid_t pid, int fd);
 // What the kernel shows of one descriptor (/proc/PID/fdinfo/FD).
 struct DescriptorInfo {
   std::int64_t offset = 0; // lseek(2)
+  int mount = 0;           // the number of its mount in /proc/PID/mountinfo
   ino_t inode = 0;         // as /proc/locks has it, which is not always stat's (overlayfs); 0 before Linux 5.14
   std::vector<LockLine> locks;
 };

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include <malloc.h>
 #include <unistd.h>
 
 namespace lockrun::sys {
@@ -21,6 +22,11 @@ Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t st
   ::pthread_attr_destroy(&attributes);
   if (code != 0) { return tl::unexpected(SysError{"pthread_create", code}); }
   return thread;
+}
+
+void share_heap()
+{
+  (void)::mallopt(M_ARENA_MAX, 1); // it cannot fail
 }
 
 Result<void> join(const Thread& thread)

@@ -18,6 +18,10 @@ struct Thread {
 // Starts `body(argument)` on a small stack. The thread inherits the caller's signal mask. EAGAIN: no more threads.
 Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t stack_bytes);
 
+// Lets threads that start from now on allocate from the same heap as the first one (mallopt(3), M_ARENA_MAX). Otherwise
+// glibc makes a heap for each thread that allocates at all: four system calls and a dozen pages.
+void share_heap();
+
 // Waits until it has returned (pthread_join(3)).
 Result<void> join(const Thread& thread);
 

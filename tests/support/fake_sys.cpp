@@ -6,11 +6,13 @@
 #include "sys/file.hpp"
 #include "sys/lock.hpp"
 #include "sys/memory.hpp"
+#include "sys/mount.hpp"
 #include "sys/passwd.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/raw.hpp"
 #include "sys/signal.hpp"
+#include "sys/terminal.hpp"
 #include "sys/thread.hpp"
 
 #include <cstdio>
@@ -164,6 +166,11 @@ using testing::value;
 
 // --- clock ---
 
+nanoseconds thread_time()
+{
+  return value("thread_time", "", nanoseconds(0));
+}
+
 nanoseconds steady_now()
 {
   return value("steady_now", "", nanoseconds(0));
@@ -259,6 +266,11 @@ Result<std::size_t> write(const Descriptor&, std::string_view bytes)
 Result<void> write_standard_error(std::string_view text)
 {
   return scripted("write_standard_error", fmt::format("'{}'", text));
+}
+
+Result<std::size_t> offer(const Descriptor&, std::string_view text, std::chrono::milliseconds)
+{
+  return scripted("offer", fmt::format("'{}'", text), text.size());
 }
 
 Result<void> offer_standard_error(std::string_view text)
@@ -443,6 +455,13 @@ void exit_now(int status)
   throw testing::ExitNow{status};
 }
 
+// --- mount ---
+
+Result<Mount> mount_of(const Descriptor&)
+{
+  return scripted("mount_of", "", Mount{"ext4", "/", "rw"});
+}
+
 // --- passwd ---
 
 std::optional<std::string> user_name(uid_t user, const char*)
@@ -582,11 +601,28 @@ Result<void> kill_thread(pid_t thread, int signal)
   return scripted("kill_thread", fmt::format("{}, {}", thread, signal));
 }
 
+// --- terminal ---
+
+bool owns_terminal()
+{
+  return value("owns_terminal", "", false);
+}
+
+std::optional<unsigned> terminal_columns()
+{
+  return value("terminal_columns", "", std::optional<unsigned>());
+}
+
 // --- thread ---
 
 Result<Thread> start_thread(void* (*)(void*), void*, std::size_t)
 {
   return scripted("start_thread", "", Thread());
+}
+
+void share_heap()
+{
+  (void)take("share_heap");
 }
 
 Result<void> join(const Thread&)

@@ -52,6 +52,15 @@ void Pipe::close_write() noexcept
   close_once(write_end);
 }
 
+void Pipe::fill() const
+{
+  const int flags = ::fcntl(write_end, F_GETFL);
+  (void)::fcntl(write_end, F_SETFL, flags | O_NONBLOCK);
+  const char bytes[4096] = {};
+  while (::write(write_end, bytes, sizeof bytes) > 0) {}
+  (void)::fcntl(write_end, F_SETFL, flags);
+}
+
 void Notice::give() const
 {
   const char byte = '.';

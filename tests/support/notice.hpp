@@ -10,6 +10,7 @@ struct Pipe {
   Pipe& operator=(const Pipe&) = delete;
   void close_read() noexcept;
   void close_write() noexcept;
+  void fill() const; // a write would block now
   int read_end = -1;
   int write_end = -1;
 };

@@ -1,0 +1,21 @@
+#include "sys/terminal.hpp"
+
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+namespace lockrun::sys {
+
+bool owns_terminal()
+{
+  return ::isatty(STDERR_FILENO) == 1 && ::tcgetpgrp(STDERR_FILENO) == ::getpgrp();
+}
+
+std::optional<unsigned> terminal_columns()
+{
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) { return std::nullopt; }
+  return size.ws_col;
+}
+
+} // namespace lockrun::sys

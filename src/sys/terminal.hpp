@@ -1,0 +1,14 @@
+#pragma once
+
+#include <optional>
+
+namespace lockrun::sys {
+
+// Whether standard error is a terminal whose foreground process group is ours (isatty(3), tcgetpgrp(3)): only then may
+// we draw on it.
+bool owns_terminal();
+
+// How many columns the terminal at standard error has now (TIOCGWINSZ); none when it does not say.
+std::optional<unsigned> terminal_columns();
+
+} // namespace lockrun::sys
