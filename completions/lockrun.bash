@@ -6,16 +6,18 @@ _lockrun()
   COMPREPLY=()
 
   # Where LOCK stands: the first word that is neither an option nor the value of one.
-  local at lock=0 has_descriptor=
+  local at lock=0 has_descriptor= only_looks=
   for ((at = 1; at < COMP_CWORD; at++)); do
     case ${COMP_WORDS[at]} in
       --) lock=$((at + 1)); break ;;
       --fd) has_descriptor=yes ;;&
       --fd | --wait | --timeout | --conflict-exit-code | --max-waiters | --slots | --also | --also-shared | --nested | --command | --shell | --hold | --max-hold | --kill-after | --signal | \
-        --api | --start | --length | --mode)
+        --api | --start | --length | --mode | --events)
         # readline makes three words of --wait=5
         if [ "${COMP_WORDS[at + 1]-}" = = ]; then at=$((at + 2)); else at=$((at + 1)); fi
         ;;
+      --status | --probe) only_looks=yes ;;
+      --progress) if [ "${COMP_WORDS[at + 1]-}" = = ]; then at=$((at + 2)); fi ;;
       --*) ;;
       -*[wEckj]) at=$((at + 1)) ;;
       -*) ;;
@@ -28,6 +30,7 @@ _lockrun()
   fi
 
   if [ "$lock" -ne 0 ] && [ "$COMP_CWORD" -gt "$lock" ]; then
+    if [ -n "$only_looks" ]; then return; fi # more locks
     if declare -F _comp_command_offset >/dev/null; then
       _comp_command_offset $((lock + 1))
     elif declare -F _command_offset >/dev/null; then
@@ -56,7 +59,8 @@ _lockrun()
           --hold --close --max-hold --kill-after --signal
           --api --fcntl --start --length --also --also-shared --fd
           --mode --no-create --no-follow --unlink
-          --verbose --quiet
+          --verbose --quiet --progress --events --syslog
+          --status --json --probe
           --help --version' -- "$word")
       fi
       ;;

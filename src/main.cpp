@@ -10,10 +10,12 @@
 //   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
 //                     nowhere else) · run (the story), run_beyond (the one with an engine) · report · quote · exit_code ·
-//                     engine_url (its password) · flock_personality (called as flock)
+//                     engine_url (its password) · flock_personality (called as flock) · progress (while we wait) ·
+//                     events, json (for programs) · system_log · show_status · show_probe
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
 //                     that knows time) · in_turn (--fair, --slots) · several (--also) · nested (locks of our ancestors) ·
-//                     deadlock (circles) · status (who holds it) · remove (--unlink)
+//                     deadlock (circles) · status (who holds it) · look_turn (who may look now) ·
+//                     probe (does locking work there) · remove (--unlink)
 //   backends/         who grants it: flock · ofd · queue · slots · engine (our end of the talk with an engine program)
 //   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants) ·
 //                     terminator (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
@@ -28,6 +30,8 @@
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "cli/show_probe.hpp"
+#include "cli/show_status.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
 
@@ -57,6 +61,10 @@ int answer(int argc, char** argv)
     return print(cli::help());
   case cli::Action::version:
     return print(std::string("lockrun ") + k_version + "\n");
+  case cli::Action::status:
+    return cli::show_status(*options);
+  case cli::Action::probe:
+    return cli::show_probe(*options);
   default:
     return cli::run(*options);
   }

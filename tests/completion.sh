@@ -38,4 +38,8 @@ offers 'lockrun -- --f :COMMAND'
 offers 'lockrun --fd 9 :COMMAND'
 offers 'lockrun --fd 9 e:COMMAND'
 offers 'lockrun file command --ver:'
+offers 'lockrun --status --js: --json'
+offers 'lockrun --status file :'
+offers 'lockrun --events log :'
+offers 'lockrun --progress = 5 file :COMMAND'
 exit $failures

@@ -243,12 +243,63 @@ Result<void, UsageError> check_if_name(std::string_view lock)
   return check_name(lock.substr(k_name_prefix.size()));
 }
 
+// --- Looking only
+// ------------------------------------------------------------------------------------------------------------------
+
+Result<LockRequest, UsageError> subject_of(LockRequest request, const char* lock)
+{
+  if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
+  if (is_all_digits(lock)) {
+    request.fd = descriptor_number(lock);
+    if (!request.fd) { return Failed({"there can be no descriptor " + quoted(lock), {}}); }
+    return request;
+  }
+  request.path = lock;
+  if (const auto checked = check_if_name(request.path); !checked) { return tl::unexpected(checked.error()); }
+  return request;
+}
+
+// `look` is --status or --probe.
+Result<Options, UsageError> complete_look(
+  const Occurrence& look, Options options, const Occurrences& given, Operands operands)
+{
+  const bool is_status = look.option->id == OptionId::status;
+  constexpr const char* k_why = "it only looks";
+  const Occurrence* const deed =
+    last_of(given, {OptionId::command, OptionId::shell, OptionId::no_fork, OptionId::hold, OptionId::close,
+                     OptionId::max_hold, OptionId::unlink, OptionId::unlock, OptionId::fd, OptionId::also,
+                     OptionId::also_shared, is_status ? OptionId::probe : OptionId::status});
+  if (deed != nullptr) { return contradiction(in_quotes(look), in_quotes(*deed), k_why); }
+  if (operands.empty()) { return Failed({"missing LOCK", {}}); }
+  for (const char* const word : operands.subspan(1)) {
+    const std::string_view text = word;
+    if (text == "-c" || text == "--command" || text == "--" || !is_status) {
+      return contradiction(in_quotes(look), "the command " + quoted(word), k_why);
+    }
+  }
+  for (const char* const word : operands) {
+    auto subject = subject_of(options.request, word);
+    if (!subject) { return tl::unexpected(subject.error()); }
+    options.asked.push_back(*std::move(subject));
+  }
+  options.action = is_status ? Action::status : Action::probe;
+  options.request = options.asked.front();
+  return options;
+}
+
 } // namespace
 
 Result<Options, UsageError> complete(Options options, const Occurrences& given, Operands operands)
 {
   if (const auto checked = check_options(given); !checked) { return tl::unexpected(checked.error()); }
   if (const auto range = complete_range(options.request, given); !range) { return tl::unexpected(range.error()); }
+
+  if (const Occurrence* const look = last_of(given, {OptionId::status, OptionId::probe})) {
+    return complete_look(*look, std::move(options), given, operands);
+  }
+  if (const Occurrence* const json = last_of(given, {OptionId::json})) {
+    return Failed({in_quotes(*json) + " means nothing without '--status'", {}});
+  }
 
   const Occurrence* const fd = last_of(given, {OptionId::fd});
   const char* lock = nullptr;

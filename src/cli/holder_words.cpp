@@ -16,8 +16,7 @@
 namespace lockrun::cli {
 namespace {
 
-constexpr std::size_t k_command_columns = 60;
-constexpr std::size_t k_named = 3;
+constexpr std::size_t k_named_holders = 3;
 
 std::vector<char*> words_in(std::string& line)
 {
@@ -55,15 +54,9 @@ std::vector<char*> command_of_lockrun(const std::vector<char*>& words)
   return command;
 }
 
-std::string user_name(uid_t user)
-{
-  const auto name = sys::user_name(user);
-  return name ? escaped(*name) : fmt::format("{}", user);
-}
-
 std::string listed(const std::vector<Holder>& holders, std::size_t more)
 {
-  const std::size_t named = std::min(holders.size(), k_named);
+  const std::size_t named = std::min(holders.size(), k_named_holders);
   more += holders.size() - named;
   std::string words;
   for (std::size_t i = 0; i < named; ++i) {
@@ -75,7 +68,7 @@ std::string listed(const std::vector<Holder>& holders, std::size_t more)
 
 } // namespace
 
-std::string command_words(std::string_view command_line)
+std::string command_words(std::string_view command_line, std::size_t columns)
 {
   std::string line(command_line);
   while (!line.empty() && line.back() == '\0') { line.pop_back(); }
@@ -86,7 +79,13 @@ std::string command_words(std::string_view command_line)
   }
   std::string text;
   for (const char* const word : words) { text += (text.empty() ? "" : " ") + escaped(word); }
-  return cut_to_width(text, k_command_columns);
+  return cut_to_width(text, columns);
+}
+
+std::string user_name(uid_t user)
+{
+  const auto name = sys::user_name(user);
+  return name ? *name : fmt::format("{}", user);
 }
 
 std::string party_words(const Party& party)
@@ -98,7 +97,7 @@ std::string party_words(const Party& party)
 std::string user_words(const LockUser& user)
 {
   const std::string command = command_words(user.command);
-  const std::string owner = user.user ? fmt::format("user {}", user_name(*user.user)) : "";
+  const std::string owner = user.user ? fmt::format("user {}", escaped(user_name(*user.user))) : "";
   const char* const between = command.empty() || owner.empty() ? "" : ", ";
   const std::string facts = command + between + owner;
   return facts.empty() ? fmt::format("PID {}", user.pid) : fmt::format("PID {} ({})", user.pid, facts);
@@ -117,6 +116,9 @@ std::string held_time_words(const Holder& holder)
 std::string held_words(const LockStatus& status)
 {
   const auto& holders = status.holders;
+  if (holders.empty() && status.state == LockState::unknown && !status.waiters.empty()) {
+    return fmt::format("free just now, but {} wait for it in the queue", status.waiters.size());
+  }
   if (holders.empty()) { return "held by a process that cannot be seen from here"; }
   if (holders.size() > 1 || status.more_holders > 0) { return "held by " + listed(holders, status.more_holders); }
   const Holder& holder = holders.front();

@@ -3,14 +3,20 @@
 #include <lockrun/error.hpp>
 #include <lockrun/status.hpp>
 
+#include <cstddef>
 #include <string>
 #include <string_view>
+
+#include <sys/types.h>
 
 namespace lockrun::cli {
 
 // A command line (words separated by NUL) on one line, shortened and escaped. Of a lockrun it is the command that it
 // runs: that is what people know, and the rest only says what they are being told anyway.
-std::string command_words(std::string_view command_line);
+std::string command_words(std::string_view command_line, std::size_t columns = 60);
+
+// As /etc/passwd has it, otherwise the number.
+std::string user_name(uid_t user);
 
 // "PID 4312 (rsync -a /srv /backup)".
 std::string party_words(const Party& party);

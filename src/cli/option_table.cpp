@@ -178,6 +178,28 @@ const char* set_mode(Options& options, std::string_view value)
   return nullptr;
 }
 
+const char* set_progress(Options& options, std::string_view value)
+{
+  const auto interval = parse_duration(value.empty() ? "30s" : value);
+  if (!interval) { return interval.error(); }
+  if (*interval < std::chrono::seconds(1)) { return "it is less than a second"; }
+  options.progress = *interval;
+  return nullptr;
+}
+
+const char* set_events(Options& options, std::string_view value)
+{
+  if (value.empty()) { return "it is empty"; }
+  if (value.starts_with("fd:")) {
+    const std::string_view digits = value.substr(3);
+    if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != digits.npos) {
+      return "a descriptor is a number behind 'fd:'; './fd:...' is a file of that name";
+    }
+  }
+  options.events = value;
+  return nullptr;
+}
+
 // Where several options contradict each other, the last one wins, because each only overwrites what the others wrote.
 using enum OptionSpec::Value;
 using Id = OptionId;
@@ -188,6 +210,7 @@ constexpr const char* k_lifetime = "How long the lock is held";
 constexpr const char* k_which = "Which lock";
 constexpr const char* k_file = "The lock file";
 constexpr const char* k_messages = "Messages";
+constexpr const char* k_looking = "Instead of running a command";
 constexpr const char* k_other = "Other";
 
 // clang-format off
@@ -294,6 +317,26 @@ constexpr OptionSpec k_options[] = {
   {Id::quiet, none, "q", "quiet", nullptr, k_messages,
    "failures only",
    [](Options& o, std::string_view) -> const char* { o.verbosity = Verbosity::quiet; return nullptr; }},
+
+  {Id::progress, optional, "", "progress", "DURATION", k_messages,
+   "while waiting, say so each DURATION (default 30s),\nnot only once; a terminal shows it all the time",
+   set_progress},
+  {Id::events, required, "", "events", "FILE|fd:N", k_messages,
+   "append what happens as JSON, a line for each event",
+   set_events},
+  {Id::syslog, none, "", "syslog", nullptr, k_messages,
+   "tell failures, and that it was busy, to the system's\nlog too",
+   [](Options& o, std::string_view) -> const char* { o.syslog = true; return nullptr; }},
+
+  {Id::status, none, "", "status", nullptr, k_looking,
+   "tell who holds each LOCK and who waits for it; exit\nstatus 0 if all are free, 75 if not",
+   nullptr},
+  {Id::json, none, "", "json", nullptr, k_looking,
+   "with --status: for programs, one object a line",
+   [](Options& o, std::string_view) -> const char* { o.json = true; return nullptr; }},
+  {Id::probe, none, "", "probe", nullptr, k_looking,
+   "find out whether locking works where LOCK is",
+   nullptr},
 
   {Id::help, none, "h", "help", nullptr, k_other,
    "show this help",

@@ -40,6 +40,12 @@ enum class OptionId {
   unlink,
   verbose,
   quiet,
+  progress,
+  events,
+  syslog,
+  status,
+  json,
+  probe,
   help,
   version,
 };

@@ -80,9 +80,14 @@ Result<void, UsageError> apply(const Occurrences& given, Options& options)
                                                                               : app.add_option(name, set_value);
       registered->trigger_on_parse();
     }
-    const bool looks_like_option = occurrence.value != nullptr && *occurrence.value == '-';
-    arguments.push_back(looks_like_option ? name + "=" + occurrence.value : name);
-    if (occurrence.value != nullptr && !looks_like_option) { arguments.emplace_back(occurrence.value); }
+    if (option.value == OptionSpec::Value::none) {
+      arguments.push_back(name);
+    } else {
+      const std::string value = occurrence.value != nullptr ? occurrence.value : "";
+      const bool looks_like_option = value.starts_with('-');
+      arguments.push_back(looks_like_option ? name + "=" + value : name);
+      if (!looks_like_option) { arguments.push_back(value); }
+    }
   }
   std::reverse(arguments.begin(), arguments.end());
   try {
@@ -147,6 +152,12 @@ public:
     return text;
   }
 
+  std::string make_option_opts(const CLI::Option* option) const override
+  {
+    const std::string& value = option->get_option_text();
+    return (value.empty() || value.front() == '[' ? "" : " ") + value;
+  }
+
   std::string make_option_name(const CLI::Option* option, bool) const override
   {
     std::string names;
@@ -169,7 +180,8 @@ std::string help()
     if (option.value == OptionSpec::Value::none) {
       registered->type_size(0);
     } else {
-      registered->option_text(option.value_name);
+      const bool is_optional = option.value == OptionSpec::Value::optional;
+      registered->option_text(is_optional ? "[=" + std::string(option.value_name) + "]" : option.value_name);
     }
   }
   const auto formatter = std::make_shared<HelpFormatter>();

@@ -20,7 +20,7 @@ enum class Lifetime {
   exec,    // lockrun becomes the command; until the last process that inherited it closes it
 };
 
-enum class Action { run, lock_descriptor, unlock_descriptor, help, version };
+enum class Action { run, lock_descriptor, unlock_descriptor, status, probe, help, version };
 
 enum class Verbosity { quiet, normal, verbose };
 
@@ -37,6 +37,11 @@ struct Options {
   Verbosity verbosity = Verbosity::normal;
   std::string engine_url;          // of a lock beyond this machine, with its password; request.path is without
   std::chrono::nanoseconds ttl{0}; // what it says about that; zero: nothing
+  std::optional<std::chrono::nanoseconds> progress; // say each time that we still wait
+  std::string events;                               // a path or "fd:N" for programs to read; empty: none
+  bool syslog = false;                              // tell the system's log, too
+  std::vector<LockRequest> asked;                   // what --status is to tell about
+  bool json = false;
 };
 
 // A command line that means nothing, in words without the "lockrun: " in front; foreign words in it are quoted.
@@ -46,7 +51,8 @@ struct UsageError {
 };
 
 // Reads the command line. `argv` ends with a null pointer and must outlive the options. What it returns is checked:
-// there is a command exactly if the action is `run`; there is a path or a descriptor unless it is `help` or `version`.
+// there is a command exactly if the action is `run`; there is a path or a descriptor unless it is `help`, `version` or
+// `status`.
 Result<Options, UsageError> parse_options(int argc, char* const* argv);
 
 // The text of --help: options grouped by topic, and five examples.

@@ -3,6 +3,7 @@
 #include "cli/duration.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/quote.hpp"
+#include "cli/system_log.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
 
@@ -25,6 +26,18 @@ void tell(std::string_view text)
   (void)sys::write_standard_error(fmt::format("lockrun: {}\n", text));
 }
 
+// To the system's log as well, if that is wanted.
+void announce(const Options& options, Severity severity, std::string_view text)
+{
+  if (severity == Severity::failure || options.verbosity != Verbosity::quiet) { tell(text); }
+  if (options.syslog) { log_to_system(severity, text); }
+}
+
+void fail(const Options& options, std::string_view text)
+{
+  announce(options, Severity::failure, text);
+}
+
 // For those who have to go on, whether anybody reads or not: a full pipe must not keep a tree from being ended.
 void tell_now(std::string_view text)
 {
@@ -34,15 +47,6 @@ void tell_now(std::string_view text)
 void tell_hint(std::string_view text, Verbosity verbosity)
 {
   if (!text.empty() && verbosity != Verbosity::quiet) { tell(fmt::format("hint: {}", text)); }
-}
-
-// "No such file or directory (ENOENT)", in English whatever the locale: people search for these words.
-std::string words_of(int code)
-{
-  const char* const text = ::strerrordesc_np(code);
-  const char* const name = ::strerrorname_np(code);
-  if (text == nullptr || name == nullptr) { return fmt::format("error {}", code); }
-  return fmt::format("{} ({})", text, name);
 }
 
 std::string lock_name(const Options& options)
@@ -62,6 +66,12 @@ LockStatus holders(const Error& error, const Options& options)
   LockRequest request = options.request;
   if (!request.fd) { request.path = error.target; }
   return look(request);
+}
+
+// Whether anybody wants to hear that it was busy.
+bool is_told(const Options& options)
+{
+  return options.syslog || options.verbosity != Verbosity::quiet;
 }
 
 std::string directory_of(const std::string& path)
@@ -132,25 +142,25 @@ std::string hint_for_lock(const Error& error, const Options& options)
   }
 }
 
-void report_not_run(const Error& error, Verbosity verbosity)
+void report_not_run(const Error& error, const Options& options)
 {
   const std::string name = quoted(error.target);
   const bool has_slash = error.target.find('/') != error.target.npos;
   if (error.reason == Reason::not_found && !has_slash) {
-    tell(fmt::format("cannot run {}: not found in PATH", name));
-    if (error.target.starts_with('-')) { tell_hint("options stand in front of LOCK", verbosity); }
+    fail(options, fmt::format("cannot run {}: not found in PATH", name));
+    if (error.target.starts_with('-')) { tell_hint("options stand in front of LOCK", options.verbosity); }
     return;
   }
-  tell(fmt::format("cannot run {}: {}", name, words_of(error.cause.code)));
+  fail(options, fmt::format("cannot run {}: {}", name, errno_words(error.cause.code)));
   if (error.cause.code == ENOENT && exists(error.target)) {
-    tell_hint("the file exists, but the interpreter that its first line names does not", verbosity);
+    tell_hint("the file exists, but the interpreter that its first line names does not", options.verbosity);
   }
   if (error.cause.code == ETXTBSY) {
-    tell_hint(
-      "somebody has it open for writing, as lockrun has a lock file with --fair, --slots or --max-waiters", verbosity);
+    tell_hint("somebody has it open for writing, as lockrun has a lock file with --fair, --slots or --max-waiters",
+      options.verbosity);
   }
   if (error.cause.code == EACCES && has_slash && exists(error.target)) {
-    tell_hint("it is a directory or not executable; see 'chmod +x'", verbosity);
+    tell_hint("it is a directory or not executable; see 'chmod +x'", options.verbosity);
   }
 }
 
@@ -183,19 +193,19 @@ void report_nested(const Error& error, const Options& options, std::string_view 
                             ? fmt::format("through a descriptor that we, PID {}, inherited ourselves", us)
                             : fmt::format("by {}, an ancestor of ours, PID {}", party_words(holder), us);
   if (options.request.nested == Nested::run) {
-    tell(fmt::format("{} is held shared {}: no exclusive lock can be had under it", name, who));
+    fail(options, fmt::format("{} is held shared {}: no exclusive lock can be had under it", name, who));
     return;
   }
-  tell(fmt::format("{} is held {}: waiting would never end", name, who));
+  fail(options, fmt::format("{} is held {}: waiting would never end", name, who));
   tell_hint("--nested run runs the command under that lock, --nested wait waits all the same", options.verbosity);
 }
 
 void report_deadlock(const Error& error, const Options& options, std::string_view name)
 {
-  tell(
+  fail(options,
     fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
   for (const Party& party : error.parties) {
-    tell(fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
+    fail(options, fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
   }
   tell_hint("take the locks in the same order everywhere", options.verbosity);
 }
@@ -216,26 +226,34 @@ std::string option_of(std::string capability)
   return "--" + capability;
 }
 
-void report_unsafe_place(const Error& error, Verbosity verbosity)
+void report_unsafe_place(const Error& error, const Options& options)
 {
   const std::string directory = quoted(error.target);
   if (error.cause.code != 0) {
-    tell(fmt::format("cannot use the directory {}: {}", directory, words_of(error.cause.code)));
+    fail(options, fmt::format("cannot use the directory {}: {}", directory, errno_words(error.cause.code)));
   } else {
-    tell(fmt::format("cannot use the directory {}: it is not this user's, or others may enter it", directory));
+    fail(options, fmt::format("cannot use the directory {}: it is not this user's, or others may enter it", directory));
   }
-  tell_hint("somebody else made it; look with 'ls -ld', and let its owner or root remove it", verbosity);
+  tell_hint("somebody else made it; look with 'ls -ld', and let its owner or root remove it", options.verbosity);
 }
 
 } // namespace
+
+std::string errno_words(int code)
+{
+  const char* const text = ::strerrordesc_np(code);
+  const char* const name = ::strerrorname_np(code);
+  if (text == nullptr || name == nullptr) { return fmt::format("error {}", code); }
+  return fmt::format("{} ({})", text, name);
+}
 
 void report(const Error& error, const Options& options)
 {
   const std::string name = lock_name(error, options);
   switch (error.reason) {
   case Reason::busy:
-    if (options.verbosity != Verbosity::quiet) {
-      tell(fmt::format("{} is {}", name, held_words(holders(error, options))));
+    if (is_told(options)) {
+      announce(options, Severity::note, fmt::format("{} is {}", name, held_words(holders(error, options))));
     }
     return;
   case Reason::too_many_waiters:
@@ -245,9 +263,10 @@ void report(const Error& error, const Options& options)
     }
     return;
   case Reason::timed_out:
-    if (options.verbosity != Verbosity::quiet) {
-      tell(fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience),
-        held_words(holders(error, options))));
+    if (is_told(options)) {
+      announce(options, Severity::warning,
+        fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience),
+          held_words(holders(error, options))));
     }
     return;
   case Reason::deadlock:
@@ -255,51 +274,50 @@ void report(const Error& error, const Options& options)
   case Reason::nested:
     return report_nested(error, options, name);
   case Reason::unsafe_place:
-    return report_unsafe_place(error, options.verbosity);
+    return report_unsafe_place(error, options);
   case Reason::interrupted:
-    if (options.verbosity != Verbosity::quiet) {
-      tell(fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(error.cause.code)));
-    }
-    return;
+    return announce(options, Severity::note,
+      fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(error.cause.code)));
   case Reason::missing:
-    tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
+    fail(options, fmt::format("cannot open {}: {}", name, errno_words(error.cause.code)));
     tell_hint(error.cause.code == ENOENT && exists(directory_of(error.target)) ? "with --no-create the file must exist"
                                                                                : hint_for_open(error, options),
       options.verbosity);
     return;
   case Reason::open_failed:
-    tell(fmt::format("cannot open {}: {}", name, words_of(error.cause.code)));
+    fail(options, fmt::format("cannot open {}: {}", name, errno_words(error.cause.code)));
     tell_hint(hint_for_open(error, options), options.verbosity);
     return;
   case Reason::wrong_type:
     if (error.cause.code == 0) {
-      return tell(fmt::format("cannot lock {}: it is neither a regular file nor a directory", name));
+      return fail(options, fmt::format("cannot lock {}: it is neither a regular file nor a directory", name));
     }
     if (!exists(error.target)) {
-      return tell(fmt::format("cannot create {}: lockrun creates files, not directories", name));
+      return fail(options, fmt::format("cannot create {}: lockrun creates files, not directories", name));
     }
-    tell(fmt::format("cannot open {} for writing: {}", name, words_of(error.cause.code)));
+    fail(options, fmt::format("cannot open {} for writing: {}", name, errno_words(error.cause.code)));
     tell_hint(locks_bytes(options.request) ? "--fair, --slots and --max-waiters need a regular file"
                                            : "only --api flock can lock a directory",
       options.verbosity);
     return;
   case Reason::lock_failed:
-    tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
+    fail(options, fmt::format("cannot lock {}: {}", name, errno_words(error.cause.code)));
     tell_hint(hint_for_lock(error, options), options.verbosity);
     return;
   case Reason::bad_descriptor:
-    tell(fmt::format("cannot lock {}: {}", name, words_of(error.cause.code)));
+    fail(options, fmt::format("cannot lock {}: {}", name, errno_words(error.cause.code)));
     tell_hint(hint_for_descriptor(error, options), options.verbosity);
     return;
   case Reason::start_failed:
-    tell(fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, words_of(error.cause.code)));
+    fail(options,
+      fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, errno_words(error.cause.code)));
     return;
   case Reason::lost:
-    tell(fmt::format("{} was not ours for long enough to start {}", lock_name(options), name));
+    fail(options, fmt::format("{} was not ours for long enough to start {}", lock_name(options), name));
     return;
   case Reason::not_found:
   case Reason::not_executable:
-    return report_not_run(error, options.verbosity);
+    return report_not_run(error, options);
   }
 }
 
@@ -312,25 +330,36 @@ void report(const UsageError& error)
 
 void report_release_failure(const SysError& error, const Options& options)
 {
-  tell(fmt::format("cannot unlock {}: {}; it is freed when the last process that inherited it ends", lock_name(options),
-    words_of(error.code)));
+  fail(options, fmt::format("cannot unlock {}: {}; it is freed when the last process that inherited it ends",
+                  lock_name(options), errno_words(error.code)));
+}
+
+void report_events_failure(const SysError& error, const Options& options)
+{
+  // Whoever does not read our events may not read this either.
+  tell_now(
+    fmt::format("cannot write events to {}: {}, going on without", quoted(options.events), errno_words(error.code)));
 }
 
 void SupervisionReport::overtime(const child::TimeLimit& limit)
 {
   tell_now(fmt::format("{} has been held for {}, the limit: ending the command and all that it started with SIG{}",
     lock_name(m_options), duration_text(*m_options.max_hold), ::sigabbrev_np(limit.signal)));
+  m_events.overtime(limit);
 }
 
 void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& members)
 {
   const char* const consequence = m_options.engine_url.empty() ? "keeping {} locked" : "not releasing {}";
-  tell_now(fmt::format("cannot end {}; {} until they have ended", words_of(members),
-    fmt::format(fmt::runtime(consequence), lock_name(m_options))));
+  const std::string text = fmt::format("cannot end {}; {} until they have ended", words_of(members),
+    fmt::format(fmt::runtime(consequence), lock_name(m_options)));
+  tell_now(text);
+  if (m_options.syslog) { log_to_system(Severity::failure, text); }
 }
 
 void SupervisionReport::lease_ran_out()
 {
+  m_events.lost("it could not be renewed in time");
   tell_now(fmt::format("{} could not be renewed in time: ending the command and all that it started with SIG{}",
     lock_name(m_options), ::sigabbrev_np(m_options.end_signal)));
 }
@@ -340,24 +369,22 @@ void report(const backends::EngineFailure& failure, const Options& options)
   using Kind = backends::EngineFailure::Kind;
   const std::string name = lock_name(options);
   const std::string held = failure.holder.empty() ? "held by another process" : "held by " + escaped(failure.holder);
-  const bool is_quiet = options.verbosity == Verbosity::quiet;
   switch (failure.kind) {
   case Kind::busy:
-    if (!is_quiet) { tell(fmt::format("{} is {}", name, held)); }
+    announce(options, Severity::note, fmt::format("{} is {}", name, held));
     return;
   case Kind::timed_out:
-    if (!is_quiet) {
-      tell(fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience), held));
-    }
+    announce(options, Severity::warning,
+      fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience), held));
     return;
   case Kind::too_many_waiters:
-    if (!is_quiet) {
-      tell(fmt::format("{} is {}, and the limit of {} waiting for it is reached", name, held,
+    announce(options, Severity::note,
+      fmt::format("{} is {}, and the limit of {} waiting for it is reached", name, held,
         options.request.max_waiters.value_or(0)));
-    }
     return;
   case Kind::interrupted:
-    if (!is_quiet) { tell(fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(failure.code))); }
+    announce(
+      options, Severity::note, fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(failure.code)));
     return;
   case Kind::nested: {
     const Error error{Reason::nested, options.request.path, {},
@@ -365,7 +392,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
     return report_nested(error, options, name);
   }
   case Kind::missing: {
-    tell(fmt::format("cannot find '{}', which {} needs", failure.text, name));
+    fail(options, fmt::format("cannot find '{}', which {} needs", failure.text, name));
     std::string looked;
     for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + quoted(place); }
     return tell_hint(fmt::format("it is not in {}; the package of that name has it, or a build with -DLOCKRUN_{}=ON",
@@ -374,23 +401,26 @@ void report(const backends::EngineFailure& failure, const Options& options)
   }
   case Kind::not_started:
     if (!failure.places.empty()) {
-      return tell(fmt::format("cannot start {}: {}", quoted(failure.places.front()), words_of(failure.code)));
+      return fail(
+        options, fmt::format("cannot start {}: {}", quoted(failure.places.front()), errno_words(failure.code)));
     }
-    return tell(fmt::format("cannot start the engine of {}: {}: {}", name, failure.text, words_of(failure.code)));
+    return fail(
+      options, fmt::format("cannot start the engine of {}: {}: {}", name, failure.text, errno_words(failure.code)));
   case Kind::unable:
-    return tell(fmt::format("cannot lock {}: '{}' cannot do '{}'", name, failure.holder, option_of(failure.text)));
+    return fail(
+      options, fmt::format("cannot lock {}: '{}' cannot do '{}'", name, failure.holder, option_of(failure.text)));
   case Kind::refused:
-    tell(fmt::format("cannot lock {}: {}", name, escaped(failure.text)));
+    fail(options, fmt::format("cannot lock {}: {}", name, escaped(failure.text)));
     return tell_hint(escaped(failure.hint), options.verbosity);
   case Kind::silent:
-    return tell(fmt::format("cannot lock {}: '{}' does not answer", name, failure.text));
+    return fail(options, fmt::format("cannot lock {}: '{}' does not answer", name, failure.text));
   case Kind::ended:
-    return tell(fmt::format("cannot lock {}: '{}' has ended without an answer", name, failure.text));
+    return fail(options, fmt::format("cannot lock {}: '{}' has ended without an answer", name, failure.text));
   case Kind::nonsense:
-    return tell(fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, escaped(failure.holder)));
+    return fail(options, fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, escaped(failure.holder)));
   case Kind::too_late:
-    return tell(fmt::format("cannot run {}: too little time is left of {}, which is ours for {} at a time",
-      quoted(options.command.front()), name, failure.text));
+    return fail(options, fmt::format("cannot run {}: too little time is left of {}, which is ours for {} at a time",
+                           quoted(options.command.front()), name, failure.text));
   }
 }
 
@@ -416,13 +446,37 @@ void report_loss(const std::string& reason, const Options& options)
 
 void report_late_loss(const Options& options)
 {
-  tell(fmt::format("{} was lost before it was released: the command may not have been alone", lock_name(options)));
+  fail(options,
+    fmt::format("{} was lost before it was released: the command may not have been alone", lock_name(options)));
 }
 
 void report_not_released(std::chrono::nanoseconds ttl, const Options& options)
 {
   if (options.verbosity == Verbosity::quiet) { return; }
   tell(fmt::format("{} could not be released; it is free in {} at the latest", lock_name(options), duration_text(ttl)));
+}
+
+void log_ending(const child::Ending& ending, const Options& options)
+{
+  if (!options.syslog) { return; }
+  const auto log = [&](Severity severity, const std::string& what) {
+    log_to_system(severity, fmt::format("{} {}: ended {} and all that it started{}", lock_name(options), what,
+                              quoted(options.command.front()), ending.needed_kill ? ", with SIGKILL" : ""));
+  };
+  if (ending.how == child::Ending::How::overtime) {
+    log(Severity::warning, fmt::format("was held for {}, the limit", duration_text(*options.max_hold)));
+  }
+  if (ending.how == child::Ending::How::lost) { log(Severity::failure, "was lost"); }
+}
+
+void report_acquired(std::chrono::nanoseconds waited, const Options& options)
+{
+  tell(fmt::format("got {} after {}", lock_name(options), duration_text(waited)));
+}
+
+void report_released(std::chrono::nanoseconds held, const Options& options)
+{
+  tell(fmt::format("released {} after {}", lock_name(options), duration_text(held)));
 }
 
 void report_left_behind(const std::vector<sys::ProcessStatus>& members)

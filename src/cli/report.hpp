@@ -2,13 +2,20 @@
 
 #include "backends/engine.hpp"
 #include "child/supervise.hpp"
+#include "cli/events.hpp"
 #include "cli/options.hpp"
 
 #include <lockrun/error.hpp>
 
+#include <chrono>
+#include <string>
+
 namespace lockrun::cli {
 
 // All our words: every line that lockrun writes comes from here, to standard error, one fact a line.
+
+// "No such file or directory (ENOENT)", in English whatever the locale: people search for these words.
+std::string errno_words(int code);
 
 // A failure, with a hint where we truly know one.
 void report(const Error& error, const Options& options);
@@ -18,6 +25,17 @@ void report(const UsageError& error);
 
 // The lock could not be freed at the end; it ends with the processes that share it.
 void report_release_failure(const SysError& error, const Options& options);
+
+// An event could not be written, which changes nothing else.
+void report_events_failure(const SysError& error, const Options& options);
+
+// With --verbose: the lock is ours; it is free again.
+void report_acquired(std::chrono::nanoseconds waited, const Options& options);
+void report_released(std::chrono::nanoseconds held, const Options& options);
+
+// To the system's log, after the tree was ended because of the lock: the log may block, and must not keep the tree from
+// being ended.
+void log_ending(const child::Ending& ending, const Options& options);
 
 // What the command started and left running when it ended; nothing if that is nothing.
 void report_left_behind(const std::vector<sys::ProcessStatus>& members);
@@ -39,13 +57,14 @@ void report_not_released(std::chrono::nanoseconds ttl, const Options& options);
 // Tells what happens to the command's tree while it runs.
 class SupervisionReport final : public child::Observer {
 public:
-  explicit SupervisionReport(const Options& options) : m_options(options) {}
+  SupervisionReport(const Options& options, EventLog& events) : m_options(options), m_events(events) {}
   void overtime(const child::TimeLimit& limit) override;
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override;
   void lease_ran_out() override;
 
 private:
   const Options& m_options;
+  EventLog& m_events;
 };
 
 } // namespace lockrun::cli

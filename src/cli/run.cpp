@@ -2,6 +2,7 @@
 
 #include "child/supervise.hpp"
 #include "cli/exit_code.hpp"
+#include "cli/progress.hpp"
 #include "cli/report.hpp"
 #include "cli/run_beyond.hpp"
 #include "cli/standard_descriptors.hpp"
@@ -33,10 +34,20 @@ std::vector<std::string> told_to_command(const LockRequest& request, std::option
   return told;
 }
 
-int answer(const Error& error, const Options& options)
+int answer(const Error& error, const Options& options, EventLog& events)
 {
+  const int exit_code = exit_code_for(error, options.conflict_exit_code);
   report(error, options);
-  return exit_code_for(error, options.conflict_exit_code);
+  events.finished(error, exit_code);
+  return exit_code;
+}
+
+// There is no lock.
+int end(const Error& error, const Options& options, EventLog& events, const sys::SignalSet& inherited)
+{
+  const int exit_code = answer(error, options, events);
+  const bool by_signal = error.reason == Reason::interrupted;
+  return by_signal ? end_by_signal(error.cause.code, exit_code, inherited) : exit_code;
 }
 
 // What the command inherits: with a descriptor of the caller's it has that already.
@@ -48,7 +59,7 @@ std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, cons
   return inherited;
 }
 
-int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
+int run_holding(Lock& lock, const Options& options, EventLog& events, const sys::SignalSet& mask)
 {
   const auto told = told_to_command(options.request, lock.slot());
   const auto environment = sys::environment_with(told);
@@ -56,35 +67,57 @@ int run_holding(Lock& lock, const Options& options, const sys::SignalSet& mask)
   const sys::Program program{
     options.command.front(), options.command.data(), mask, false, inherited, environment.data()};
   if (options.lifetime == Lifetime::exec) {
-    return answer(child::start_error(program.file, sys::execute(program)), options);
+    return answer(child::start_error(program.file, sys::execute(program)), options, events);
   }
-  SupervisionReport observer(options);
+  SupervisionReport observer(options, events);
+  const bool is_verbose = options.verbosity == Verbosity::verbose;
+  const auto acquired = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
   const auto ending = child::run(program, supervision_of(options, observer));
   if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
-  if (!ending) { return answer(ending.error(), options); }
+  events.released();
+  if (is_verbose) { report_released(sys::steady_now() - acquired, options); }
+  if (!ending) { return answer(ending.error(), options, events); }
+  log_ending(*ending, options);
   report_left_behind(ending->left_behind);
+  const int exit_code = exit_code_for(*ending);
+  events.finished(*ending, exit_code);
   if (ending->by_terminal && ending->value == SIGINT) {
     // A shell ends a script or a loop on Ctrl-C only when what it runs has died of it.
     (void)sys::kill(sys::process_id(), SIGINT);
     (void)sys::set_signal_mask(mask);
   }
-  return exit_code_for(*ending);
+  return exit_code;
+}
+
+// Gets the lock, and talks while it waits.
+Result<Lock, Error> acquire_talking(const Options& options, EventLog& events, WaitPlan plan)
+{
+  Progress progress(options, events);
+  plan.observer = &progress;
+  const bool is_verbose = options.verbosity == Verbosity::verbose;
+  const auto began = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
+  auto lock = acquire(options.request, plan);
+  progress.end();
+  if (lock && is_verbose) { report_acquired(sys::steady_now() - began, options); }
+  if (lock) { events.acquired(lock->slot()); }
+  return lock;
 }
 
 // The lock stays with the descriptor that the caller opened.
-int lock_descriptor(const Options& options, const WaitPlan& plan, const sys::SignalSet& inherited)
+int lock_descriptor(const Options& options, EventLog& events, const WaitPlan& plan, const sys::SignalSet& inherited)
 {
-  const auto lock = acquire(options.request, plan);
-  if (lock) { return k_success; }
-  const int status = answer(lock.error(), options);
-  const bool by_signal = lock.error().reason == Reason::interrupted;
-  return by_signal ? end_by_signal(lock.error().cause.code, status, inherited) : status;
+  const auto lock = acquire_talking(options, events, plan);
+  if (!lock) { return end(lock.error(), options, events, inherited); }
+  events.finished(k_success);
+  return k_success;
 }
 
-int unlock_descriptor(const Options& options)
+int unlock_descriptor(const Options& options, EventLog& events)
 {
   const auto unlocked = unlock(options.request);
-  return unlocked ? k_success : answer(unlocked.error(), options);
+  if (!unlocked) { return answer(unlocked.error(), options, events); }
+  events.finished(k_success);
+  return k_success;
 }
 
 } // namespace
@@ -110,30 +143,28 @@ child::Supervision supervision_of(const Options& options, child::Observer& obser
 
 int run(const Options& options)
 {
+  EventLog events(options);
   if (const auto filled = fill_standard_descriptors(); !filled) {
-    return answer({Reason::open_failed, "/", filled.error()}, options);
+    return answer({Reason::open_failed, "/", filled.error()}, options, events);
   }
-  if (options.action == Action::unlock_descriptor) { return unlock_descriptor(options); }
   // A message to a closed pipe must not end us while the command runs.
   sys::SignalSet blocked(k_ending_signals);
   blocked.add(SIGPIPE);
   const sys::SignalSet inherited = sys::block_signals(blocked);
+  events.begin();
+  if (options.action == Action::unlock_descriptor) { return unlock_descriptor(options, events); }
   WaitPlan plan;
   sys::SignalSet ended_by;
   for (const int signal : k_ending_signals) {
     if (!inherited.contains(signal)) { ended_by.add(signal); }
   }
-  if (!options.engine_url.empty()) { return run_beyond(options, ended_by, inherited); }
+  if (!options.engine_url.empty()) { return run_beyond(options, events, ended_by, inherited); }
   plan.ended_by = ended_by.raw();
   plan.detect_deadlock = true;
-  if (options.action == Action::lock_descriptor) { return lock_descriptor(options, plan, inherited); }
-  auto lock = acquire(options.request, plan);
-  if (!lock) {
-    const int status = answer(lock.error(), options);
-    const bool by_signal = lock.error().reason == Reason::interrupted;
-    return by_signal ? end_by_signal(lock.error().cause.code, status, inherited) : status;
-  }
-  return run_holding(*lock, options, inherited);
+  if (options.action == Action::lock_descriptor) { return lock_descriptor(options, events, plan, inherited); }
+  auto lock = acquire_talking(options, events, plan);
+  if (!lock) { return end(lock.error(), options, events, inherited); }
+  return run_holding(*lock, options, events, inherited);
 }
 
 } // namespace lockrun::cli

@@ -23,24 +23,29 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-int answer(const Error& error, const Options& options)
+int answer(const Error& error, const Options& options, EventLog& events)
 {
+  const int exit_code = exit_code_for(error, options.conflict_exit_code);
   report(error, options);
-  return exit_code_for(error, options.conflict_exit_code);
+  events.finished(error, exit_code);
+  return exit_code;
 }
 
-int answer(const EngineFailure& failure, const Options& options)
+int answer(const EngineFailure& failure, const Options& options, EventLog& events)
 {
+  const int exit_code = exit_code_for(failure, options.conflict_exit_code);
   report(failure, options);
-  return exit_code_for(failure, options.conflict_exit_code);
+  events.finished(failure, exit_code);
+  return exit_code;
 }
 
 class Listener final : public backends::EngineListener {
 public:
-  explicit Listener(const Options& options) : m_options(options) {}
+  Listener(const Options& options, EventLog& events) : m_options(options), m_events(events) {}
 
   nanoseconds waiting(nanoseconds waited, const std::string& holder, std::optional<std::int64_t> position) override
   {
+    if (!std::exchange(m_is_told, true)) { m_events.waiting(m_options.request); }
     constexpr seconds k_silence{1}; // most waits are over by then
     if (waited < k_silence) { return k_silence - waited; }
     report_waiting(holder, position, m_options);
@@ -53,13 +58,17 @@ public:
 
 private:
   std::string m_last_trouble;
+  bool m_is_told = false;
   const Options& m_options;
+  EventLog& m_events;
 };
 
 // Passes on what the engine says while the command runs.
 class EngineKeeper final : public child::Keeper {
 public:
-  EngineKeeper(Engine& engine, const Options& options) : m_engine(engine), m_options(options) {}
+  EngineKeeper(Engine& engine, const Options& options, EventLog& events)
+    : m_engine(engine), m_options(options), m_events(events)
+  {}
 
   const sys::Descriptor& source() const override { return m_engine.socket(); }
   News news() override
@@ -76,6 +85,7 @@ public:
       return {News::Kind::other, {}};
     case Engine::Event::Kind::lost:
       if (!std::exchange(m_is_lost, true)) { report_loss(event.text, m_options); }
+      m_events.lost(event.text);
       return {News::Kind::lost, {}};
     }
     return {};
@@ -86,6 +96,7 @@ public:
 private:
   Engine& m_engine;
   const Options& m_options;
+  EventLog& m_events;
   bool m_is_in_trouble = false;
   bool m_is_lost = false;
 };
@@ -158,68 +169,80 @@ struct Outcome {
   int signal = 0; // that has to end us, if one has
 };
 
-Outcome outcome_of(const Result<child::Ending, Error>& ending, const Options& options)
+Outcome outcome_of(const Result<child::Ending, Error>& ending, const Options& options, EventLog& events)
 {
-  if (!ending) { return {answer(ending.error(), options)}; }
+  if (!ending) { return {answer(ending.error(), options, events)}; }
+  log_ending(*ending, options);
   report_left_behind(ending->left_behind);
+  const int exit_code = exit_code_for(*ending);
+  events.finished(*ending, exit_code);
   // A shell ends a script or a loop on Ctrl-C only when what it runs has died of it.
-  return {exit_code_for(*ending), ending->by_terminal && ending->value == SIGINT ? SIGINT : 0};
+  return {exit_code, ending->by_terminal && ending->value == SIGINT ? SIGINT : 0};
 }
 
-Outcome run_holding(
-  child::Guard& guard, Engine& engine, const Grant& grant, const Options& options, const sys::SignalSet& mask)
+Outcome run_holding(child::Guard& guard, Engine& engine, const Grant& grant, const Options& options, EventLog& events,
+  const sys::SignalSet& mask)
 {
   const char* const file = options.command.front();
   const Told told(options, grant);
   const auto environment = sys::environment_with(told.assignments());
   const sys::Program program{file, options.command.data(), mask, false, {}, environment.data()};
-  SupervisionReport observer(options);
-  EngineKeeper keeper(engine, options);
+  SupervisionReport observer(options, events);
+  EngineKeeper keeper(engine, options, events);
   const auto terms = terms_of(grant, options);
   const auto supervision = supervision_of(options, observer);
   auto ending = guard.run(program, supervision, terms, options.end_signal, keeper);
   const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
   const bool is_lost_late = release(engine, grant, was_lost, options);
+  events.released();
   if (ending && is_lost_late) { ending->how = child::Ending::How::lost; }
-  return outcome_of(ending, options);
+  return outcome_of(ending, options, events);
 }
 
 // An ancestor of ours holds the lock, and the command is to run under that.
-Outcome run_under_ancestor(const Options& options, const sys::SignalSet& mask)
+Outcome run_under_ancestor(const Options& options, EventLog& events, const sys::SignalSet& mask)
 {
   const sys::Program program{options.command.front(), options.command.data(), mask};
-  SupervisionReport observer(options);
-  return outcome_of(child::run(program, supervision_of(options, observer)), options);
+  SupervisionReport observer(options, events);
+  events.acquired(std::nullopt);
+  const auto ending = child::run(program, supervision_of(options, observer));
+  events.released();
+  return outcome_of(ending, options, events);
 }
 
 // From the engine's start to its end.
-Outcome run_with_engine(const Options& options, const sys::SignalSet& ended_by, const sys::SignalSet& inherited)
+Outcome run_with_engine(
+  const Options& options, EventLog& events, const sys::SignalSet& ended_by, const sys::SignalSet& inherited)
 {
   auto guard = child::Guard::prepare();
-  if (!guard) { return {answer({Reason::start_failed, options.command.front(), guard.error()}, options)}; }
+  if (!guard) { return {answer({Reason::start_failed, options.command.front(), guard.error()}, options, events)}; }
   sys::SignalSet engines_mask = inherited;
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) { engines_mask.add(signal); }
   auto engine = Engine::start(backends::engine_name(options.engine_url), engines_mask);
-  if (!engine) { return {answer(engine.error(), options)}; }
+  if (!engine) { return {answer(engine.error(), options, events)}; }
   guard->leave_out(engine->pid());
-  Listener listener(options);
+  Listener listener(options, events);
   const bool waits_for_ancestors = options.request.nested == Nested::wait;
   const auto grant = engine->acquire(options.engine_url,
     {options.request, options.ttl, words_of(options.command), ended_by, waits_for_ancestors}, listener);
-  if (grant) { return run_holding(*guard, *engine, *grant, options, inherited); }
+  if (grant) {
+    events.acquired(grant->slot);
+    return run_holding(*guard, *engine, *grant, options, events, inherited);
+  }
   const EngineFailure& failure = grant.error();
   if (failure.kind == EngineFailure::Kind::nested && options.request.nested == Nested::run) {
-    return run_under_ancestor(options, inherited);
+    return run_under_ancestor(options, events, inherited);
   }
   const bool by_signal = failure.kind == EngineFailure::Kind::interrupted;
-  return {answer(failure, options), by_signal ? failure.code : 0};
+  return {answer(failure, options, events), by_signal ? failure.code : 0};
 }
 
 } // namespace
 
-int run_beyond(const Options& options, const sys::SignalSet& ended_by, const sys::SignalSet& inherited)
+int run_beyond(
+  const Options& options, EventLog& events, const sys::SignalSet& ended_by, const sys::SignalSet& inherited)
 {
-  const Outcome outcome = run_with_engine(options, ended_by, inherited);
+  const Outcome outcome = run_with_engine(options, events, ended_by, inherited);
   return outcome.signal == 0 ? outcome.status : end_by_signal(outcome.signal, outcome.status, inherited);
 }
 

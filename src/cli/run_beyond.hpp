@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cli/events.hpp"
 #include "cli/options.hpp"
 #include "sys/signal.hpp"
 
@@ -7,6 +8,7 @@ namespace lockrun::cli {
 
 // The story of run() for a lock beyond this machine: an engine program gets it and keeps it, and a guard ends the
 // command in time when it is lost. `ended_by` ends the wait, `inherited` is the command's signal mask.
-int run_beyond(const Options& options, const sys::SignalSet& ended_by, const sys::SignalSet& inherited);
+int run_beyond(
+  const Options& options, EventLog& events, const sys::SignalSet& ended_by, const sys::SignalSet& inherited);
 
 } // namespace lockrun::cli

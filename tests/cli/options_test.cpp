@@ -34,6 +34,12 @@ std::string described(const Options& options)
   case Action::unlock_descriptor:
     add("unlock");
     break;
+  case Action::status:
+    add("status");
+    break;
+  case Action::probe:
+    add("probe");
+    break;
   case Action::help:
     add("help");
     break;
@@ -72,6 +78,11 @@ std::string described(const Options& options)
   if (options.conflict_exit_code != 75) { add(fmt::format("conflict={}", options.conflict_exit_code)); }
   if (options.verbosity == Verbosity::verbose) { add("verbose"); }
   if (options.verbosity == Verbosity::quiet) { add("quiet"); }
+  if (options.progress) { add(fmt::format("progress={}ns", options.progress->count())); }
+  if (!options.events.empty()) { add("events=" + options.events); }
+  if (options.syslog) { add("syslog"); }
+  if (options.json) { add("json"); }
+  if (options.asked.size() > 1) { add(fmt::format("asked={}", options.asked.size())); }
   for (const char* word : options.command) {
     if (word != nullptr) { add("[" + std::string(word) + "]"); }
   }
@@ -194,6 +205,13 @@ const Row k_rows[] = {
   {"help_among_others", {"-n", "--help", "--bogus"}, "help"},
   {"help_in_spite_of_a_bad_value", {"-w", "x", "--help"}, "help"},
   {"version", {"-V"}, "version"},
+  {"status_of_one", {"--status", "L"}, "status path=L"},
+  {"status_of_several", {"--status", "--json", "-E0", "L", "9", "name:a"}, "status path=L conflict=0 json asked=3"},
+  {"probe", {"--probe", "--api=ofd", "L"}, "probe path=L ofd"},
+  {"progress_without_a_value", {"--progress", "L", "cmd"}, "path=L progress=30000000000ns [cmd]"},
+  {"progress_with_a_value", {"--progress=1m", "L", "cmd"}, "path=L progress=60000000000ns [cmd]"},
+  {"events_to_a_file", {"--events", "f", "L", "cmd"}, "path=L events=f [cmd]"},
+  {"events_to_a_descriptor", {"--events=fd:3", "L", "cmd"}, "path=L events=fd:3 [cmd]"},
 };
 
 class CommandLines : public testing::TestWithParam<Row> {};
@@ -424,6 +442,7 @@ std::string sample_value(const OptionSpec& option)
     {"flock|ofd|both", "ofd"},
     {"FD", "9"},
     {"OCTAL", "600"},
+    {"FILE|fd:N", "fd:9"},
   };
   const auto sample = k_samples.find(option.value_name);
   return sample == k_samples.end() ? "no sample for " + std::string(option.value_name) : sample->second;
@@ -447,6 +466,13 @@ TEST(OptionTable, EachOptionMakesADifference)
       break;
     case OptionId::shell:
       plain = {"LOCK", "-c", "x"};
+      break;
+    case OptionId::status:
+    case OptionId::probe:
+      plain = {"9"};
+      break;
+    case OptionId::json:
+      plain = {"--status", "LOCK"};
       break;
     case OptionId::kill_after:
     case OptionId::signal:

@@ -194,12 +194,13 @@ TEST(OptionTable, IsReadInEverySpelling)
       }
     }
     const bool has_value = option.value != OptionSpec::Value::none;
+    const bool needs_value = option.value == OptionSpec::Value::required;
     for (const auto& [spelling, separator] : spellings) {
       for (const bool is_attached : {true, false}) {
         if (is_attached && !has_value) { continue; }
         Words words = {spelling};
         if (is_attached) { words.front() += separator + "value"; }
-        if (has_value && !is_attached) { words.emplace_back("value"); }
+        if (needs_value && !is_attached) { words.emplace_back("value"); }
         words.emplace_back("LOCK");
         const Arguments arguments(words);
         const auto result = scan(option_table(), arguments.argc(), arguments.argv());
@@ -207,7 +208,7 @@ TEST(OptionTable, IsReadInEverySpelling)
         ASSERT_EQ(result->options.size(), 1U) << arguments.text();
         EXPECT_EQ(result->options.front().option, &option) << arguments.text();
         EXPECT_EQ(result->operands, arguments.argc() - 1) << arguments.text();
-        if (has_value) { EXPECT_STREQ(result->options.front().value, "value") << arguments.text(); }
+        if (needs_value || is_attached) { EXPECT_STREQ(result->options.front().value, "value") << arguments.text(); }
       }
     }
   }

@@ -1,0 +1,252 @@
+#include "cli/events.hpp"
+
+#include "cli/report.hpp"
+#include "sys/clock.hpp"
+#include "sys/file.hpp"
+#include "sys/process.hpp"
+
+#include <lockrun/status.hpp>
+
+#include <cerrno>
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+namespace lockrun::cli {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// For readers that are slow; who does not read at all must not keep us.
+constexpr std::chrono::milliseconds k_patience_with_reader{100};
+
+constexpr std::string_view k_descriptor_prefix = "fd:";
+
+Result<sys::Descriptor> open_events(const std::string& place)
+{
+  if (!place.starts_with(k_descriptor_prefix)) {
+    // A FIFO that nobody reads must not keep us.
+    return sys::open(place.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0666);
+  }
+  constexpr int k_above_standard = 3;
+  int number = -1;
+  (void)std::from_chars(place.data() + k_descriptor_prefix.size(), place.data() + place.size(), number);
+  return sys::duplicate(number, k_above_standard);
+}
+
+std::string name_of(const LockRequest& request)
+{
+  return request.fd ? fmt::format("{}", *request.fd) : request.path;
+}
+
+CallOutcome outcome_of(const Error& reason, bool was_held)
+{
+  switch (reason.reason) {
+  case Reason::busy:
+  case Reason::too_many_waiters:
+    return CallOutcome::busy;
+  case Reason::timed_out:
+    return CallOutcome::timed_out;
+  case Reason::deadlock:
+  case Reason::nested:
+    return CallOutcome::deadlock;
+  case Reason::interrupted:
+    return CallOutcome::interrupted;
+  case Reason::not_found:
+  case Reason::not_executable:
+    return CallOutcome::exec_failed;
+  case Reason::lost:
+    return CallOutcome::lost;
+  case Reason::start_failed: // the command, or the thread that would have watched the clock while we wait
+    return was_held ? CallOutcome::exec_failed : CallOutcome::failed;
+  case Reason::open_failed:
+  case Reason::missing:
+  case Reason::wrong_type:
+  case Reason::unsafe_place:
+  case Reason::lock_failed:
+  case Reason::bad_descriptor:
+    break;
+  }
+  return CallOutcome::failed;
+}
+
+std::string words_of(const Error& reason)
+{
+  switch (reason.reason) {
+  case Reason::too_many_waiters:
+    return "too many wait already";
+  case Reason::nested:
+    return "an ancestor holds the lock";
+  case Reason::deadlock:
+    return fmt::format("{} processes wait for one another in a circle", reason.parties.size());
+  case Reason::wrong_type:
+    return "neither a regular file nor a directory";
+  case Reason::interrupted:
+    return {};
+  default:
+    break;
+  }
+  if (reason.cause.code == 0) { return {}; }
+  const std::string words = errno_words(reason.cause.code);
+  return reason.cause.call != nullptr ? fmt::format("{}: {}", reason.cause.call, words) : words;
+}
+
+} // namespace
+
+void EventLog::begin()
+{
+  if (m_options.events.empty()) { return; }
+  m_is_on = true;
+  m_began = sys::steady_now();
+  auto file = open_events(m_options.events);
+  if (file) {
+    m_file = std::move(*file);
+  } else {
+    m_is_on = false;
+    report_events_failure(file.error(), m_options);
+  }
+}
+
+void EventLog::waiting(const LockRequest& request)
+{
+  if (m_is_on) { write(waiting_line(head(), name_of(request))); }
+}
+
+void EventLog::acquired(std::optional<int> slot)
+{
+  if (!m_is_on) { return; }
+  m_acquired = sys::steady_now();
+  write(acquired_line(head(), *m_acquired - m_began, m_options.request.mode, slot));
+}
+
+void EventLog::released()
+{
+  if (m_is_on) { m_released = sys::steady_now(); }
+}
+
+void EventLog::overtime(const child::TimeLimit& limit)
+{
+  if (m_is_on) { write(overtime_line(head(), *m_options.max_hold, limit.signal)); }
+}
+
+void EventLog::finished(const Error& reason, int exit_code)
+{
+  if (!m_is_on) { return; }
+  Finish finish;
+  finish.outcome = outcome_of(reason, m_acquired.has_value());
+  finish.exit_code = exit_code;
+  if (reason.reason == Reason::interrupted) { finish.signal = reason.cause.code; }
+  finish.error = words_of(reason);
+  LockStatus seen;
+  if (finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out) {
+    LockRequest request = m_options.request;
+    if (!request.fd) { request.path = reason.target; }
+    seen = look(request);
+  }
+  if (!seen.holders.empty()) { finish.holder = &seen.holders.front(); }
+  this->finish(std::move(finish));
+}
+
+void EventLog::lost(const std::string& reason)
+{
+  if (m_is_on && !std::exchange(m_is_lost, true)) { write(lost_line(head(), reason)); }
+}
+
+void EventLog::finished(const backends::EngineFailure& reason, int exit_code)
+{
+  if (!m_is_on) { return; }
+  using Kind = backends::EngineFailure::Kind;
+  Finish finish;
+  finish.exit_code = exit_code;
+  finish.outcome = CallOutcome::failed;
+  switch (reason.kind) {
+  case Kind::busy:
+  case Kind::too_many_waiters:
+    finish.outcome = CallOutcome::busy;
+    break;
+  case Kind::timed_out:
+    finish.outcome = CallOutcome::timed_out;
+    break;
+  case Kind::nested:
+    finish.outcome = CallOutcome::deadlock;
+    break;
+  case Kind::interrupted:
+    finish.outcome = CallOutcome::interrupted;
+    finish.signal = reason.code;
+    break;
+  case Kind::missing:
+  case Kind::not_started:
+  case Kind::unable:
+  case Kind::refused:
+  case Kind::silent:
+  case Kind::ended:
+  case Kind::nonsense:
+  case Kind::too_late:
+    finish.error = reason.text;
+    break;
+  }
+  this->finish(std::move(finish));
+}
+
+void EventLog::finished(const child::Ending& ending, int exit_code)
+{
+  if (!m_is_on) { return; }
+  Finish finish;
+  finish.exit_code = exit_code;
+  switch (ending.how) {
+  case child::Ending::How::exited:
+    break;
+  case child::Ending::How::killed:
+    finish.signal = ending.value;
+    break;
+  case child::Ending::How::overtime:
+    finish.outcome = CallOutcome::overtime;
+    finish.signal = ending.needed_kill ? SIGKILL : m_options.end_signal;
+    break;
+  case child::Ending::How::lost:
+    lost("it was lost before it was released");
+    finish.outcome = CallOutcome::lost;
+    break;
+  }
+  this->finish(std::move(finish));
+}
+
+void EventLog::finished(int exit_code)
+{
+  if (!m_is_on) { return; }
+  Finish finish;
+  finish.exit_code = exit_code;
+  this->finish(std::move(finish));
+}
+
+void EventLog::finish(Finish finish)
+{
+  const nanoseconds now = sys::steady_now();
+  finish.waited = m_acquired.value_or(now) - m_began;
+  if (m_acquired && m_released) { finish.held = *m_released - *m_acquired; }
+  write(finished_line(head(), finish));
+}
+
+EventHead EventLog::head() const
+{
+  EventHead head{sys::wall_now(), name_of(m_options.request), sys::process_id(), {}};
+  for (const char* const word : m_options.command) {
+    if (word != nullptr) { head.command += (head.command.empty() ? "" : " ") + std::string(word); }
+  }
+  return head;
+}
+
+void EventLog::write(const std::string& line)
+{
+  const auto written = sys::offer(m_file, line, k_patience_with_reader);
+  if (written && *written == line.size()) { return; }
+  if (m_has_complained) { return; }
+  m_has_complained = true;
+  // Of a full disk a part of the line may have been taken.
+  report_events_failure(written ? SysError{"write", ENOSPC} : written.error(), m_options);
+}
+
+} // namespace lockrun::cli

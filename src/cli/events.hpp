@@ -1,0 +1,54 @@
+#pragma once
+
+#include "backends/engine.hpp"
+#include "child/supervise.hpp"
+#include "cli/json.hpp"
+#include "cli/options.hpp"
+#include "sys/descriptor.hpp"
+
+#include <lockrun/error.hpp>
+#include <lockrun/request.hpp>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+namespace lockrun::cli {
+
+// --events: tells programs what happens to one call, a line for each event. Does nothing unless it is asked for. What
+// cannot be written is lost, and said once: nothing here keeps a command from running or a lock from being freed.
+class EventLog {
+public:
+  explicit EventLog(const Options& options) : m_options(options) {}
+
+  // The call begins: opens the file. To be called before any lock file is open, or a descriptor that the caller named
+  // but did not open could be that one.
+  void begin();
+
+  void waiting(const LockRequest& request);
+  void acquired(std::optional<int> slot);
+  void released();
+  void overtime(const child::TimeLimit& limit);
+  void lost(const std::string& reason); // once, however often it is said
+  void finished(const Error& reason, int exit_code);
+  void finished(const backends::EngineFailure& reason, int exit_code);
+  void finished(const child::Ending& ending, int exit_code);
+  // The lock is had or freed, and there is no command.
+  void finished(int exit_code);
+
+private:
+  EventHead head() const;
+  void finish(Finish finish);
+  void write(const std::string& line);
+
+  const Options& m_options;
+  sys::Descriptor m_file;
+  bool m_is_on = false;
+  bool m_has_complained = false;
+  bool m_is_lost = false;
+  std::chrono::nanoseconds m_began{}; // on the steady clock, like the other two
+  std::optional<std::chrono::nanoseconds> m_acquired{};
+  std::optional<std::chrono::nanoseconds> m_released{};
+};
+
+} // namespace lockrun::cli

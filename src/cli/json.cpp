@@ -1,0 +1,235 @@
+#include "cli/json.hpp"
+
+#include "cli/holder_words.hpp"
+#include "sys/clock.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <ctime>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace lockrun::cli {
+namespace {
+
+using nlohmann::ordered_json;
+using std::chrono::nanoseconds;
+
+// Events have at most PIPE_BUF bytes, so that those of many processes do not mix in a pipe (pipe(7)).
+constexpr std::size_t k_command_bytes = 256;
+
+const char* name_of(LockState state)
+{
+  switch (state) {
+  case LockState::free:
+    return "free";
+  case LockState::shared:
+    return "shared";
+  case LockState::exclusive:
+    return "exclusive";
+  case LockState::held:
+    return "held";
+  case LockState::unknown:
+    break;
+  }
+  return "unknown";
+}
+
+const char* name_of(LockApi api)
+{
+  switch (api) {
+  case LockApi::flock:
+    return "flock";
+  case LockApi::ofd:
+    return "ofd";
+  case LockApi::posix:
+    break;
+  }
+  return "posix";
+}
+
+const char* name_of(Mode mode)
+{
+  return mode == Mode::shared ? "shared" : "exclusive";
+}
+
+const char* name_of(CallOutcome outcome)
+{
+  switch (outcome) {
+  case CallOutcome::ran:
+    return "ran";
+  case CallOutcome::busy:
+    return "busy";
+  case CallOutcome::timed_out:
+    return "timed_out";
+  case CallOutcome::deadlock:
+    return "deadlock";
+  case CallOutcome::overtime:
+    return "overtime";
+  case CallOutcome::lost:
+    return "lost";
+  case CallOutcome::interrupted:
+    return "interrupted";
+  case CallOutcome::exec_failed:
+    return "exec_failed";
+  case CallOutcome::failed:
+    break;
+  }
+  return "failed";
+}
+
+// "2026-11-23T14:05:09.123456Z".
+std::string moment_text(nanoseconds since_1970)
+{
+  const auto whole = std::chrono::floor<std::chrono::seconds>(since_1970);
+  const auto microseconds = std::chrono::floor<std::chrono::microseconds>(since_1970 - whole).count();
+  const std::time_t time = whole.count();
+  std::tm parts{};
+  ::gmtime_r(&time, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+    parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, microseconds);
+}
+
+std::string signal_name(int signal)
+{
+  const char* const name = ::sigabbrev_np(signal);
+  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("{}", signal); // those for real time have none
+}
+
+// To the microsecond.
+double seconds_of(nanoseconds duration)
+{
+  const auto microseconds = std::chrono::floor<std::chrono::microseconds>(std::max(duration, nanoseconds(0))).count();
+  return static_cast<double>(microseconds) / 1e6;
+}
+
+template <class T>
+ordered_json or_null(bool is_known, const T& value)
+{
+  return is_known ? ordered_json(value) : ordered_json();
+}
+
+std::string plain_command(std::string command)
+{
+  while (!command.empty() && command.back() == '\0') { command.pop_back(); }
+  std::replace(command.begin(), command.end(), '\0', ' ');
+  return command;
+}
+
+// A command line or a path may have any bytes.
+std::string line_of(const ordered_json& json)
+{
+  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+ordered_json json_of(const LockUser& user)
+{
+  ordered_json json;
+  json["pid"] = or_null(user.pid > 0, user.pid);
+  json["user"] = user.user ? ordered_json(user_name(*user.user)) : ordered_json();
+  json["command"] = or_null(!user.command.empty(), plain_command(user.command));
+  json["api"] = name_of(user.api);
+  json["since"] = user.since ? ordered_json(moment_text(*user.since)) : ordered_json();
+  return json;
+}
+
+ordered_json json_of(const Holder& holder, nanoseconds now)
+{
+  ordered_json json = json_of(static_cast<const LockUser&>(holder));
+  const bool is_known = holder.since_kind == Holder::SinceKind::acquired;
+  json["since_kind"] = or_null(holder.since.has_value(), is_known ? "acquired" : "at_most");
+  json["held_s"] = holder.since ? ordered_json(seconds_of(now - *holder.since)) : ordered_json();
+  json["mode"] = name_of(holder.mode);
+  json["slot"] = holder.slot ? ordered_json(*holder.slot) : ordered_json();
+  json["gone"] = holder.evidence == Holder::Evidence::gone;
+  return json;
+}
+
+ordered_json json_of(const Waiter& waiter)
+{
+  ordered_json json = json_of(static_cast<const LockUser&>(waiter));
+  json["since_kind"] = or_null(waiter.since.has_value(), "at_most");
+  json["mode"] = waiter.mode ? ordered_json(name_of(*waiter.mode)) : ordered_json();
+  json["position"] = waiter.position;
+  return json;
+}
+
+ordered_json begin(const EventHead& head, const char* event)
+{
+  ordered_json json;
+  json["event"] = event;
+  json["time"] = moment_text(head.time);
+  json["lock"] = head.lock;
+  json["pid"] = head.pid;
+  json["command"] = or_null(!head.command.empty(), head.command.substr(0, k_command_bytes));
+  return json;
+}
+
+} // namespace
+
+std::string status_line(const std::string& lock, const LockStatus& status)
+{
+  const nanoseconds now = sys::wall_now();
+  ordered_json json;
+  json["lock"] = lock;
+  json["state"] = name_of(status.state);
+  json["api"] = status.holders.empty() ? ordered_json() : ordered_json(name_of(status.holders.front().api));
+  json["holders"] = ordered_json::array();
+  for (const Holder& holder : status.holders) { json["holders"].push_back(json_of(holder, now)); }
+  json["waiters"] = ordered_json::array();
+  for (const Waiter& waiter : status.waiters) { json["waiters"].push_back(json_of(waiter)); }
+  return line_of(json);
+}
+
+std::string waiting_line(const EventHead& head, const std::string& waits_for)
+{
+  ordered_json json = begin(head, "waiting");
+  json["waits_for"] = waits_for;
+  return line_of(json);
+}
+
+std::string acquired_line(const EventHead& head, nanoseconds waited, Mode mode, std::optional<int> slot)
+{
+  ordered_json json = begin(head, "acquired");
+  json["waited_s"] = seconds_of(waited);
+  json["mode"] = name_of(mode);
+  json["slot"] = slot ? ordered_json(*slot) : ordered_json();
+  return line_of(json);
+}
+
+std::string overtime_line(const EventHead& head, nanoseconds limit, int signal)
+{
+  ordered_json json = begin(head, "overtime");
+  json["limit_s"] = seconds_of(limit);
+  json["signal"] = signal_name(signal);
+  return line_of(json);
+}
+
+std::string lost_line(const EventHead& head, const std::string& reason)
+{
+  ordered_json json = begin(head, "lost");
+  json["error"] = reason;
+  return line_of(json);
+}
+
+std::string finished_line(const EventHead& head, const Finish& finish)
+{
+  ordered_json json = begin(head, "finished");
+  json["outcome"] = name_of(finish.outcome);
+  json["exit_code"] = finish.exit_code;
+  json["signal"] = finish.signal != 0 ? ordered_json(signal_name(finish.signal)) : ordered_json();
+  json["waited_s"] = seconds_of(finish.waited);
+  json["held_s"] = finish.held ? ordered_json(seconds_of(*finish.held)) : ordered_json();
+  json["holder"] = nullptr;
+  if (finish.holder != nullptr) {
+    Holder holder = *finish.holder;
+    holder.command.resize(std::min(holder.command.size(), k_command_bytes));
+    json["holder"] = json_of(holder, head.time);
+  }
+  json["error"] = or_null(!finish.error.empty(), finish.error);
+  return line_of(json);
+}
+
+} // namespace lockrun::cli

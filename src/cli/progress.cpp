@@ -1,0 +1,203 @@
+#include "cli/progress.hpp"
+
+#include "cli/display_width.hpp"
+#include "cli/duration.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/holder_words.hpp"
+#include "cli/quote.hpp"
+#include "cli/report.hpp"
+#include "lock/place.hpp"
+#include "sys/clock.hpp"
+#include "sys/file.hpp"
+#include "sys/process.hpp"
+#include "sys/terminal.hpp"
+#include "sys/thread.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace lockrun::cli {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+// Most waits are over by then, and have cost nothing.
+constexpr milliseconds k_silence{200};
+constexpr milliseconds k_first_line{1000};
+constexpr seconds k_tick{1};
+// At most 1 % of the time is spent looking.
+constexpr int k_rest_per_look = 100;
+// Others have their turn to look: how often to ask again before a line is said without a holder, and how soon; each
+// time twice as late.
+constexpr int k_patience_for_turn = 3;
+constexpr milliseconds k_next_try{400};
+constexpr std::chrono::hours k_never{24};
+// What a window should have at least; in a smaller one the line is cut.
+constexpr std::size_t k_usual_columns = 80;
+constexpr std::size_t k_shortest_command = 8;
+
+bool may_draw()
+{
+  if (!sys::owns_terminal()) { return false; }
+  const char* const terminal = std::getenv("TERM");
+  return terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
+}
+
+// "12s", "3m12s"; rounded up, so that it does not say that nothing is left.
+std::string rest_text(nanoseconds rest)
+{
+  return duration_text(std::chrono::ceil<seconds>(std::max(rest, nanoseconds(0))));
+}
+
+} // namespace
+
+void Progress::waiting(const LockRequest& request)
+{
+  sys::share_heap();
+  end();
+  m_request = request;
+  m_request.fd = request.fd;
+  m_began.reset();
+  m_has_seen = false;
+  m_next_line = {};
+  m_missed_turns = 0;
+  m_events.waiting(request);
+}
+
+nanoseconds Progress::look(nanoseconds waited)
+{
+  if (m_options.verbosity == Verbosity::quiet) { return k_never; }
+  if (!m_began) { m_began = waited; }
+  const bool draws = may_draw();
+  const nanoseconds silence = draws ? k_silence : k_first_line;
+  if (waited - *m_began < silence) { return *m_began + silence - waited; }
+  const nanoseconds next = draws ? draw(waited) : say(waited);
+  const nanoseconds now = sys::steady_now();
+  if (m_turn && now >= m_next_look) { m_turn.reset(); }
+  return m_turn ? std::min(next, m_next_look - now) : next;
+}
+
+// Whether m_seen is as fresh as it may be.
+bool Progress::refresh()
+{
+  const nanoseconds now = sys::steady_now();
+  if (now < m_next_look) { return m_has_seen; }
+  if (!m_turn) { m_turn = LookTurn::take(); }
+  if (!m_turn) { return false; }
+  const nanoseconds before = sys::thread_time();
+  m_seen = lockrun::look(m_request);
+  m_has_seen = true;
+  m_next_look = sys::steady_now() + k_rest_per_look * (sys::thread_time() - before);
+  return true;
+}
+
+nanoseconds Progress::draw(nanoseconds waited)
+{
+  (void)refresh();
+  const std::size_t columns = sys::terminal_columns().value_or(k_usual_columns);
+  // Not in the last column, where terminals wrap.
+  (void)sys::offer_standard_error("\r" + line(columns - 1, waited) + "\x1b[K");
+  m_is_drawn = true;
+  return k_tick;
+}
+
+nanoseconds Progress::say(nanoseconds waited)
+{
+  if (waited < m_next_line) { return m_next_line - waited; }
+  if (!refresh() && m_missed_turns < k_patience_for_turn) { return k_next_try * (1 << m_missed_turns++); }
+  const nanoseconds so_far = waited - *m_began;
+  const bool is_first = so_far < m_options.progress.value_or(k_never);
+  const std::string lock = name();
+  const std::string holder = m_has_seen ? ", " + held_words(m_seen) : "";
+  const std::string where = place();
+  (void)sys::offer_standard_error(fmt::format("lockrun: {} for {}{}{}{}{}\n", is_first ? "waiting" : "still waiting",
+    lock, is_first ? "" : " after " + duration_text(std::chrono::floor<seconds>(so_far)), holder,
+    where.empty() ? "" : ", place ", where));
+  m_missed_turns = 0;
+  if (!m_options.progress) {
+    m_next_line = waited + k_never;
+  } else {
+    m_next_line = *m_began + (so_far / *m_options.progress + 1) * *m_options.progress;
+  }
+  return m_next_line - waited;
+}
+
+// As the caller wrote it, where that is known.
+std::string Progress::name() const
+{
+  if (m_request.fd) { return fmt::format("descriptor {}", *m_request.fd); }
+  const std::string& written = m_options.request.path;
+  const bool is_place_of_name = is_name(written) && path_of_name(written) == m_request.path;
+  return quoted(is_place_of_name ? written : m_request.path);
+}
+
+// "2 of 5"; empty when we are alone, or when the kernel does not tell, as for ofd locks.
+std::string Progress::place() const
+{
+  const auto& waiters = m_seen.waiters;
+  const auto ours =
+    std::find_if(waiters.begin(), waiters.end(), [](const Waiter& waiter) { return waiter.pid == sys::process_id(); });
+  if (!m_has_seen || ours == waiters.end() || waiters.size() == 1) { return {}; }
+  return fmt::format("{} of {}", ours->position, waiters.size());
+}
+
+// The most telling line that fits: everything; without users and with as much of the command as there is room for; and
+// then less and less.
+std::string Progress::line(std::size_t columns, nanoseconds waited) const
+{
+  const std::string where = place();
+  const std::string place_text = where.empty() ? "" : ", place " + where;
+  std::string rest = place_text;
+  if (m_options.request.patience) { rest += fmt::format(", {} left", rest_text(*m_options.request.patience - waited)); }
+  const std::string lock = name();
+  if (!m_has_seen) { return cut_to_width(fmt::format("lockrun: waiting for {}{}", lock, rest), columns); }
+
+  std::string who = "somebody unseen";
+  std::string command;
+  std::string time;
+  if (!m_seen.holders.empty()) {
+    const Holder& first = m_seen.holders.front();
+    who = fmt::format("PID {}", first.pid);
+    if (m_seen.holders.size() == 1) { time = " " + held_time_words(first); }
+    const std::size_t others =
+      display_width(fmt::format("lockrun: waiting for {}, held by {} (){}{}", lock, who, time, rest));
+    if (others + k_shortest_command <= columns) {
+      command = " (" + command_words(first.command, columns - others) + ")";
+    }
+  }
+  const std::string candidates[] = {
+    fmt::format("lockrun: waiting for {}, {}{}", lock, held_words(m_seen), rest),
+    fmt::format("lockrun: waiting for {}, held by {}{}{}{}", lock, who, command, time, rest),
+    fmt::format("lockrun: waiting for {}, held by {}{}", lock, who, rest),
+    fmt::format("lockrun: waiting for {}{}{}", who, time, rest),
+    fmt::format("lockrun: waiting for {}{}", who, place_text),
+    fmt::format("lockrun: waiting for {}", who),
+  };
+  for (const std::string& text : candidates) {
+    if (display_width(text) <= columns) { return text; }
+  }
+  return cut_to_width(std::end(candidates)[-1], columns);
+}
+
+void Progress::stuck(const Error& reason)
+{
+  end();
+  const int exit_code = exit_code_for(reason, m_options.conflict_exit_code);
+  report(reason, m_options);
+  m_events.finished(reason, exit_code);
+  sys::exit_now(exit_code);
+}
+
+void Progress::end()
+{
+  if (m_is_drawn) { (void)sys::offer_standard_error("\r\x1b[K"); }
+  m_is_drawn = false;
+  m_turn.reset();
+}
+
+} // namespace lockrun::cli

@@ -1,0 +1,11 @@
+#pragma once
+
+#include "cli/options.hpp"
+
+namespace lockrun::cli {
+
+// --probe: tells on standard output whether locking works where options.request.path is. Returns the exit status: 0 if
+// the kind of lock that is asked for does, otherwise k_unavailable, or that of the failure to find out.
+int show_probe(const Options& options);
+
+} // namespace lockrun::cli

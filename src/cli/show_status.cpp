@@ -1,0 +1,139 @@
+#include "cli/show_status.hpp"
+
+#include "cli/display_width.hpp"
+#include "cli/duration.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/holder_words.hpp"
+#include "cli/json.hpp"
+#include "cli/quote.hpp"
+#include "cli/report.hpp"
+#include "sys/file.hpp"
+
+#include <lockrun/status.hpp>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace lockrun::cli {
+namespace {
+
+const char* name_of(LockState state)
+{
+  switch (state) {
+  case LockState::free:
+    return "free";
+  case LockState::shared:
+    return "shared";
+  case LockState::exclusive:
+    return "exclusive";
+  case LockState::held:
+    return "held";
+  case LockState::unknown:
+    break;
+  }
+  return "unknown";
+}
+
+const char* name_of(Mode mode)
+{
+  return mode == Mode::shared ? "shared" : "exclusive";
+}
+
+using Row = std::array<std::string, 6>;
+
+std::string held_time(const Holder& holder)
+{
+  const std::string words = held_time_words(holder);
+  return words.empty() ? "" : words.substr(std::string_view("for ").size());
+}
+
+Row row_of(const Holder& holder)
+{
+  const char* note = "";
+  if (holder.evidence == Holder::Evidence::gone) { note = "(took it and is gone; who has it now cannot be seen)"; }
+  if (holder.evidence == Holder::Evidence::taker) { note = " (took it; this user may not look into it)"; }
+  const std::string slot = holder.slot ? fmt::format("slot {}", *holder.slot) : name_of(holder.mode);
+  return {"", slot, fmt::format("{}", holder.pid), holder.user ? escaped(user_name(*holder.user)) : "",
+    held_time(holder), command_words(holder.command) + note};
+}
+
+Row row_of(const Waiter& waiter)
+{
+  return {"", fmt::format("waits {}", waiter.position), waiter.pid > 0 ? fmt::format("{}", waiter.pid) : "",
+    waiter.user ? escaped(user_name(*waiter.user)) : "", "", command_words(waiter.command)};
+}
+
+const char* note_on(const LockStatus& status)
+{
+  if (status.is_missing) { return "(there is no such file)"; }
+  if (status.state == LockState::unknown) { return "(this user may not open it)"; }
+  return status.state == LockState::free ? "" : "(by a process that cannot be seen from here)";
+}
+
+void add_rows(std::vector<Row>& rows, const std::string& lock, const LockStatus& status)
+{
+  const std::size_t first = rows.size();
+  for (const Holder& holder : status.holders) { rows.push_back(row_of(holder)); }
+  if (status.holders.empty()) { rows.push_back({"", name_of(status.state), "", "", "", note_on(status)}); }
+  for (const Waiter& waiter : status.waiters) { rows.push_back(row_of(waiter)); }
+  rows[first][0] = escaped(lock);
+}
+
+std::string table_of(const std::vector<Row>& rows)
+{
+  std::array<std::size_t, std::tuple_size_v<Row>> widths{};
+  for (const Row& row : rows) {
+    for (std::size_t column = 0; column < row.size(); ++column) {
+      widths[column] = std::max(widths[column], display_width(row[column]));
+    }
+  }
+  std::string text;
+  for (const Row& row : rows) {
+    std::string line;
+    for (std::size_t column = 0; column < row.size(); ++column) {
+      line += row[column] + std::string(widths[column] + 2 - display_width(row[column]), ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+} // namespace
+
+int show_status(const Options& options)
+{
+  int exit_code = k_success;
+  std::string text;
+  std::vector<Row> rows{{"LOCK", "STATE", "PID", "USER", "HELD FOR", "COMMAND"}};
+  for (const LockRequest& request : options.asked) {
+    const std::string name = request.fd ? fmt::format("{}", *request.fd) : request.path;
+    const auto seen = status(request);
+    if (!seen) {
+      Options about = options; // the report speaks of one lock
+      about.request = request;
+      report(seen.error(), about);
+      exit_code = exit_code_for(seen.error(), options.conflict_exit_code);
+      continue;
+    }
+    const bool is_failure = exit_code != k_success && exit_code != options.conflict_exit_code;
+    if (seen->state == LockState::unknown) {
+      exit_code = k_no_permission;
+    } else if (seen->state != LockState::free && !is_failure) {
+      exit_code = options.conflict_exit_code;
+    }
+    if (options.json) {
+      text += status_line(name, *seen);
+    } else {
+      add_rows(rows, name, *seen);
+    }
+  }
+  if (!options.json && rows.size() > 1) { text = table_of(rows); }
+  return sys::write_standard_output(text) ? exit_code : k_io_error;
+}
+
+} // namespace lockrun::cli

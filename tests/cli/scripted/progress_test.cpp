@@ -1,0 +1,254 @@
+#include "cli/progress.hpp"
+
+#include "support/fake_sys.hpp"
+#include "sys/lock.hpp"
+#include "sys/proc.hpp"
+
+#include <cstdlib>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockrun::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::nanoseconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+sys::LockLine line_of(pid_t pid, bool waits)
+{
+  sys::LockLine line;
+  line.waits = waits;
+  line.pid = pid;
+  line.inode = 1;
+  line.device_minor = 1;
+  return line;
+}
+
+class ProgressLines : public ::testing::Test {
+protected:
+  ProgressLines()
+  {
+    ::setenv("TERM", "vt100", 1);
+    options.request.path = "/x";
+  }
+
+  void begin() { progress.waiting(options.request); }
+
+  // What the next look of the kernel takes, and how long.
+  void next_look_takes(nanoseconds duration)
+  {
+    now += 1h;
+    kernel.answers("steady_now", now);
+    kernel.answers("thread_time", nanoseconds(7s));
+    kernel.answers("steady_now", now + duration);
+    kernel.answers("thread_time", nanoseconds(7s + duration));
+    kernel.answers("steady_now", now + duration);
+  }
+  void kernel_shows(const std::vector<sys::LockLine>& lines) { kernel.answers("all_locks", lines); }
+
+  cli::Options options;
+  cli::EventLog events{options};
+  cli::Progress progress{options, events};
+  FakeSys kernel;
+  nanoseconds now = 0s;
+};
+
+TEST_F(ProgressLines, NobodyLooksInTheFirstSecond)
+{
+  begin();
+  EXPECT_EQ(progress.look(0s), 1s);
+  EXPECT_EQ(progress.look(999ms), 1ms);
+  EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
+  EXPECT_THAT(kernel.calls("offer_standard_error"), IsEmpty());
+}
+
+TEST_F(ProgressLines, OnATerminalNobodyLooksInTheFirst200Milliseconds)
+{
+  begin();
+  kernel.answers("owns_terminal", true);
+  EXPECT_EQ(progress.look(0s), 200ms);
+  kernel.answers("owns_terminal", true);
+  EXPECT_EQ(progress.look(199ms), 1ms);
+  EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
+}
+
+TEST_F(ProgressLines, QuietNeverLooks)
+{
+  options.verbosity = cli::Verbosity::quiet;
+  begin();
+  EXPECT_GE(progress.look(0s), 1h);
+  EXPECT_THAT(kernel.calls("owns_terminal"), IsEmpty());
+}
+
+TEST_F(ProgressLines, SaysOneLineWithoutATerminal)
+{
+  begin();
+  (void)progress.look(0s);
+  next_look_takes(0s);
+  EXPECT_GE(progress.look(1s), 1h);
+  EXPECT_THAT(kernel.calls("offer_standard_error"),
+    ElementsAre(
+      "offer_standard_error('lockrun: waiting for '/x', held by a process that cannot be seen from here\n')"));
+}
+
+TEST_F(ProgressLines, SaysOneEachInterval)
+{
+  options.progress = 30s;
+  begin();
+  (void)progress.look(0s);
+  EXPECT_EQ(progress.look(1s), 29s);
+  EXPECT_EQ(progress.look(30s), 30s);
+  EXPECT_EQ(progress.look(60s + 5ms), 30s - 5ms);
+  const auto said = kernel.calls("offer_standard_error");
+  ASSERT_EQ(said.size(), 3U);
+  EXPECT_THAT(said[0], HasSubstr("lockrun: waiting for '/x', "));
+  EXPECT_THAT(said[1], HasSubstr("lockrun: still waiting for '/x' after 30s, "));
+  EXPECT_THAT(said[2], HasSubstr("lockrun: still waiting for '/x' after 1m, "));
+}
+
+TEST_F(ProgressLines, TellsThePlaceInTheQueue)
+{
+  begin();
+  (void)progress.look(0s);
+  kernel_shows({line_of(5, false), line_of(6, true), line_of(7, true), line_of(8, true)});
+  kernel.answers("process_id", pid_t{1}); // to find the inode's number
+  kernel.answers("process_id", pid_t{7});
+  kernel.answers("process_id", pid_t{7});
+  (void)progress.look(1s);
+  EXPECT_THAT(kernel.calls("offer_standard_error").back(), HasSubstr(", place 2 of 3\n"));
+}
+
+TEST_F(ProgressLines, OthersTurnsAreWaitedForButNotForLong)
+{
+  begin();
+  (void)progress.look(0s);
+  for (int i = 0; i < 4; ++i) { kernel.answers("flock", sys::Attempt::busy); }
+  EXPECT_EQ(progress.look(1s), 400ms);
+  EXPECT_EQ(progress.look(1400ms), 800ms);
+  EXPECT_EQ(progress.look(2200ms), 1600ms);
+  EXPECT_THAT(kernel.calls("offer_standard_error"), IsEmpty());
+  EXPECT_GE(progress.look(3800ms), 1h);
+  EXPECT_THAT(kernel.calls("offer_standard_error"), ElementsAre("offer_standard_error('lockrun: waiting for '/x'\n')"));
+  EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
+}
+
+TEST_F(ProgressLines, LooksForOnePercentOfTheTime)
+{
+  begin();
+  for (int i = 0; i < 20; ++i) { kernel.answers("owns_terminal", true); }
+  (void)progress.look(0s);
+  next_look_takes(20ms);
+  EXPECT_EQ(progress.look(200ms), 1s); // it draws each second all the same
+  kernel.answers("steady_now", now + 1020ms);
+  kernel.answers("steady_now", now + 1020ms);
+  EXPECT_EQ(progress.look(1200ms), 1s);
+  EXPECT_EQ(kernel.calls("all_locks").size(), 1U);
+  EXPECT_EQ(kernel.calls("offer_standard_error").size(), 2U);
+  kernel.answers("steady_now", now + 2020ms);
+  kernel.answers("steady_now", now + 2040ms);
+  kernel.answers("steady_now", now + 2040ms);
+  (void)progress.look(2200ms);
+  EXPECT_EQ(kernel.calls("all_locks").size(), 2U);
+}
+
+TEST_F(ProgressLines, KeepsItsTurnForAHundredTimesTheLookAndGivesItBack)
+{
+  begin();
+  (void)progress.look(0s);
+  const int before = open_descriptors();
+  next_look_takes(5ms);
+  EXPECT_EQ(progress.look(1s), 500ms);
+  EXPECT_EQ(open_descriptors(), before + 1);
+  kernel.answers("steady_now", now + 505ms);
+  (void)progress.look(1500ms);
+  EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST_F(ProgressLines, TheEndGivesTheTurnBackAndCleansTheTerminal)
+{
+  begin();
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(0s);
+  const int before = open_descriptors();
+  kernel.answers("owns_terminal", true);
+  next_look_takes(5ms);
+  (void)progress.look(200ms);
+  progress.end();
+  EXPECT_EQ(open_descriptors(), before);
+  EXPECT_EQ(kernel.calls("offer_standard_error").back(), "offer_standard_error('\r\x1b[K')");
+  const auto said = kernel.calls("offer_standard_error").size();
+  progress.end();
+  EXPECT_EQ(kernel.calls("offer_standard_error").size(), said);
+}
+
+TEST_F(ProgressLines, DrawsNothingOnADumbTerminal)
+{
+  ::setenv("TERM", "dumb", 1);
+  begin();
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(0s);
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(1s);
+  EXPECT_THAT(kernel.calls("offer_standard_error"), ElementsAre(Not(HasSubstr("\r"))));
+}
+
+struct WidthRow {
+  const char* name;
+  unsigned columns;
+  const char* line;
+};
+constexpr WidthRow k_width_rows[] = {
+  {"wide", 120, "lockrun: waiting for '/x', held by PID 5 (rsync -a /srv /backup, user 0) for at most 3m12s, 1m left"},
+  {"eighty", 80, "lockrun: waiting for '/x', held by PID 5 (rsync ...) for at most 3m12s, 1m left"},
+  {"seventy", 70, "lockrun: waiting for '/x', held by PID 5 for at most 3m12s, 1m left"},
+  {"sixty", 60, "lockrun: waiting for '/x', held by PID 5, 1m left"},
+  {"forty", 40, "lockrun: waiting for PID 5"},
+  {"twenty", 20, "lockrun: waiting..."},
+  {"two", 2, "."},
+};
+class Widths : public ProgressLines, public ::testing::WithParamInterface<WidthRow> {};
+
+TEST_P(Widths, TheLineTellsWhatFits)
+{
+  options.request.patience = 60s;
+  begin();
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(0s);
+  kernel.answers("owns_terminal", true);
+  kernel.answers("terminal_columns", std::optional<unsigned>(GetParam().columns));
+  kernel_shows({line_of(5, false)});
+  kernel.answers("descriptors_of", std::vector<int>{3});
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
+  kernel.answers("command_line", std::string("rsync\0-a\0/srv\0/backup\0", 22));
+  for (int i = 0; i < 20; ++i) { kernel.answers("wall_now", nanoseconds(1'800'000'000s)); }
+  kernel.answers("elapsed_now", nanoseconds(192s));
+  (void)progress.look(200ms);
+  EXPECT_EQ(kernel.calls("offer_standard_error").back(),
+    "offer_standard_error('\r" + std::string(GetParam().line) + "\x1b[K')");
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, Widths, ::testing::ValuesIn(k_width_rows), [](const auto& row) { return row.param.name; });
+
+TEST_F(ProgressLines, AStuckWaitEndsTheProcessWithTheStatusOfATimeOut)
+{
+  options.request.patience = 5s;
+  options.conflict_exit_code = 9;
+  begin();
+  try {
+    progress.stuck({Reason::timed_out, "/x", {}});
+    FAIL();
+  } catch (const ExitNow& exit) {
+    EXPECT_EQ(exit.status, 9);
+  }
+  EXPECT_THAT(
+    kernel.calls("write_standard_error").front(), HasSubstr("lockrun: gave up waiting for '/x' after 5s, held by"));
+}
+
+} // namespace
+} // namespace lockrun::testing

@@ -1,0 +1,102 @@
+// --probe: does locking work there?
+#include "support/held_lock.hpp"
+#include "support/process.hpp"
+#include "support/temp_dir.hpp"
+
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace lockrun::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(ProbeOption, WorksOnDiskAndLeavesNothing)
+{
+  const TempDir dir;
+  const auto told = run_lockrun({"--probe", (dir / "lock").string()});
+  EXPECT_EQ(told.status, exited(0));
+  EXPECT_THAT(told.out, HasSubstr("  file system  "));
+  EXPECT_THAT(told.out, HasSubstr("  flock        works\n  ofd          works\n"));
+  EXPECT_THAT(told.out, HasSubstr("do not see each other"));
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST(ProbeOption, NamesTmpfs)
+{
+  const TempDir dir("/dev/shm");
+  const auto told = run_lockrun({"--probe", (dir / "lock").string()});
+  EXPECT_EQ(told.status, exited(0));
+  EXPECT_THAT(told.out, HasSubstr("tmpfs, mounted at '/dev/shm'"));
+  EXPECT_THAT(told.out, HasSubstr("local, in memory"));
+}
+
+TEST(ProbeOption, LocksAnExistingFileItself)
+{
+  const TempDir dir;
+  const auto path = write_file(dir / "data", "content");
+  EXPECT_EQ(run_lockrun({"--probe", path.string()}).status, exited(0));
+  EXPECT_EQ(read_file(path), "content");
+  EXPECT_TRUE(is_free(path));
+}
+
+TEST(ProbeOption, OfAHeldLockTriesAFileBesideIt)
+{
+  const TempDir dir;
+  for (const LockKind kind : {LockKind::flock, LockKind::ofd}) {
+    const HoldingProcess holder(dir / "lock", Mode::exclusive, kind);
+    const auto told = run_lockrun({"--probe", (dir / "lock").string()});
+    EXPECT_EQ(told.status, exited(0));
+    EXPECT_THAT(told.out, HasSubstr("flock        works"));
+    EXPECT_THAT(told.out, HasSubstr("ofd          works"));
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+}
+
+TEST(ProbeOption, ADirectoryHasFlockOnly)
+{
+  const TempDir dir;
+  const auto told = run_lockrun({"--probe", dir.path().string()});
+  EXPECT_EQ(told.status, exited(0));
+  EXPECT_THAT(told.out, HasSubstr("flock        works\n  ofd          not tried"));
+  EXPECT_EQ(run_lockrun({"--probe", "--api", "ofd", dir.path().string()}).status, exited(69));
+}
+
+TEST(ProbeOption, NamesOverlayfs)
+{
+  const TempDir dir;
+  const std::string script = fmt::format(R"(
+    mount -t tmpfs none '{0}' && cd '{0}' && mkdir lower upper work merged && : >lower/lock || exit 77
+    mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged || exit 77
+    '{1}' --probe merged/lock)",
+    dir.path().native(), lockrun_binary());
+  const auto told = run_program({"unshare", "-m", "sh", "-c", script});
+  if (told.status == exited(77) || told.err.find("unshare: ") == 0) { GTEST_SKIP() << told.err; }
+  EXPECT_EQ(told.status, exited(0));
+  EXPECT_THAT(told.out, HasSubstr("overlay, mounted at "));
+  EXPECT_THAT(told.out, HasSubstr("as in containers"));
+}
+
+TEST(ProbeOption, TellsWhatItCannotOpen)
+{
+  const TempDir dir;
+  EXPECT_EQ(run_lockrun({"--probe", (dir / "missing" / "lock").string()}).status, exited(73));
+  EXPECT_EQ(run_lockrun({"--probe", "/dev/null"}).status, exited(77));
+}
+
+TEST(ProbeOption, TakesOneLockAndNoCommand)
+{
+  EXPECT_EQ(run_lockrun({"--probe"}).status, exited(64));
+  const auto told = run_lockrun({"--probe", "L", "true"});
+  EXPECT_EQ(told.status, exited(64));
+  EXPECT_THAT(told.err, HasSubstr("'--probe' and the command 'true' contradict each other"));
+}
+
+} // namespace
+} // namespace lockrun::testing
