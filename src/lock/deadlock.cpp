@@ -19,7 +19,6 @@ using std::chrono::seconds;
 using sys::LockLine;
 
 constexpr nanoseconds k_shortest_pause = milliseconds(400);
-constexpr nanoseconds k_longest_pause = seconds(60);
 // Between the look that found a circle and the one that makes sure.
 constexpr nanoseconds k_second_look = seconds(1);
 // One part in a hundred of the time, at most, and of ten waiters' together.
@@ -37,12 +36,6 @@ bool blocks(const LockLine& held, const LockLine& wanted)
   if (held.waits || held.kind != wanted.kind || !same_file(held, wanted)) { return false; }
   if (held.mode == Mode::shared && wanted.mode == Mode::shared) { return false; }
   return held.kind == LockLine::Kind::flock || (held.start <= wanted.end && wanted.start <= held.end);
-}
-
-// Most descriptors are terminals, pipes and sockets, and to ask for their locks is four system calls each.
-bool may_be_lock(sys::FileType type)
-{
-  return type == sys::FileType::regular || type == sys::FileType::directory;
 }
 
 // A place in a queue: nobody's lock, whoever is behind it waits for what its owner waits for.
@@ -122,7 +115,7 @@ private:
         const auto status = sys::descriptor_status(ancestor, fd);
         // Not ours to look into; and the first process of all may have hundreds of them.
         if (!status && status.error().code == EACCES) { break; }
-        if (!status || !may_be_lock(status->type)) { continue; }
+        if (!status || !sys::may_be_locked(status->type)) { continue; }
         const auto lines = sys::locks_of(ancestor, fd).value_or(std::vector<LockLine>());
         held.insert(held.end(), lines.begin(), lines.end());
       }

@@ -18,6 +18,13 @@ namespace lockrun {
 // seen, except those that are first in the queue for slots. Used by one thread, while others of this process wait.
 class DeadlockSearch {
 public:
+  enum class TreeLocks { none, maybe_some };
+
+  // Whether our tree is known to hold no locks: as long as that is so we are in no circle.
+  explicit DeadlockSearch(TreeLocks locks)
+    : m_pause(locks == TreeLocks::none ? k_longest_pause : std::chrono::milliseconds(200))
+  {}
+
   // The parties of a circle, ourselves first, if it is we who are to give up: the one that started last does, of those
   // that run this program (others do not look). A circle counts only if two looks in a row have seen it.
   std::optional<std::vector<Party>> look();
@@ -28,6 +35,8 @@ public:
   std::chrono::nanoseconds pause() const noexcept { return m_pause; }
 
 private:
+  static constexpr std::chrono::nanoseconds k_longest_pause = std::chrono::seconds(60);
+
   // One who waits.
   struct Link {
     pid_t pid = 0;
@@ -45,7 +54,7 @@ private:
   class View;
 
   std::vector<Link> m_seen;
-  std::chrono::nanoseconds m_pause = std::chrono::milliseconds(200);
+  std::chrono::nanoseconds m_pause;
 };
 
 } // namespace lockrun

@@ -69,12 +69,14 @@ private:
 };
 
 // An ancestor that holds the lock in whatever mode, which everybody does who has a slot.
-std::optional<AncestorHold> find_ancestor(const sys::FileIdentity& file, const LockRequest& request)
+TreeLocks find_ancestor(const sys::FileIdentity& file, const LockRequest& request)
 {
+  TreeLocks tree;
   for (const KernelLock* const kind : kernel_locks(request.api)) {
-    if (auto held = lock_of_ancestors(file, kind->kind, request.range)) { return held; }
+    tree = lock_of_ancestors(file, kind->kind, request.range);
+    if (tree.held) { break; }
   }
-  return std::nullopt;
+  return tree;
 }
 
 // One of the ancestors that between them have all slots; none if somebody else has one.
@@ -82,7 +84,7 @@ std::optional<AncestorHold> find_ancestors_with_all_slots(const sys::FileIdentit
 {
   std::optional<AncestorHold> held;
   for (int slot = 0; slot < count; ++slot) {
-    held = lock_of_ancestors(file, sys::LockLine::Kind::ofd, backends::byte_of_slot(slot));
+    held = lock_of_ancestors(file, sys::LockLine::Kind::ofd, backends::byte_of_slot(slot)).held;
     if (!held) { break; }
   }
   return held;
@@ -90,7 +92,7 @@ std::optional<AncestorHold> find_ancestors_with_all_slots(const sys::FileIdentit
 
 // We cannot have it at once. Is it for us to wait for, or is an ancestor of ours in the way?
 Result<std::optional<Taken>, Error> look_at_ancestors(
-  Wanted& wanted, const sys::Descriptor& fd, const LockRequest& request)
+  Wanted& wanted, const sys::Descriptor& fd, const LockRequest& request, Patience& patience)
 {
   const auto failed = [&](SysError cause) {
     return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
@@ -98,7 +100,9 @@ Result<std::optional<Taken>, Error> look_at_ancestors(
   if (!asks_for_ancestors(request)) { return std::nullopt; }
   const auto file = sys::fstat(fd);
   if (!file) { return failed(file.error()); }
-  auto ancestor = find_ancestor(file->identity, request);
+  auto tree = find_ancestor(file->identity, request);
+  patience.tree_has_locks = tree.has_any;
+  auto ancestor = std::move(tree.held);
   if (!ancestor) { return std::nullopt; }
   // Whoever queues waits for that ancestor, and it for us. So we go before them, if it shares the lock with us.
   const auto attempt = wanted.ask(Wait::never);
@@ -111,8 +115,9 @@ Result<std::optional<Taken>, Error> look_at_ancestors(
 
 } // namespace
 
-Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
+Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& request, const Patience& how)
 {
+  Patience patience = how;
   const auto failed = [&](SysError cause) {
     return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
   };
@@ -125,7 +130,7 @@ Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& 
     if (!attempt) { return failed(attempt.error()); }
     if (*attempt == Attempt::acquired) { return Taken{Taken::Whose::ours, wanted.slot()}; }
   }
-  const auto nested = look_at_ancestors(wanted, fd, request);
+  const auto nested = look_at_ancestors(wanted, fd, request, patience);
   if (!nested) { return tl::unexpected(nested.error()); }
   if (*nested) { return **nested; }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }

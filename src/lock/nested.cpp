@@ -18,20 +18,43 @@ bool matches(const LockLine& line, LockLine::Kind kind, const Range& range)
   return line.start < range.start + range.length && line.end >= range.start;
 }
 
-// The line of the lock that `pid` holds. EACCES when it is not ours to look into.
-Result<std::optional<LockLine>> held_by(
-  pid_t pid, const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
-{
-  const auto descriptors = sys::descriptors_of(pid, identity);
-  if (!descriptors) { return tl::unexpected(descriptors.error()); }
-  for (const int fd : *descriptors) {
-    const auto lines = sys::locks_of(pid, fd).value_or(std::vector<LockLine>()); // none if it was closed meanwhile
-    const auto found =
-      std::find_if(lines.begin(), lines.end(), [&](const LockLine& line) { return matches(line, kind, range); });
-    if (found != lines.end()) { return *found; }
+// Looks through the descriptors of one process. EACCES when it is not ours to look into.
+class Look {
+public:
+  Look(const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
+    : m_identity(identity), m_kind(kind), m_range(range)
+  {}
+
+  // The line of the lock that `pid` holds.
+  Result<std::optional<LockLine>> held_by(pid_t pid)
+  {
+    const auto descriptors = sys::descriptors_of(pid);
+    if (!descriptors) { return tl::unexpected(descriptors.error()); }
+    for (const int fd : *descriptors) {
+      const auto status = sys::descriptor_status(pid, fd);
+      // Listing them may be allowed where looking at them is not (proc_pid_fd(5)), and then none of them can be seen.
+      if (!status && status.error().code == EACCES) { return tl::unexpected(status.error()); }
+      if (!status) { continue; } // closed meanwhile
+      const bool is_it = status->identity == m_identity;
+      if (!is_it && (m_has_any || !sys::may_be_locked(status->type))) { continue; }
+      const auto lines = sys::locks_of(pid, fd).value_or(std::vector<LockLine>());
+      m_has_any = m_has_any || !lines.empty();
+      if (!is_it) { continue; }
+      const auto found =
+        std::find_if(lines.begin(), lines.end(), [&](const LockLine& line) { return matches(line, m_kind, m_range); });
+      if (found != lines.end()) { return *found; }
+    }
+    return std::nullopt;
   }
-  return std::nullopt;
-}
+
+  bool has_any() const noexcept { return m_has_any; }
+
+private:
+  const sys::FileIdentity& m_identity;
+  LockLine::Kind m_kind;
+  const Range& m_range;
+  bool m_has_any = false; // of all that were looked through
+};
 
 // The taker's number is all that /proc/locks shows; an ancestor that lives has kept its number.
 std::optional<LockLine> taken_by(
@@ -44,6 +67,13 @@ std::optional<LockLine> taken_by(
   return std::nullopt;
 }
 
+// The first process of the machine, which most users may not look into, takes no locks for those whom it starts:
+// because of it alone each of a thousand waiters would read /proc/locks. In a container it can be one of us.
+bool is_init(const sys::ProcessStatus& process)
+{
+  return process.pid == 1 && process.name != "lockrun" && process.name != "flock";
+}
+
 AncestorHold hold_of(pid_t pid, Mode mode)
 {
   return {{pid, sys::command_line(pid).value_or(std::string()), {}}, mode};
@@ -51,28 +81,29 @@ AncestorHold hold_of(pid_t pid, Mode mode)
 
 } // namespace
 
-std::optional<AncestorHold> lock_of_ancestors(
-  const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
+TreeLocks lock_of_ancestors(const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
 {
   const pid_t us = sys::process_id();
   pid_t holder = 0;
   Mode mode = Mode::exclusive;
   std::vector<pid_t> hidden;
+  Look look(identity, kind, range);
   for (pid_t pid = us; pid > 0;) {
-    const auto found = held_by(pid, identity, kind, range);
+    const auto found = look.held_by(pid);
     if (found && *found) {
       holder = pid;
       mode = (*found)->mode;
     }
-    if (!found && found.error().code != ESRCH) { hidden.push_back(pid); }
     const auto status = sys::process_status(pid);
+    const bool is_hidden = !found && found.error().code != ESRCH;
+    if (is_hidden && !(status && is_init(*status))) { hidden.push_back(pid); }
     pid = status ? status->parent : 0;
   }
   // What only we have was inherited from somebody, maybe from one that we may not look into.
   if ((holder == 0 || holder == us) && !hidden.empty()) {
-    if (const auto line = taken_by(hidden, identity, kind, range)) { return hold_of(line->pid, line->mode); }
+    if (const auto line = taken_by(hidden, identity, kind, range)) { return {hold_of(line->pid, line->mode), true}; }
   }
-  return holder != 0 ? std::optional(hold_of(holder, mode)) : std::nullopt;
+  return {holder != 0 ? std::optional(hold_of(holder, mode)) : std::nullopt, look.has_any()};
 }
 
 } // namespace lockrun

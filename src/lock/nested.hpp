@@ -16,11 +16,16 @@ struct AncestorHold {
   Mode mode = Mode::exclusive;
 };
 
+// What is known of the locks of our own tree: of us and our ancestors.
+struct TreeLocks {
+  std::optional<AncestorHold> held; // the one that was asked for
+  bool has_any = false;             // any at all, as far as we may look
+};
+
 // A lock of this kind on the file, in the range if it has one, that we or an ancestor of ours hold: usually the holder
 // waits for us to end, so waiting for its lock would never end. Decided from what the kernel shows of live processes
 // (fdinfo; /proc/locks for those that we may not look into). A descriptor that outlived its lock counts for nothing.
 // None also when nothing can be seen.
-std::optional<AncestorHold> lock_of_ancestors(
-  const sys::FileIdentity& identity, sys::LockLine::Kind kind, const Range& range);
+TreeLocks lock_of_ancestors(const sys::FileIdentity& identity, sys::LockLine::Kind kind, const Range& range);
 
 } // namespace lockrun

@@ -14,24 +14,25 @@ using backends::KernelLock;
 
 // The lock is busy. Is it for us to wait for?
 Result<std::optional<Taken>, Error> look_at_ancestors(
-  const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request)
+  const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request, Patience& patience)
 {
   if (!asks_for_ancestors(request)) { return std::nullopt; }
   const auto file = sys::fstat(fd);
   if (!file) { return tl::unexpected(Error{Reason::lock_failed, request.path, file.error(), {}}); }
-  auto ancestor = lock_of_ancestors(file->identity, kind.kind, request.range);
-  if (!ancestor) { return std::nullopt; }
-  return taken_by(std::move(*ancestor), request);
+  auto tree = lock_of_ancestors(file->identity, kind.kind, request.range);
+  patience.tree_has_locks = tree.has_any;
+  if (!tree.held) { return std::nullopt; }
+  return taken_by(std::move(*tree.held), request);
 }
 
 // Tries, and queues in the kernel.
 Result<Taken, Error> take_kind(const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request,
-  const Patience& patience, backends::WaitingPlace& place)
+  Patience patience, backends::WaitingPlace& place)
 {
   const auto attempt = kind.lock(fd, request.mode, request.range, Wait::never);
   if (!attempt) { return tl::unexpected(Error{Reason::lock_failed, request.path, attempt.error(), {}}); }
   if (*attempt == sys::Attempt::acquired) { return Taken{}; }
-  const auto nested = look_at_ancestors(kind, fd, request);
+  const auto nested = look_at_ancestors(kind, fd, request, patience);
   if (!nested) { return tl::unexpected(nested.error()); }
   if (*nested) { return **nested; }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }

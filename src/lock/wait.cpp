@@ -65,7 +65,8 @@ void watch(WaitState& wait)
   listened.raw() = plan.ended_by;
   listened.add(wake_signal());
   const Deadline deadline = wait.patience->deadline;
-  DeadlockSearch search;
+  using TreeLocks = DeadlockSearch::TreeLocks;
+  DeadlockSearch search(wait.patience->tree_has_locks ? TreeLocks::maybe_some : TreeLocks::none);
   const nanoseconds began = sys::steady_now();
   Deadline next_look = plan.observer != nullptr ? Deadline(began) : std::nullopt;
   Deadline next_search = plan.detect_deadlock ? Deadline(began + search.pause()) : std::nullopt;

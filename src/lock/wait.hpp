@@ -19,6 +19,7 @@ struct Patience {
   const WaitPlan& plan;
   std::chrono::nanoseconds began; // on the steady clock
   Deadline deadline;
+  bool tree_has_locks = true; // false: we and our ancestors are known to hold none
 };
 
 // A system call that blocks in the kernel's own queue until it is answered or a signal handler interrupts it.

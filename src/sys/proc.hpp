@@ -53,6 +53,13 @@ Result<std::vector<int>> descriptors_of(pid_t pid);
 Result<FileStatus> descriptor_status(pid_t pid, int fd);
 Result<std::string> descriptor_path(pid_t pid, int fd);
 
+// Whether it is worth asking for the locks of a descriptor: most are terminals, pipes and sockets, and that is four
+// system calls each.
+inline bool may_be_locked(FileType type)
+{
+  return type == FileType::regular || type == FileType::directory;
+}
+
 // The locks that belong to descriptor `fd` of `pid`, from its fdinfo (Linux 4.1).
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd);
 
