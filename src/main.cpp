@@ -20,9 +20,12 @@
 //   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants) ·
 //                     terminator (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
 //   engines/          the engine programs, and protocol: what we and they say to each other
+//   timeline/         lockrun-timeline, a program of its own, whose door is src/timeline.cpp: options · read (events) · picture ·
+//                     terminal · svg
 //   sys/              what does the kernel say: one function per system call, values out, no words, no policy
 //
-// Who may look into whose room: cli → {lock, child, backends, sys}, lock → {backends, sys}, child → sys, backends → sys.
+// Who may look into whose room: cli → {lock, child, backends, sys}, lock → {backends, sys}, child → sys, backends → sys,
+// timeline → {cli, sys}.
 // clang-format on
 
 #include "cli/exit_code.hpp"

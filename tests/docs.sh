@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Every long option that `PROGRAM --help` lists is in the manual page and in the completion, and the other way round: tests/docs.sh PROGRAM
+# Every long option that `PROGRAM --help` lists is in its manual page and its completion, and the other way round: tests/docs.sh PROGRAM
 set -euo pipefail
 program=$(readlink -f "$1")
+name=$(basename "$1")
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 long_options() { grep -oE -- '--[a-z][a-z0-9-]*' | sort -u; }
 # Where an option is explained its name stands at the beginning of the line; elsewhere it may be another program's.
 explained() { grep -E '^ *-' | sed -E 's/^ *((-[^ ]*[, ]+)*-[^ ]*).*/\1/' | long_options; }
-in_manual() { mandoc -T ascii -O width=1000 man/lockrun.1 | sed 's/.\x08//g' | explained; }
-in_completion() { sed 's/#.*//' completions/lockrun.bash | long_options; }
+in_manual() { mandoc -T ascii -O width=1000 "man/$name.1" | sed 's/.\x08//g' | explained; }
+in_completion() { sed 's/#.*//' "completions/$name.bash" | long_options; }
 
-if [ ! -e man/lockrun.1 ] && [ ! -e completions/lockrun.bash ]; then
-  echo "skipped: neither man/lockrun.1 nor completions/lockrun.bash to compare --help with"
+if [ ! -e "man/$name.1" ] && [ ! -e "completions/$name.bash" ]; then
+  echo "skipped: neither man/$name.1 nor completions/$name.bash to compare --help with"
   exit 77
 fi
 if ! command -v mandoc >/dev/null; then
@@ -29,6 +30,6 @@ compare()
   differences=$((differences + 1))
 }
 
-if [ -e completions/lockrun.bash ]; then compare "the completion" in_completion; fi
-if [ -e man/lockrun.1 ]; then compare "the manual page" in_manual; fi
+if [ -e "completions/$name.bash" ]; then compare "the completion" in_completion; fi
+if [ -e "man/$name.1" ]; then compare "the manual page" in_manual; fi
 [ $differences -eq 0 ]

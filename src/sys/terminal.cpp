@@ -18,4 +18,11 @@ std::optional<unsigned> terminal_columns()
   return size.ws_col;
 }
 
+std::optional<unsigned> output_columns()
+{
+  if (::isatty(STDOUT_FILENO) != 1) { return std::nullopt; }
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0U;
+}
+
 } // namespace lockrun::sys

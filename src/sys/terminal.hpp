@@ -11,4 +11,7 @@ bool owns_terminal();
 // How many columns the terminal at standard error has now (TIOCGWINSZ); none when it does not say.
 std::optional<unsigned> terminal_columns();
 
+// The same of the terminal at standard output, 0 when it does not say; none when that is no terminal.
+std::optional<unsigned> output_columns();
+
 } // namespace lockrun::sys

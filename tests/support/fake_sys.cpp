@@ -613,6 +613,11 @@ std::optional<unsigned> terminal_columns()
   return value("terminal_columns", "", std::optional<unsigned>());
 }
 
+std::optional<unsigned> output_columns()
+{
+  return value("output_columns", "", std::optional<unsigned>());
+}
+
 // --- thread ---
 
 Result<Thread> start_thread(void* (*)(void*), void*, std::size_t)
