@@ -248,7 +248,9 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
   const auto own_name = sys::process_status(us);
   for (const Link& link : circle) {
     const auto other = sys::process_status(link.pid);
-    const bool looks_too = other && own_name && other->name == own_name->name;
+    // It has ended since the look, maybe because it gave up itself: there is no circle any more.
+    if (!other || other->start != link.start || other->state == 'Z') { return std::nullopt; }
+    const bool looks_too = own_name && other->name == own_name->name;
     const Link& ours = circle.front();
     if (looks_too && std::pair(link.start, link.pid) > std::pair(ours.start, ours.pid)) { return std::nullopt; }
   }

@@ -201,7 +201,7 @@ TEST_F(CircleOfQueues, WhoOnlyQueuesInFrontOfOneOfThemStays)
   const Finished ends[] = {first.wait(), second.wait()};
   const bool second_gave_up = ends[1].status == exited(75);
   EXPECT_EQ(ends[second_gave_up ? 1 : 0].status, exited(75));
-  EXPECT_EQ(ends[second_gave_up ? 0 : 1].status, exited(0));
+  EXPECT_EQ(ends[second_gave_up ? 0 : 1].status, exited(0)) << ends[0].err << ends[1].err;
   EXPECT_THAT(ends[second_gave_up ? 1 : 0].err, HasSubstr("2 processes wait for one another in a circle"));
 }
 
