@@ -18,6 +18,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -692,6 +693,28 @@ TEST_P(EnginesLoseTheLock, AndTheTreeIsKilledWhenItDoesNotEnd)
 }
 INSTANTIATE_TEST_SUITE_P(
   Table, EnginesLoseTheLock, ::testing::ValuesIn(k_losses), [](const auto& row) { return row.param.name; });
+
+TEST_F(Engines, LeaveTheEventsOfALockThatWasLost)
+{
+  plays(k_held + "await 7\nsend LOST reason=lease%20gone\neof\n");
+  const std::string events = dir / "events";
+  start.out = k_pipe;
+  Process lockrun = run_script("echo; exec cat <&8", {"--events", events});
+  lockrun.out_line(); // it runs
+  cue.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+  std::vector<std::string> names;
+  nlohmann::json last;
+  std::ifstream lines(events);
+  for (std::string line; std::getline(lines, line);) {
+    last = nlohmann::json::parse(line);
+    names.push_back(last.at("event"));
+    if (names.back() == "lost") { EXPECT_THAT(last.at("error").get<std::string>(), HasSubstr("lease gone")); }
+  }
+  EXPECT_THAT(names, ElementsAre("acquired", "lost", "finished"));
+  EXPECT_EQ(last.at("outcome"), "lost");
+  EXPECT_EQ(last.at("exit_code"), 76);
+}
 
 TEST_F(Engines, SendTheSignalThatTheyAreToldWhenTheLockIsLost)
 {

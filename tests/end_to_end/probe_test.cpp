@@ -1,4 +1,5 @@
 // --probe: does locking work there?
+#include "end_to_end/trace.hpp"
 #include "support/held_lock.hpp"
 #include "support/process.hpp"
 #include "support/temp_dir.hpp"
@@ -81,6 +82,32 @@ TEST(ProbeOption, NamesOverlayfs)
   EXPECT_EQ(told.status, exited(0));
   EXPECT_THAT(told.out, HasSubstr("overlay, mounted at "));
   EXPECT_THAT(told.out, HasSubstr("as in containers"));
+}
+
+// Stands in for a file system that lies or refuses: strace answers in its place.
+std::string probed_with(const std::string& answer, const WaitStatus& status)
+{
+  const TempDir dir;
+  const auto told = run_program(traced("/dev/null", {"-f", "-e", "inject=" + answer}, {"--probe", dir / "lock"}));
+  EXPECT_EQ(told.status, status) << answer << told.err;
+  return told.out;
+}
+
+TEST(ProbeOption, FindsOutLocksThatAreOnlyPretended)
+{
+  if (!can_trace()) { GTEST_SKIP() << "no strace"; }
+  EXPECT_THAT(
+    probed_with("flock:retval=0", exited(69)), HasSubstr("  flock        does not work: two had it at once\n"));
+  // The lock that lockrun takes by default does work.
+  EXPECT_THAT(
+    probed_with("fcntl:retval=0", exited(0)), HasSubstr("  ofd          does not work: two had it at once\n"));
+}
+
+TEST(ProbeOption, TellsThatLocksAreRefused)
+{
+  if (!can_trace()) { GTEST_SKIP() << "no strace"; }
+  EXPECT_THAT(probed_with("flock:error=ENOLCK", exited(69)),
+    HasSubstr("  flock        does not work: No locks available (ENOLCK)\n"));
 }
 
 TEST(ProbeOption, TellsWhatItCannotOpen)
