@@ -161,7 +161,8 @@ EngineResult<Engine> Engine::start(std::string_view name, const sys::SignalSet& 
   EngineFailure missing{Kind::missing};
   missing.places = places();
   for (const std::string& place : missing.places) {
-    std::string path = place + "/" + program_name;
+    std::string path(place);
+    path.append("/").append(program_name);
     char* const argv[] = {path.data(), nullptr};
     sys::Program program{};
     program.file = path.c_str();

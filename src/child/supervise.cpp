@@ -181,7 +181,7 @@ private:
     }
   }
 
-  void stop()
+  void stop() const
   {
     if (m_how.leash != nullptr) { return m_how.leash->command_stopped(); }
     stop_with(m_command);

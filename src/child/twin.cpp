@@ -44,7 +44,7 @@ public:
   void command_stopped() override { tell(m_task.channel, {Report::Kind::stopped, m_command}); }
 
   // The guard ended before there was anything to be ended.
-  bool lost_its_guard()
+  bool lost_its_guard() const
   {
     std::array<std::byte, 1> none{};
     const auto count = sys::receive(m_task.channel, none);
