@@ -84,9 +84,12 @@ Result<void, UsageError> apply(const Occurrences& given, Options& options)
       arguments.push_back(name);
     } else {
       const std::string value = occurrence.value != nullptr ? occurrence.value : "";
-      const bool looks_like_option = value.starts_with('-');
-      arguments.push_back(looks_like_option ? name + "=" + value : name);
-      if (!looks_like_option) { arguments.push_back(value); }
+      arguments.push_back(name);
+      if (value.starts_with('-')) { // as a word of its own it would look like an option
+        arguments.back().append("=").append(value);
+      } else {
+        arguments.push_back(value);
+      }
     }
   }
   std::reverse(arguments.begin(), arguments.end());
