@@ -21,14 +21,17 @@ enum class LockState {
   unknown, // it cannot be seen, and it cannot be asked
 };
 
-// Whose lock it is for the kernel: of an open file description (flock(2), F_OFD_SETLK) or of a process (F_SETLK).
-enum class LockApi { flock, ofd, posix };
+// Whose lock it is for the kernel: of an open file description (flock(2), F_OFD_SETLK) or of a process (F_SETLK); or of
+// an engine, beyond this machine.
+enum class LockApi { flock, ofd, posix, engine };
 
 // A process that has the lock or waits for it. What is not known is none or empty.
 struct LockUser {
   pid_t pid = 0; // 0: the kernel does not tell it
   LockApi api = LockApi::flock;
   std::optional<uid_t> user{};
+  std::string host{};                              // of an engine's lock
+  std::string user_name{};                         // on that host
   std::string command{};                           // its command line, words separated by NUL
   std::optional<std::chrono::nanoseconds> since{}; // on the wall clock, since 1970
 };
@@ -49,6 +52,7 @@ struct Holder : LockUser {
   Mode mode = Mode::exclusive;
   SinceKind since_kind = SinceKind::at_most;
   std::optional<unsigned> slot{}; // of --slots
+  std::string token{};            // of an engine's lock
 };
 
 struct Waiter : LockUser {    // `since` is its start

@@ -94,17 +94,21 @@ bool is_number(std::string_view text)
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-// What must be in `can=` for this; empty if nothing must.
-const char* missing_capability(const LockRequest& request, std::string_view can)
+// Whether the list has the word.
+bool can(std::string_view capabilities, std::string_view wanted)
 {
-  const auto has = [can](std::string_view wanted) {
-    for (std::string_view rest = can; !rest.empty();) {
-      const std::string_view word = rest.substr(0, rest.find(','));
-      if (word == wanted) { return true; }
-      rest.remove_prefix(std::min(rest.size(), word.size() + 1));
-    }
-    return false;
-  };
+  while (!capabilities.empty()) {
+    const std::string_view word = capabilities.substr(0, capabilities.find(','));
+    if (word == wanted) { return true; }
+    capabilities.remove_prefix(std::min(capabilities.size(), word.size() + 1));
+  }
+  return false;
+}
+
+// What must be in `can=` for this and is not; null if nothing is missing.
+const char* missing_capability(const LockRequest& request, std::string_view capabilities)
+{
+  const auto has = [capabilities](std::string_view wanted) { return can(capabilities, wanted); };
   if (request.mode == Mode::shared && !has("shared")) { return "shared"; }
   if (request.slots > 0 && !has("slots")) { return "slots"; }
   if (request.max_waiters && !has("max_waiters")) { return "max_waiters"; }
@@ -386,6 +390,7 @@ EngineResult<std::vector<Message>> Engine::status(const std::string& url)
 {
   const auto greeted = greet(url);
   if (!greeted) { return Failed(greeted.error()); }
+  if (!can(text_of(*greeted, "can"), "status")) { return Failed({Kind::unable, 0, "status", m_name}); }
   if (!say(Message("STATUS"))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
   std::vector<Message> users;
   const nanoseconds until = sys::steady_now() + k_answer;

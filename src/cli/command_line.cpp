@@ -277,10 +277,14 @@ Result<Options, UsageError> complete_look(
       return contradiction(in_quotes(look), "the command " + quoted(word), k_why);
     }
   }
-  for (const char* const word : operands) {
+  for (char* const word : operands) {
+    if (!is_status && !backends::engine_name(word).empty()) {
+      return contradiction(in_quotes(look), quoted(without_password(word)), "it tries file systems");
+    }
     auto subject = subject_of(options.request, word);
     if (!subject) { return tl::unexpected(subject.error()); }
     options.asked.push_back(*std::move(subject));
+    hide_password(word);
   }
   options.action = is_status ? Action::status : Action::probe;
   options.request = options.asked.front();

@@ -100,6 +100,7 @@ void EventLog::begin()
 {
   if (m_options.events.empty()) { return; }
   m_is_on = true;
+  m_pid = sys::process_id();
   m_began = sys::steady_now();
   auto file = open_events(m_options.events);
   if (file) {
@@ -115,11 +116,11 @@ void EventLog::waiting(const LockRequest& request)
   if (m_is_on) { write(waiting_line(head(), name_of(request))); }
 }
 
-void EventLog::acquired(std::optional<int> slot)
+void EventLog::acquired(std::optional<int> slot, const std::string& token)
 {
   if (!m_is_on) { return; }
   m_acquired = sys::steady_now();
-  write(acquired_line(head(), *m_acquired - m_began, m_options.request.mode, slot));
+  write(acquired_line(head(), *m_acquired - m_began, m_options.request.mode, slot, token));
 }
 
 void EventLog::released()
@@ -188,6 +189,8 @@ void EventLog::finished(const backends::EngineFailure& reason, int exit_code)
     finish.error = reason.text;
     break;
   }
+  const bool was_busy = finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out;
+  if (was_busy && !reason.holder.empty()) { finish.error = "held by " + reason.holder; }
   this->finish(std::move(finish));
 }
 
@@ -207,7 +210,6 @@ void EventLog::finished(const child::Ending& ending, int exit_code)
     finish.signal = ending.needed_kill ? SIGKILL : m_options.end_signal;
     break;
   case child::Ending::How::lost:
-    lost("it was lost before it was released");
     finish.outcome = CallOutcome::lost;
     break;
   }
@@ -232,7 +234,7 @@ void EventLog::finish(Finish finish)
 
 EventHead EventLog::head() const
 {
-  EventHead head{sys::wall_now(), name_of(m_options.request), sys::process_id(), {}};
+  EventHead head{sys::wall_now(), name_of(m_options.request), m_pid, {}};
   for (const char* const word : m_options.command) {
     if (word != nullptr) { head.command += (head.command.empty() ? "" : " ") + std::string(word); }
   }

@@ -26,7 +26,7 @@ public:
   void begin();
 
   void waiting(const LockRequest& request);
-  void acquired(std::optional<int> slot);
+  void acquired(std::optional<int> slot, const std::string& token = {});
   void released();
   void overtime(const child::TimeLimit& limit);
   void lost(const std::string& reason); // once, however often it is said
@@ -44,6 +44,7 @@ private:
   const Options& m_options;
   sys::Descriptor m_file;
   bool m_is_on = false;
+  pid_t m_pid = 0; // of the process that began it: a twin of ours tells of the same call
   bool m_has_complained = false;
   bool m_is_lost = false;
   std::chrono::nanoseconds m_began{}; // on the steady clock, like the other two

@@ -44,6 +44,8 @@ const char* name_of(LockApi api)
     return "flock";
   case LockApi::ofd:
     return "ofd";
+  case LockApi::engine:
+    return "engine";
   case LockApi::posix:
     break;
   }
@@ -128,7 +130,8 @@ ordered_json json_of(const LockUser& user)
 {
   ordered_json json;
   json["pid"] = or_null(user.pid > 0, user.pid);
-  json["user"] = user.user ? ordered_json(user_name(*user.user)) : ordered_json();
+  json["user"] = user.user ? ordered_json(user_name(*user.user)) : or_null(!user.user_name.empty(), user.user_name);
+  if (!user.host.empty()) { json["host"] = user.host; }
   json["command"] = or_null(!user.command.empty(), plain_command(user.command));
   json["api"] = name_of(user.api);
   json["since"] = user.since ? ordered_json(moment_text(*user.since)) : ordered_json();
@@ -143,6 +146,7 @@ ordered_json json_of(const Holder& holder, nanoseconds now)
   json["held_s"] = holder.since ? ordered_json(seconds_of(now - *holder.since)) : ordered_json();
   json["mode"] = name_of(holder.mode);
   json["slot"] = holder.slot ? ordered_json(*holder.slot) : ordered_json();
+  if (!holder.token.empty()) { json["token"] = holder.token; }
   json["gone"] = holder.evidence == Holder::Evidence::gone;
   return json;
 }
@@ -190,12 +194,14 @@ std::string waiting_line(const EventHead& head, const std::string& waits_for)
   return line_of(json);
 }
 
-std::string acquired_line(const EventHead& head, nanoseconds waited, Mode mode, std::optional<int> slot)
+std::string acquired_line(
+  const EventHead& head, nanoseconds waited, Mode mode, std::optional<int> slot, const std::string& token)
 {
   ordered_json json = begin(head, "acquired");
   json["waited_s"] = seconds_of(waited);
   json["mode"] = name_of(mode);
   json["slot"] = slot ? ordered_json(*slot) : ordered_json();
+  if (!token.empty()) { json["token"] = token; }
   return line_of(json);
 }
 

@@ -37,7 +37,8 @@ struct Finish {
 };
 
 std::string waiting_line(const EventHead& head, const std::string& waits_for);
-std::string acquired_line(const EventHead& head, std::chrono::nanoseconds waited, Mode mode, std::optional<int> slot);
+std::string acquired_line(const EventHead& head, std::chrono::nanoseconds waited, Mode mode, std::optional<int> slot,
+  const std::string& token = {});
 std::string overtime_line(const EventHead& head, std::chrono::nanoseconds limit, int signal);
 std::string lost_line(const EventHead& head, const std::string& reason);
 std::string finished_line(const EventHead& head, const Finish& finish);

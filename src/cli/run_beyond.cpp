@@ -49,7 +49,7 @@ public:
     constexpr seconds k_silence{1}; // most waits are over by then
     if (waited < k_silence) { return k_silence - waited; }
     report_waiting(holder, position, m_options);
-    return std::chrono::hours(24);
+    return m_options.progress.value_or(std::chrono::hours(24));
   }
   void trouble(const std::string& text) override
   {
@@ -195,6 +195,7 @@ Outcome run_holding(child::Guard& guard, Engine& engine, const Grant& grant, con
   const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
   const bool is_lost_late = release(engine, grant, was_lost, options);
   events.released();
+  if (is_lost_late) { events.lost("it was lost before it was released"); }
   if (ending && is_lost_late) { ending->how = child::Ending::How::lost; }
   return outcome_of(ending, options, events);
 }
@@ -226,7 +227,7 @@ Outcome run_with_engine(
   const auto grant = engine->acquire(options.engine_url,
     {options.request, options.ttl, words_of(options.command), ended_by, waits_for_ancestors}, listener);
   if (grant) {
-    events.acquired(grant->slot);
+    events.acquired(grant->slot, grant->token);
     return run_holding(*guard, *engine, *grant, options, events, inherited);
   }
   const EngineFailure& failure = grant.error();

@@ -1,7 +1,9 @@
 #include "cli/show_status.hpp"
 
+#include "backends/engine_status.hpp"
 #include "cli/display_width.hpp"
 #include "cli/duration.hpp"
+#include "cli/engine_url.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/json.hpp"
@@ -13,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,20 +54,27 @@ std::string held_time(const Holder& holder)
   return words.empty() ? "" : words.substr(std::string_view("for ").size());
 }
 
+// "root", and of an engine's lock "root@host".
+std::string owner_of(const LockUser& user)
+{
+  const std::string name = user.user ? user_name(*user.user) : user.user_name;
+  return escaped(user.host.empty() ? name : name + "@" + user.host);
+}
+
 Row row_of(const Holder& holder)
 {
   const char* note = "";
   if (holder.evidence == Holder::Evidence::gone) { note = "(took it and is gone; who has it now cannot be seen)"; }
   if (holder.evidence == Holder::Evidence::taker) { note = " (took it; this user may not look into it)"; }
   const std::string slot = holder.slot ? fmt::format("slot {}", *holder.slot) : name_of(holder.mode);
-  return {"", slot, fmt::format("{}", holder.pid), holder.user ? escaped(user_name(*holder.user)) : "",
-    held_time(holder), command_words(holder.command) + note};
+  return {
+    "", slot, fmt::format("{}", holder.pid), owner_of(holder), held_time(holder), command_words(holder.command) + note};
 }
 
 Row row_of(const Waiter& waiter)
 {
   return {"", fmt::format("waits {}", waiter.position), waiter.pid > 0 ? fmt::format("{}", waiter.pid) : "",
-    waiter.user ? escaped(user_name(*waiter.user)) : "", "", command_words(waiter.command)};
+    owner_of(waiter), "", command_words(waiter.command)};
 }
 
 const char* note_on(const LockStatus& status)
@@ -103,6 +113,25 @@ std::string table_of(const std::vector<Row>& rows)
   return text;
 }
 
+// None when there was a failure, which has been told; `exit_code` is for it.
+std::optional<LockStatus> status_here(const Options& about, int& exit_code)
+{
+  auto seen = status(about.request);
+  if (seen) { return std::move(*seen); }
+  report(seen.error(), about);
+  exit_code = exit_code_for(seen.error(), about.conflict_exit_code);
+  return std::nullopt;
+}
+
+std::optional<LockStatus> status_beyond(const Options& about, int& exit_code)
+{
+  auto seen = backends::engine_status(about.engine_url);
+  if (seen) { return std::move(*seen); }
+  report(seen.error(), about);
+  exit_code = exit_code_for(seen.error(), about.conflict_exit_code);
+  return std::nullopt;
+}
+
 } // namespace
 
 int show_status(const Options& options)
@@ -111,15 +140,14 @@ int show_status(const Options& options)
   std::string text;
   std::vector<Row> rows{{"LOCK", "STATE", "PID", "USER", "HELD FOR", "COMMAND"}};
   for (const LockRequest& request : options.asked) {
-    const std::string name = request.fd ? fmt::format("{}", *request.fd) : request.path;
-    const auto seen = status(request);
-    if (!seen) {
-      Options about = options; // the report speaks of one lock
-      about.request = request;
-      report(seen.error(), about);
-      exit_code = exit_code_for(seen.error(), options.conflict_exit_code);
-      continue;
-    }
+    const std::string name = request.fd ? fmt::format("{}", *request.fd) : without_password(request.path);
+    const bool is_beyond = !backends::engine_name(request.path).empty();
+    Options about = options; // the report speaks of one lock
+    about.request = request;
+    about.request.path = name;
+    if (is_beyond) { about.engine_url = request.path; }
+    const auto seen = is_beyond ? status_beyond(about, exit_code) : status_here(about, exit_code);
+    if (!seen) { continue; }
     const bool is_failure = exit_code != k_success && exit_code != options.conflict_exit_code;
     if (seen->state == LockState::unknown) {
       exit_code = k_no_permission;

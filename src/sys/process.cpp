@@ -58,6 +58,8 @@ int talk(int socket)
   // Standard error may be a filler for our own time; a program that opened a server's connection there would send that
   // its complaints.
   if (::fcntl(STDERR_FILENO, F_SETFD, 0) != 0) { return errno; }
+  // dup2(2) of a descriptor onto itself would leave it close-on-exec.
+  if (socket <= STDERR_FILENO && (socket = ::fcntl(socket, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) < 0) { return errno; }
   return ::dup2(socket, STDIN_FILENO) < 0 || ::dup2(socket, STDOUT_FILENO) < 0 ? errno : 0;
 }
 

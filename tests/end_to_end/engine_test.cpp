@@ -1026,5 +1026,99 @@ TEST_F(Engines, GiveNothingBackWhileTheTreeCannotBeEnded)
   EXPECT_EQ(lockrun.wait().status, exited(76));
 }
 
+// --- What is told to programs
+
+class EngineEvents : public Engines {
+protected:
+  std::string events() const { return read_file(dir / "events"); }
+  Words with_events(Words options = {}) const
+  {
+    options.insert(options.end(), {"--events", dir / "events"});
+    return options;
+  }
+};
+
+TEST_F(EngineEvents, TellTheToken)
+{
+  plays(k_held + k_release);
+  EXPECT_EQ(finish("exit 5", with_events()).status, exited(5));
+  EXPECT_THAT(events(), AllOf(HasSubstr("\"event\":\"acquired\""), HasSubstr("\"token\":\"7\""),
+                          HasSubstr("\"outcome\":\"ran\",\"exit_code\":5")));
+}
+
+TEST_F(EngineEvents, TellOfALossAndHowItEnded)
+{
+  plays(k_held + "await 7\nsend LOST reason=lease%20gone\n" + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(k_stay, with_events());
+  lockrun.out_line();
+  cue.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+  EXPECT_THAT(events(), AllOf(HasSubstr("\"event\":\"lost\""), HasSubstr("\"error\":\"lease gone\""),
+                          HasSubstr("\"outcome\":\"lost\",\"exit_code\":76")));
+}
+
+TEST_F(EngineEvents, TellOfADeadlineWithThePidOfTheCall)
+{
+  plays(k_acquire + "send HELD token=7 ttl_ms=3000 deadline=@2000\ndeaf\n");
+  Process lockrun = run_script(k_stay, with_events());
+  const std::string pid = "\"pid\":" + std::to_string(lockrun.pid()) + ",";
+  EXPECT_EQ(lockrun.wait().status, exited(76));
+  std::istringstream lines(events());
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) { EXPECT_THAT(line, HasSubstr(pid)); }
+  EXPECT_EQ(count, 3); // acquired, lost, finished
+}
+
+TEST_F(EngineEvents, TellOfFailuresWithoutPasswords)
+{
+  url = "fake://user:s3cret@host/deploy";
+  plays(k_acquire + "send WAITING position=1 holder=PID%207%20on%20web1\neof\n");
+  EXPECT_EQ(finish("exit 5", with_events({"-w", "50ms"})).status, exited(75));
+  EXPECT_THAT(
+    events(), AllOf(HasSubstr("\"event\":\"waiting\""), HasSubstr("\"outcome\":\"timed_out\",\"exit_code\":75"),
+                HasSubstr("held by PID 7 on web1"), Not(HasSubstr("s3cret"))));
+}
+
+const std::string k_status = k_greet + "expect STATUS\n";
+
+TEST_F(Engines, TellWhoHoldsTheLockAndWhoWaits)
+{
+  plays(
+    k_status +
+    "send HOLDER mode=exclusive token=17 host=web1 pid=4312 user=ann command=make%20all since_ms=1700000000000\n"
+    "send WAITER position=1 mode=shared host=web2 pid=7 user=bob command=ls since_ms=1700000001000\nsend END\neof\n");
+  url = "fake://user:s3cret@host/deploy";
+  const Finished table = run_lockrun({"--status", url}, start);
+  EXPECT_EQ(table.status, exited(75));
+  EXPECT_THAT(table.out, AllOf(HasSubstr("fake://user:******@host/deploy"), HasSubstr("exclusive"), HasSubstr("4312"),
+                           HasSubstr("ann@web1"), HasSubstr("make all"), HasSubstr("waits 1"), HasSubstr("bob@web2")));
+  const Finished json = run_lockrun({"--status", "--json", url}, start);
+  EXPECT_EQ(json.status, exited(75));
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"state\":\"exclusive\",\"api\":\"engine\""),
+                          HasSubstr("\"pid\":4312,\"user\":\"ann\",\"host\":\"web1\""),
+                          HasSubstr("\"since\":\"2023-11-14T22:13:20.000000Z\""), HasSubstr("\"token\":\"17\""),
+                          HasSubstr("\"position\":1"), Not(HasSubstr("s3cret"))));
+}
+
+TEST_F(Engines, TellThatALockIsFree)
+{
+  plays(k_status + "send END\neof\n");
+  const Finished ended = run_lockrun({"--status", url}, start);
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_THAT(ended.out, HasSubstr("free"));
+}
+
+TEST_F(Engines, FailToTellAsTheyFailToLock)
+{
+  plays(k_status + "send FAIL status=69 reason=unreachable text=no%20way\neof\n");
+  const Finished ended = run_lockrun({"--status", url}, start);
+  EXPECT_EQ(ended.status, exited(69));
+  EXPECT_THAT(ended.err, HasSubstr("no way"));
+  plays("expect LOCKRUN\nsend ENGINE version=1 name=fake can=shared\neof\n");
+  EXPECT_THAT(run_lockrun({"--status", url}, start).err, HasSubstr("cannot do '--status'"));
+  EXPECT_EQ(run_lockrun({"--probe", url}, start).status, exited(64));
+}
+
 } // namespace
 } // namespace lockrun::testing

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "backends/engine.hpp"
+
+#include <lockrun/status.hpp>
+
+namespace lockrun::backends {
+
+// Who holds the lock at `url`, and who waits for it, as its engine tells. Starts one for that.
+EngineResult<LockStatus> engine_status(const std::string& url);
+
+} // namespace lockrun::backends
