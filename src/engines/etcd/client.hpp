@@ -1,0 +1,91 @@
+#pragma once
+
+#include "engines/etcd/http.hpp"
+#include "engines/etcd/json.hpp"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lockrun::engines::etcd {
+
+// How long a call may go on.
+struct Limits {
+  Moment until{0};         // in all
+  milliseconds one_try{0}; // for one endpoint's answer
+  bool rides_out = false;  // goes round while one of them may come back; otherwise each is asked once
+};
+
+struct Answer {
+  Json body;
+  Moment asked{0}; // just before the try that was answered
+};
+
+// Events of a key, or of all keys with a prefix.
+class Watch {
+public:
+  explicit Watch(HttpConnection connection) : m_connection(std::move(connection)) {}
+  int descriptor() const noexcept { return m_connection.descriptor(); }
+
+  struct News {
+    bool is_over = false; // open another one
+    bool has_events = false;
+    bool has_deletions = false;
+  };
+  // What has arrived; never blocks.
+  News take();
+
+private:
+  HttpConnection m_connection;
+  std::string m_rest; // a line that is still incomplete
+};
+
+// etcd as seen through its HTTP gateway: one connection, to one of the endpoints, changed when that fails.
+class Client {
+public:
+  explicit Client(const Attention& attention) : m_attention(attention) {}
+
+  // Takes endpoints, user and TLS files. The error is a usage error's text.
+  tl::expected<void, std::string> open(const Url& url);
+
+  // One request. Tries other endpoints where that can help, and authenticates where that is needed.
+  Reply<Answer> call(const char* path, const Json& request, const Limits& limits);
+
+  // Two requests in one go, on the connection that there is. None: something was in the way; ask one after the other.
+  std::optional<std::pair<Answer, Answer>> call_both(
+    const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits);
+
+  // On a connection of its own to the endpoint that answered last.
+  Reply<Watch> watch(const Json& request, const Limits& limits);
+
+  // Which endpoint that is.
+  std::size_t endpoint() const noexcept { return m_current; }
+  std::size_t endpoints() const noexcept { return m_servers.size(); }
+
+private:
+  Reply<Answer> try_once(const char* path, const Json& request, Moment until);
+  Reply<HttpAnswer> exchange(const char* path, const std::string& body, Moment until, Moment& asked);
+  Reply<HttpConnection> connect(Moment until);
+  Reply<void> authenticate(Moment until);
+  HttpRequest request_to(const char* path, std::string body) const;
+  void next_endpoint();
+
+  struct Server {
+    Endpoint endpoint;
+    std::vector<sys::SocketAddress> addresses; // empty: not looked up yet
+  };
+
+  const Attention& m_attention;
+  std::vector<Server> m_servers;
+  std::size_t m_current = 0;
+  std::optional<HttpConnection> m_connection;
+  bool m_uses_tls = false;
+  TlsFiles m_files;
+  TlsContext m_context;
+  std::string m_user;
+  std::string m_password;
+  std::string m_token;
+};
+
+} // namespace lockrun::engines::etcd

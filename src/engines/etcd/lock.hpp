@@ -1,0 +1,73 @@
+#pragma once
+
+#include "engines/etcd/client.hpp"
+#include "engines/etcd/queue.hpp"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lockrun::engines::etcd {
+
+// A lock as `etcdctl lock` takes it: a key NAME/<lease>, held by the oldest of them.
+class EtcdLock final : public Backend {
+public:
+  explicit EtcdLock(const Attention& attention) : m_attention(attention), m_client(attention) {}
+
+  const char* name() const override { return "etcd"; }
+  const char* abilities() const override { return "shared,slots,max_waiters,fair,status"; }
+  const char* default_port() const override { return "2379"; }
+
+  Outcome<void> open(const Url& url) override;
+  Outcome<std::vector<Party>> status() override;
+  Outcome<Standing> join(const Demand& demand, Moment until) override;
+  int changes() const override { return m_watch ? m_watch->descriptor() : -1; }
+  bool is_stirred() override;
+  Outcome<std::optional<Standing>> renew() override;
+  std::string loss() const override { return m_loss; }
+  Lease lease() const override { return m_lease; }
+  Grant grant() const override { return {m_created, m_key, m_note.slot}; }
+  Outcome<void> settle() override;
+  std::optional<std::string> leave() override;
+
+private:
+  struct View {
+    std::vector<Member> queue;
+    std::int64_t revision = 0;
+    std::int64_t term = 0;           // in which the server answered
+    std::optional<std::size_t> ours; // index of our key
+  };
+  enum class Scope { everybody, up_to_us, us };
+  View view_of(const Json& range_response, const Json& header) const;
+  Json queue_request(Scope scope) const;
+  Outcome<View> queue(Scope scope, const Limits& limits);
+  Outcome<void> make_lease(milliseconds ttl, const Limits& limits);
+  Json put_request() const;
+  Outcome<View> create_key(std::optional<std::int64_t> unchanged_since, const Limits& limits);
+  void adopt(const View& view);
+  Outcome<std::optional<Standing>> standing_in(const View& view);
+  enum class Found { ours, lost };
+  Outcome<Found> rewrite_note();
+  Outcome<void> watch(const std::string& key, std::int64_t since);
+  Limits brief() const;
+
+  const Attention& m_attention;
+  Client m_client;
+  std::string m_prefix;
+  std::int64_t m_lease_id = 0;
+  bool m_has_lease = false; // or asked for one, and does not know
+  std::string m_key;
+  std::int64_t m_created = 0; // revision of our key; 0: there is none that we know of
+  Note m_note;
+  bool m_is_held = false;
+  bool m_has_waited = false;
+  Lease m_lease;
+  std::string m_loss;
+
+  std::optional<Watch> m_watch;
+  std::string m_watched;        // its key, or the prefix for all of them
+  std::size_t m_watched_at = 0; // the endpoint
+  Moment m_watched_since{0};
+};
+
+} // namespace lockrun::engines::etcd

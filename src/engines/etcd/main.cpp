@@ -1,0 +1,20 @@
+// lockrun-engine-etcd: holds locks in etcd for lockrun, which starts it (lockrun-engine(7)).
+#include "engines/etcd/lock.hpp"
+#include "sys/process.hpp"
+#include "sys/signal.hpp"
+
+#include <csignal>
+#include <sysexits.h>
+
+using namespace lockrun;
+
+int main()
+{
+  // OpenSSL writes without MSG_NOSIGNAL.
+  (void)sys::set_disposition(SIGPIPE, sys::Disposition::ignored); // cannot fail for a signal that exists
+  auto attention = engines::Attention::create();
+  if (!attention) { sys::exit_now(EX_OSERR); }
+  engines::etcd::EtcdLock lock(*attention);
+  // A name may still be looked up in a thread: nothing waits for it.
+  sys::exit_now(engines::run_session(lock, *attention));
+}

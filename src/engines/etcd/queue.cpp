@@ -1,0 +1,153 @@
+#include "engines/etcd/queue.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+namespace lockrun::engines::etcd {
+namespace {
+
+constexpr int k_note_version = 1;
+
+bool is_hex(std::string_view text)
+{
+  return !text.empty() && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+bool is_slotted(const Member& member)
+{
+  return member.note.slots > 0;
+}
+
+bool is_exclusive(const Member& member)
+{
+  return member.note.mode == Mode::exclusive && !is_slotted(member);
+}
+
+std::string words(const std::optional<Owner>& owner, const std::string& key)
+{
+  if (!owner) { return fmt::format("somebody who left no name (key {})", key); }
+  return fmt::format("PID {} ({}, user {}) on {}", owner->pid, owner->command, owner->user, owner->host);
+}
+
+} // namespace
+
+std::string write_note(const Note& note)
+{
+  Json value = {{"lockrun", k_note_version}, {"mode", note.mode == Mode::shared ? "shared" : "exclusive"}};
+  if (note.slots > 0) { value["slots"] = note.slots; }
+  if (note.slot) { value["slot"] = *note.slot; }
+  if (note.is_counted) { value["counted"] = true; }
+  if (note.owner) {
+    value["host"] = note.owner->host;
+    value["pid"] = note.owner->pid;
+    value["user"] = note.owner->user;
+    value["command"] = note.owner->command;
+    value["since"] = note.owner->since_ms;
+  }
+  return write_json(value);
+}
+
+Note read_note(std::string_view value)
+{
+  Note note;
+  const auto json = parse_json(value);
+  if (!json || number(*json, "lockrun") < k_note_version) { return note; }
+  note.mode = text(*json, "mode") == "shared" ? Mode::shared : Mode::exclusive;
+  note.slots = static_cast<int>(std::clamp<std::int64_t>(number(*json, "slots"), 0, 256));
+  if (field(*json, "slot").is_number_integer()) { note.slot = static_cast<int>(number(*json, "slot")); }
+  note.is_counted = field(*json, "counted") == true;
+  if (!text(*json, "host").empty()) {
+    note.owner = Owner{
+      text(*json, "host"), number(*json, "pid"), text(*json, "user"), text(*json, "command"), number(*json, "since")};
+  }
+  return note;
+}
+
+std::vector<Member> members_of(const Json& range_response, const std::string& prefix)
+{
+  std::vector<Member> queue;
+  const Json& kvs = field(range_response, "kvs");
+  for (const Json& kv : kvs) {
+    std::string key = bytes(kv, "key");
+    if (!key.starts_with(prefix) || !is_hex(std::string_view(key).substr(prefix.size()))) { continue; }
+    queue.push_back({std::move(key), number(kv, "create_revision"), read_note(bytes(kv, "value"))});
+  }
+  std::sort(queue.begin(), queue.end(), [](const Member& a, const Member& b) { return a.created < b.created; });
+  return queue;
+}
+
+Place place_of(const std::vector<Member>& queue, std::size_t index, const Note& note)
+{
+  const Member self{std::string(), 0, note};
+  Place place;
+  std::optional<std::size_t> last_exclusive;
+  int slotted = 0;
+  std::optional<std::size_t> last_unclaimed;
+  std::set<int> taken;
+  for (std::size_t i = 0; i < index; ++i) {
+    const Member& other = queue[i];
+    if (is_exclusive(other)) { last_exclusive = i; }
+    if (is_slotted(other)) {
+      ++slotted;
+      if (other.note.slot) {
+        taken.insert(*other.note.slot);
+      } else {
+        last_unclaimed = i;
+      }
+    }
+    if (holds(queue, i)) {
+      place.holder = i;
+    } else {
+      ++place.position;
+      if (other.note.is_counted) { ++place.counted_waiters; }
+    }
+  }
+  ++place.position;
+  if (is_exclusive(self)) {
+    place.is_held = index == 0;
+    if (index > 0) { place.obstacle = index - 1; }
+  } else if (last_exclusive) {
+    place.obstacle = last_exclusive;
+  } else if (!is_slotted(self) || note.slot) {
+    place.is_held = true;
+  } else if (last_unclaimed) {
+    place.obstacle = last_unclaimed;
+  } else if (slotted < note.slots) {
+    // Those in front have theirs, those behind wait for ours: nobody else chooses now.
+    int free = 0;
+    while (taken.contains(free)) { ++free; }
+    place.slot_to_claim = free;
+  }
+  return place;
+}
+
+bool holds(const std::vector<Member>& queue, std::size_t index)
+{
+  const Member& member = queue[index];
+  if (is_slotted(member)) { return member.note.slot.has_value(); }
+  const auto begin = queue.begin();
+  const auto end = begin + static_cast<std::ptrdiff_t>(index);
+  return member.note.mode == Mode::shared ? std::none_of(begin, end, is_exclusive) : index == 0;
+}
+
+Party party_of(const std::vector<Member>& queue, std::size_t index)
+{
+  const Member& member = queue[index];
+  Party party;
+  party.mode = member.note.mode;
+  party.waits = !holds(queue, index);
+  if (party.waits) {
+    for (std::size_t i = 0; i <= index; ++i) {
+      if (!holds(queue, i)) { ++party.position; }
+    }
+  }
+  party.token = member.created;
+  party.slot = member.note.slot;
+  party.owner = member.note.owner;
+  party.text = words(member.note.owner, member.key);
+  return party;
+}
+
+} // namespace lockrun::engines::etcd

@@ -1,0 +1,407 @@
+#include "engines/session.hpp"
+
+#include "sys/channel.hpp"
+#include "sys/clock.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <span>
+#include <sysexits.h>
+#include <utility>
+
+#include <poll.h>
+
+namespace lockrun::engines {
+namespace {
+
+using protocol::Message;
+
+constexpr milliseconds k_join_limit{8'000};   // for servers that may come back; lockrun gives us ten seconds with -n
+constexpr milliseconds k_settle_after{100};   // shorter commands do without
+constexpr milliseconds k_shortest_pause{100}; // between two renewals that fail
+constexpr int k_lockrun = 0;                  // the descriptor
+
+class Session {
+public:
+  Session(Backend& backend, Attention& attention) : m_backend(backend), m_attention(attention), m_lockrun(k_lockrun) {}
+  ~Session() { (void)m_lockrun.release(); } // it is not ours to close
+
+  int run();
+
+private:
+  int status();
+  int acquire(const Demand& demand);
+  int hold();
+  int leave(bool is_to_be_told);
+  int fail(const Failure& failure);
+  int fail_and_leave(const Failure& failure);
+
+  enum class Word { none, release, abandon }; // `abandon` also for the end of what lockrun says
+  Word hear();
+  std::optional<Message> next_message(bool may_block);
+  void say(const Message& message);
+  void complain(const Failure& failure);
+  void tell_of(const Standing& standing);
+  Moment after_failure() const;
+
+  Backend& m_backend;
+  Attention& m_attention;
+  sys::Descriptor m_lockrun;
+  protocol::LineReader m_lines;
+  bool m_has_ended = false; // lockrun says nothing any more
+  bool m_has_complained = false;
+  std::string m_told; // the last WAITING
+};
+
+bool is_interruption(const Failure& failure)
+{
+  return failure.reason == k_interrupted;
+}
+
+Moment join_limit(std::optional<Moment> limit)
+{
+  const Moment patience = sys::elapsed_now() + k_join_limit;
+  return limit ? std::min(*limit, patience) : patience;
+}
+
+std::optional<Demand> demand_from(const Message& message)
+{
+  Demand demand;
+  const auto mode = message.text("mode").value_or("exclusive");
+  if (mode != "exclusive" && mode != "shared") { return std::nullopt; }
+  demand.mode = mode == "shared" ? Mode::shared : Mode::exclusive;
+  demand.slots = static_cast<int>(std::clamp<std::int64_t>(message.number("slots").value_or(0), 0, 256));
+  const std::int64_t wait = message.number("wait_ms").value_or(-1);
+  demand.wait = message.number("nonblock").value_or(0) != 0 || wait == 0 ? Wait::never : Wait::allowed;
+  if (wait > 0) { demand.patience = milliseconds(wait); }
+  const std::int64_t waiters = message.number("max_waiters").value_or(0);
+  if (waiters > 0) { demand.max_waiters = static_cast<int>(std::min<std::int64_t>(waiters, 1'000'000)); }
+  demand.ttl = milliseconds(std::clamp<std::int64_t>(message.number("ttl_ms").value_or(0), 0, 1'000'000'000));
+  demand.owner.host = message.text("host").value_or("");
+  demand.owner.pid = message.number("pid").value_or(0);
+  demand.owner.user = message.text("user").value_or("");
+  demand.owner.command = message.text("command").value_or("");
+  demand.owner.since_ms = message.number("since_ms").value_or(0);
+  return demand;
+}
+
+void add_owner(Message& message, const Party& party, const std::string& prefix)
+{
+  if (!party.owner) { return; }
+  message.with(prefix + "host", party.owner->host).with(prefix + "pid", party.owner->pid);
+  message.with(prefix + "user", party.owner->user).with(prefix + "command", party.owner->command);
+  message.with(prefix + "since_ms", party.owner->since_ms);
+}
+
+Message waiting(const Standing& standing)
+{
+  Message message("WAITING");
+  message.with("position", standing.position);
+  if (standing.holder) {
+    message.with("holder", standing.holder->text);
+    add_owner(message, *standing.holder, "holder_");
+  }
+  return message;
+}
+
+// What the server granted a moment ago needs no second look.
+bool is_fresh(const Lease& lease)
+{
+  return sys::elapsed_now() < lease.deadline - nanoseconds(lease.ttl) / 100 * 89;
+}
+
+std::int64_t in_milliseconds(Moment moment)
+{
+  return std::chrono::duration_cast<milliseconds>(moment).count();
+}
+
+} // namespace
+
+Failure usage(std::string text, std::string hint)
+{
+  return {EX_USAGE, "usage", std::move(text), {}, std::move(hint)};
+}
+
+Lease lease_from(Moment asked, milliseconds ttl)
+{
+  return {asked + nanoseconds(ttl) / 100 * 99, ttl};
+}
+
+Moment renewal_of(const Lease& lease)
+{
+  return lease.deadline - nanoseconds(lease.ttl) / 100 * 99 + nanoseconds(lease.ttl) / 3;
+}
+
+milliseconds try_limit(milliseconds ttl)
+{
+  return std::clamp(ttl / 10, milliseconds(250), milliseconds(2'000));
+}
+
+Result<Attention> Attention::create()
+{
+  auto poller = sys::Poller::create();
+  if (!poller) { return tl::unexpected(poller.error()); }
+  return Attention(std::move(*poller));
+}
+
+Attention::Woken Attention::wait(int descriptor, short events, Moment until) const
+{
+  std::array<::pollfd, 2> descriptors{{{m_hears_lockrun ? k_lockrun : -1, POLLIN, 0}, {descriptor, events, 0}}};
+  const auto woken = m_poller.wait(descriptors, until);
+  if (!woken || *woken == sys::Poller::Woken::by_time) { return Woken::by_time; }
+  return descriptors[0].revents != 0 ? Woken::by_lockrun : Woken::by_descriptor;
+}
+
+namespace {
+
+void Session::say(const Message& message)
+{
+  const std::string line = protocol::format(message);
+  std::string_view rest = line;
+  while (!rest.empty()) {
+    const auto sent = sys::send(m_lockrun, std::as_bytes(std::span(rest)));
+    if (sent) {
+      rest.remove_prefix(*sent);
+      continue;
+    }
+    if (sent.error().code != EAGAIN) { return; } // nobody listens: the end of its input tells us so, too
+    std::array<::pollfd, 1> writable{{{k_lockrun, POLLOUT, 0}}};
+    (void)::poll(writable.data(), 1, -1);
+  }
+}
+
+// None: nothing has come (yet), or nothing will.
+std::optional<Message> Session::next_message(bool may_block)
+{
+  for (;;) {
+    std::string line;
+    const auto state = m_lines.next(line);
+    if (state == protocol::LineReader::State::line) {
+      auto message = protocol::parse(line);
+      if (message) { return std::move(*message); }
+      continue; // not understood, so not for us
+    }
+    if (state == protocol::LineReader::State::too_long) { m_has_ended = true; }
+    if (m_has_ended) { return std::nullopt; }
+    std::array<char, 4096> bytes;
+    const auto count = sys::receive(m_lockrun, std::as_writable_bytes(std::span(bytes)));
+    if (count && *count > 0) {
+      m_lines.add({bytes.data(), *count});
+    } else if (count || count.error().code != EAGAIN) {
+      m_has_ended = true;
+    } else if (!may_block) {
+      return std::nullopt;
+    } else {
+      (void)sys::wait_readable({&m_lockrun}, std::nullopt); // whatever ended it, we look again
+    }
+  }
+}
+
+Session::Word Session::hear()
+{
+  while (const auto message = next_message(false)) {
+    if (message->is("RELEASE")) { return Word::release; }
+    if (message->is("ABANDON")) { return Word::abandon; }
+  }
+  return m_has_ended ? Word::abandon : Word::none;
+}
+
+int Session::fail(const Failure& failure)
+{
+  Message message("FAIL");
+  message.with("status", failure.status).with("reason", failure.reason).with("text", failure.text);
+  if (!failure.holder.empty()) { message.with("holder", failure.holder); }
+  if (!failure.hint.empty()) { message.with("hint", failure.hint); }
+  say(message);
+  return EX_OK;
+}
+
+int Session::fail_and_leave(const Failure& failure)
+{
+  m_attention.ignore_lockrun();
+  (void)m_backend.leave(); // what we could not get matters more than what we leave
+  return fail(failure);
+}
+
+int Session::leave(bool is_to_be_told)
+{
+  m_attention.ignore_lockrun();
+  const auto left_behind = m_backend.leave();
+  if (!is_to_be_told) { return EX_OK; }
+  if (left_behind) { say(Message("TROUBLE").with("text", *left_behind)); }
+  say(Message("RELEASED"));
+  return EX_OK;
+}
+
+// Once for each time that things go wrong.
+void Session::complain(const Failure& failure)
+{
+  if (std::exchange(m_has_complained, true)) { return; }
+  say(Message("TROUBLE").with("text", failure.text));
+}
+
+void Session::tell_of(const Standing& standing)
+{
+  const Message message = waiting(standing);
+  std::string line = protocol::format(message);
+  if (line == m_told) { return; }
+  m_told = std::move(line);
+  say(message);
+}
+
+Moment Session::after_failure() const
+{
+  return sys::elapsed_now() + std::max(k_shortest_pause, m_backend.lease().ttl / 100);
+}
+
+int Session::run()
+{
+  auto message = next_message(true);
+  if (!message) { return EX_OK; }
+  if (!message->is("LOCKRUN") || message->number("version") != protocol::k_version) {
+    return fail({EX_PROTOCOL, "refused", "it speaks a version of the engine protocol that this engine does not know"});
+  }
+  say(Message("ENGINE")
+        .with("version", protocol::k_version)
+        .with("name", m_backend.name())
+        .with("can", m_backend.abilities()));
+  const auto url = parse_url(message->text("url").value_or(""), m_backend.default_port());
+  if (!url) { return fail(usage("the URL is not understood: " + url.error())); }
+  const auto opened = m_backend.open(*url);
+  if (!opened) { return fail(opened.error()); }
+  while ((message = next_message(true))) {
+    if (message->is("STATUS")) { return status(); }
+    if (message->is("ACQUIRE")) {
+      const auto demand = demand_from(*message);
+      return demand ? acquire(*demand) : fail({EX_PROTOCOL, "refused", "it asks for what this engine does not know"});
+    }
+    if (message->is("RELEASE")) {
+      say(Message("RELEASED"));
+      return EX_OK;
+    }
+  }
+  return EX_OK;
+}
+
+int Session::status()
+{
+  const auto parties = m_backend.status();
+  if (!parties) { return is_interruption(parties.error()) ? EX_OK : fail(parties.error()); }
+  for (const Party& party : *parties) {
+    Message message(party.waits ? "WAITER" : "HOLDER");
+    if (party.waits) { message.with("position", party.position); }
+    message.with("mode", party.mode == Mode::shared ? "shared" : "exclusive").with("token", party.token);
+    if (party.slot) { message.with("slot", *party.slot); }
+    message.with("text", party.text);
+    add_owner(message, party, "");
+    say(message);
+  }
+  say(Message("END"));
+  return EX_OK;
+}
+
+int Session::acquire(const Demand& demand)
+{
+  std::optional<Moment> limit;
+  if (demand.patience) { limit = sys::elapsed_now() + *demand.patience; }
+  std::optional<Standing> standing; // none: we have to join, or to join again
+  bool has_waited = false;
+  Moment due{0};
+  for (;;) {
+    if (const Word word = hear(); word != Word::none) { return leave(word == Word::release); }
+    if (limit && has_waited && sys::elapsed_now() >= *limit) {
+      const bool is_known = standing && standing->holder;
+      return fail_and_leave(
+        {EX_TEMPFAIL, "timed_out", "it was not ours in time", is_known ? standing->holder->text : ""});
+    }
+    if (!standing) {
+      const auto joined = m_backend.join(demand, join_limit(limit));
+      if (!joined && is_interruption(joined.error())) { continue; }
+      if (!joined) { return fail_and_leave(joined.error()); }
+      standing = *joined;
+      if (standing->is_held && is_fresh(m_backend.lease())) { return hold(); }
+      due = standing->is_held ? sys::elapsed_now() : renewal_of(m_backend.lease());
+    }
+    if (!standing->is_held) {
+      has_waited = true;
+      tell_of(*standing);
+    }
+    const auto woken = m_attention.wait(m_backend.changes(), POLLIN, limit ? std::min(*limit, due) : due);
+    if (woken == Attention::Woken::by_lockrun) { continue; }
+    if (woken == Attention::Woken::by_descriptor && !m_backend.is_stirred()) { continue; }
+    if (woken == Attention::Woken::by_time && sys::elapsed_now() < due) { continue; } // it was the limit
+    const auto renewed = m_backend.renew();
+    if (renewed) {
+      m_has_complained = false;
+      standing = *renewed;
+      if (standing && standing->is_held) { return hold(); }
+      due = renewal_of(m_backend.lease());
+    } else if (is_interruption(renewed.error())) {
+      due = sys::elapsed_now(); // what stirred us is still to be looked at
+    } else {
+      complain(renewed.error());
+      due = after_failure();
+      if (sys::elapsed_now() >= m_backend.lease().deadline) { standing.reset(); }
+    }
+  }
+}
+
+int Session::hold()
+{
+  const Grant grant = m_backend.grant();
+  Lease lease = m_backend.lease();
+  Message held("HELD");
+  held.with("token", grant.token).with("deadline", in_milliseconds(lease.deadline)).with("ttl_ms", lease.ttl.count());
+  held.with("key", grant.key);
+  if (grant.slot) { held.with("slot", *grant.slot); }
+  say(held);
+  m_has_complained = false;
+
+  Moment due = renewal_of(lease);
+  std::optional<Moment> settle_at = sys::elapsed_now() + k_settle_after;
+  bool is_lost = false;
+  for (;;) {
+    const Word word = hear();
+    if (word == Word::release) { return leave(true); }
+    if (word == Word::abandon) { return EX_OK; } // the lease runs out by itself: something may still run under it
+    if (is_lost) {
+      (void)m_attention.pause(Moment::max());
+      continue;
+    }
+    const auto woken = m_attention.wait(m_backend.changes(), POLLIN, settle_at ? std::min(*settle_at, due) : due);
+    if (woken == Attention::Woken::by_lockrun) { continue; }
+    if (woken == Attention::Woken::by_descriptor && !m_backend.is_stirred()) { continue; }
+    if (woken == Attention::Woken::by_time && sys::elapsed_now() < due) {
+      settle_at.reset();
+      (void)m_backend.settle(); // nothing depends on it, and the next renewal finds out what is wrong
+      continue;
+    }
+    const auto renewed = m_backend.renew();
+    if (!renewed && is_interruption(renewed.error())) { continue; }
+    if (renewed && !*renewed) {
+      say(Message("LOST").with("reason", m_backend.loss()));
+      is_lost = true;
+    } else if (sys::elapsed_now() >= lease.deadline) { // a renewal that comes later revives nothing
+      say(Message("LOST").with("reason", renewed ? "it was renewed too late" : renewed.error().text));
+      is_lost = true;
+    } else if (renewed) {
+      m_has_complained = false;
+      lease = m_backend.lease();
+      due = renewal_of(lease);
+      say(Message("RENEWED").with("deadline", in_milliseconds(lease.deadline)));
+    } else {
+      complain(renewed.error());
+      due = after_failure();
+    }
+  }
+}
+
+} // namespace
+
+int run_session(Backend& backend, Attention& attention)
+{
+  return Session(backend, attention).run();
+}
+
+} // namespace lockrun::engines

@@ -1,0 +1,126 @@
+#include "engines/url.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+
+#include <fmt/format.h>
+
+namespace lockrun::engines {
+namespace {
+
+using Wrong = tl::unexpected<std::string>;
+
+// The part before `mark`, which is taken off `rest` with it; all of `rest` when there is none.
+std::string_view take_until(std::string_view& rest, char mark)
+{
+  const std::string_view part = rest.substr(0, rest.find(mark));
+  rest.remove_prefix(std::min(rest.size(), part.size() + 1));
+  return part;
+}
+
+std::optional<std::string> decoded(std::string_view text)
+{
+  std::string bytes;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      bytes += text[i];
+      continue;
+    }
+    unsigned value = 0;
+    const std::string_view digits = text.substr(i + 1, 2);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+    if (digits.size() != 2 || error != std::errc() || end != digits.data() + 2) { return std::nullopt; }
+    bytes += static_cast<char>(value);
+    i += 2;
+  }
+  return bytes;
+}
+
+bool is_port(std::string_view text)
+{
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && value >= 1 && value <= 65535;
+}
+
+tl::expected<Endpoint, std::string> parse_endpoint(std::string_view text, std::string_view default_port)
+{
+  Endpoint endpoint;
+  std::string_view port;
+  bool has_port = false;
+  if (text.starts_with('[')) {
+    const std::size_t end = text.find(']');
+    if (end == std::string_view::npos) { return Wrong("the '[' of an address has no ']'"); }
+    endpoint.host = text.substr(1, end - 1);
+    text.remove_prefix(end + 1);
+    has_port = text.starts_with(':');
+    if (!has_port && !text.empty()) { return Wrong("there is something between an address's ']' and its port"); }
+    if (has_port) { port = text.substr(1); }
+  } else {
+    const std::size_t colon = text.rfind(':');
+    has_port = colon != std::string_view::npos;
+    endpoint.host = text.substr(0, colon);
+    if (has_port) { port = text.substr(colon + 1); }
+    if (endpoint.host.find(':') != std::string::npos) { return Wrong("an IPv6 address needs brackets around it"); }
+  }
+  if (endpoint.host.empty()) { return Wrong("it names no host"); }
+  if (has_port && !is_port(port)) { return Wrong(fmt::format("'{}' is no port", port)); }
+  endpoint.port = has_port ? port : default_port;
+  return endpoint;
+}
+
+} // namespace
+
+std::string Endpoint::text() const
+{
+  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port) : fmt::format("[{}]:{}", host, port);
+}
+
+std::optional<std::string> Url::parameter(const std::string& key) const
+{
+  const auto found = parameters.find(key);
+  if (found == parameters.end()) { return std::nullopt; }
+  return found->second;
+}
+
+tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view default_port)
+{
+  Url url;
+  const std::size_t scheme = text.find("://");
+  if (scheme == std::string_view::npos) { return Wrong("it has no '://'"); }
+  url.scheme = text.substr(0, scheme);
+  std::string_view rest = text.substr(scheme + 3);
+  std::string_view before_parameters = take_until(rest, '?');
+  std::string_view parameters = rest;
+
+  std::string_view authority = take_until(before_parameters, '/');
+  const std::size_t at = authority.rfind('@');
+  if (at != std::string_view::npos) {
+    std::string_view password = authority.substr(0, at);
+    const bool has_password = password.find(':') != std::string_view::npos;
+    url.user = decoded(take_until(password, ':'));
+    if (has_password) { url.password = decoded(password); }
+    if (!url.user || (has_password && !url.password)) { return Wrong("'%' needs two hexadecimal digits"); }
+    authority.remove_prefix(at + 1);
+  }
+  do {
+    auto endpoint = parse_endpoint(take_until(authority, ','), default_port);
+    if (!endpoint) { return Wrong(endpoint.error()); }
+    url.endpoints.push_back(*endpoint);
+  } while (!authority.empty());
+
+  const auto name = decoded(before_parameters);
+  if (!name) { return Wrong("'%' needs two hexadecimal digits"); }
+  url.name = *name;
+  while (!parameters.empty()) {
+    std::string_view value = take_until(parameters, '&');
+    const std::string key(take_until(value, '='));
+    const auto plain = decoded(value);
+    if (!plain) { return Wrong(fmt::format("the value of '{}' has a '%' without two hexadecimal digits", key)); }
+    if (!url.parameters.emplace(key, *plain).second) { return Wrong(fmt::format("it has '{}' twice", key)); }
+  }
+  return url;
+}
+
+} // namespace lockrun::engines

@@ -1,0 +1,72 @@
+#include "engines/url.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockrun::testing {
+namespace {
+
+using engines::Endpoint;
+using engines::parse_url;
+using ::testing::ElementsAre;
+using ::testing::Pair;
+
+TEST(Url, TakesAllItsParts)
+{
+  const auto url =
+    parse_url("etcd://ann:p%40ss:word@one,two:1234,[::1]:77/deploy/eu%20west?ttl=9s&cert=/a%26b", "2379");
+  ASSERT_TRUE(url) << url.error();
+  EXPECT_EQ(url->scheme, "etcd");
+  EXPECT_EQ(url->user, "ann");
+  EXPECT_EQ(url->password, "p@ss:word");
+  EXPECT_THAT(url->endpoints, ElementsAre(Endpoint{"one", "2379"}, Endpoint{"two", "1234"}, Endpoint{"::1", "77"}));
+  EXPECT_EQ(url->endpoints[2].text(), "[::1]:77");
+  EXPECT_EQ(url->name, "deploy/eu west");
+  EXPECT_THAT(url->parameters, ElementsAre(Pair("cert", "/a&b"), Pair("ttl", "9s")));
+  EXPECT_EQ(url->parameter("ttl"), "9s");
+  EXPECT_EQ(url->parameter("key"), std::nullopt);
+}
+
+TEST(Url, NeedsNeitherUserNorParametersNorName)
+{
+  const auto url = parse_url("etcd://host", "2379");
+  ASSERT_TRUE(url) << url.error();
+  EXPECT_EQ(url->user, std::nullopt);
+  EXPECT_EQ(url->password, std::nullopt);
+  EXPECT_THAT(url->endpoints, ElementsAre(Endpoint{"host", "2379"}));
+  EXPECT_EQ(url->name, "");
+}
+
+TEST(Url, TellsAnEmptyPasswordFromNone)
+{
+  EXPECT_EQ(parse_url("etcd://ann@h/x", "1")->password, std::nullopt);
+  EXPECT_EQ(parse_url("etcd://ann:@h/x", "1")->password, "");
+}
+
+struct Row {
+  const char* name;
+  const char* url;
+  const char* complaint;
+};
+constexpr Row k_wrong[] = {
+  {"no_scheme", "host/name", "it has no '://'"},
+  {"no_host", "etcd:///name", "it names no host"},
+  {"an_empty_host_in_the_list", "etcd://a,,b/name", "it names no host"},
+  {"a_port_that_is_none", "etcd://a:http/name", "'http' is no port"},
+  {"a_port_out_of_range", "etcd://a:65536/name", "'65536' is no port"},
+  {"an_address_without_brackets", "etcd://::1/name", "an IPv6 address needs brackets around it"},
+  {"an_open_bracket", "etcd://[::1/name", "the '[' of an address has no ']'"},
+  {"a_broken_escape", "etcd://a/x%2", "'%' needs two hexadecimal digits"},
+  {"a_parameter_twice", "etcd://a/x?ttl=1&ttl=2", "it has 'ttl' twice"},
+};
+class WrongUrl : public ::testing::TestWithParam<Row> {};
+TEST_P(WrongUrl, IsRefused)
+{
+  const auto url = parse_url(GetParam().url, "2379");
+  ASSERT_FALSE(url);
+  EXPECT_EQ(url.error(), GetParam().complaint);
+}
+INSTANTIATE_TEST_SUITE_P(Table, WrongUrl, ::testing::ValuesIn(k_wrong), [](const auto& row) { return row.param.name; });
+
+} // namespace
+} // namespace lockrun::testing
