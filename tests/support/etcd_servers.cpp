@@ -1,0 +1,231 @@
+#include "support/etcd_servers.hpp"
+
+#include "support/eventually.hpp"
+
+#include <csignal>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace lockrun::testing {
+namespace {
+
+bool is_there(const char* program)
+{
+  return run_program({"sh", "-c", std::string("command -v ") + program}).status == exited(0);
+}
+
+// Somebody else could take it before etcd does; the kernel hands out others first for a long time.
+int free_port()
+{
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ::sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ::socklen_t size = sizeof address;
+  auto* const generic = reinterpret_cast<::sockaddr*>(&address);
+  const bool is_bound = ::bind(socket, generic, size) == 0 && ::getsockname(socket, generic, &size) == 0;
+  ::close(socket);
+  if (!is_bound) { throw std::system_error(errno, std::generic_category(), "bind"); }
+  return ntohs(address.sin_port);
+}
+
+// In memory if there is room: a disk that is busy holds up the servers for seconds, which are then the test's subject.
+std::filesystem::path data_place()
+{
+  std::error_code error;
+  const auto space = std::filesystem::space("/dev/shm", error);
+  return !error && space.available > (1U << 30) ? std::filesystem::path("/dev/shm")
+                                                : std::filesystem::temp_directory_path();
+}
+
+std::vector<std::string> lines_of(const std::string& text)
+{
+  std::vector<std::string> lines;
+  std::istringstream input(text);
+  for (std::string line; std::getline(input, line);) {
+    if (!line.empty()) { lines.push_back(line); }
+  }
+  return lines;
+}
+
+} // namespace
+
+std::optional<std::string> no_etcd()
+{
+  for (const char* program : {"etcd", "etcdctl"}) {
+    if (!is_there(program)) { return std::string(program) + " is not installed (scripts/setup test)"; }
+  }
+  return std::nullopt;
+}
+
+struct EtcdServers::Node {
+  int client_port = 0;
+  int peer_port = 0;
+  std::optional<Process> process;
+};
+
+EtcdServers::EtcdServers(const EtcdSetup& setup) : m_setup(setup), m_directory(data_place())
+{
+  for (int node = 0; node < setup.nodes; ++node) {
+    m_nodes.push_back(std::make_unique<Node>());
+    m_nodes.back()->client_port = free_port();
+    m_nodes.back()->peer_port = free_port();
+  }
+  if (setup.uses_tls) { make_certificates(directory()); }
+  for (int node = 0; node < size(); ++node) { launch(node); }
+  for (int node = 0; node < size(); ++node) { await(node); }
+}
+
+EtcdServers::~EtcdServers() = default;
+
+std::string EtcdServers::host(int node) const
+{
+  return m_setup.network != nullptr ? m_setup.network->address(fmt::format("n{}", node)) : "127.0.0.1";
+}
+
+std::string EtcdServers::endpoint(int node) const
+{
+  return fmt::format("{}:{}", host(node), m_nodes[static_cast<std::size_t>(node)]->client_port);
+}
+
+std::string EtcdServers::endpoints() const
+{
+  std::string list;
+  for (int node = 0; node < size(); ++node) { list += (node == 0 ? "" : ",") + endpoint(node); }
+  return list;
+}
+
+void EtcdServers::launch(int node)
+{
+  std::string cluster;
+  for (int other = 0; other < size(); ++other) {
+    const int port = m_nodes[static_cast<std::size_t>(other)]->peer_port;
+    cluster += fmt::format("{}n{}=http://{}:{}", other == 0 ? "" : ",", other, host(other), port);
+  }
+  Node& self = *m_nodes[static_cast<std::size_t>(node)];
+  const std::string name = fmt::format("n{}", node);
+  const std::string client = fmt::format("{}://{}", m_setup.uses_tls ? "https" : "http", endpoint(node));
+  const std::string peer = fmt::format("http://{}:{}", host(node), self.peer_port);
+  std::vector<std::string> argv =
+    m_setup.network != nullptr ? m_setup.network->run_on(name) : std::vector<std::string>();
+  argv.insert(argv.end(), {"etcd", "--name", name, "--data-dir", (directory() / name).string(), "--listen-client-urls",
+                            client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                            "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster});
+  if (m_setup.uses_tls) {
+    for (const auto& [option, file] : {std::pair("--cert-file", "server.pem"),
+           std::pair("--key-file", "server-key.pem"), std::pair("--trusted-ca-file", "ca.pem")}) {
+      argv.insert(argv.end(), {option, (directory() / file).string()});
+    }
+    argv.emplace_back("--client-cert-auth");
+  }
+  argv.insert(argv.end(), m_setup.options.begin(), m_setup.options.end());
+  Start start;
+  start.out = to_file(directory() / (name + ".log"));
+  start.err = start.out;
+  self.process.emplace(argv, start);
+}
+
+std::vector<std::string> EtcdServers::etcdctl_argv(const std::vector<std::string>& arguments) const
+{
+  std::vector<std::string> argv =
+    m_setup.network != nullptr ? m_setup.network->run_on_hub() : std::vector<std::string>();
+  argv.insert(argv.end(),
+    {"env", "ETCDCTL_API=3", "etcdctl", "--dial-timeout=2s", "--command-timeout=5s", "--endpoints=" + endpoints()});
+  if (m_setup.uses_tls) {
+    argv.push_back("--cacert=" + (directory() / "ca.pem").string());
+    argv.push_back("--cert=" + (directory() / "client.pem").string());
+    argv.push_back("--key=" + (directory() / "client-key.pem").string());
+  }
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  return argv;
+}
+
+Finished EtcdServers::etcdctl(const std::vector<std::string>& arguments) const
+{
+  return run_program(etcdctl_argv(arguments));
+}
+
+bool EtcdServers::answers(int node) const
+{
+  std::vector<std::string> argv = etcdctl_argv({"endpoint", "health"});
+  for (std::string& word : argv) {
+    if (word.starts_with("--endpoints=")) { word = "--endpoints=" + endpoint(node); }
+  }
+  const Finished asked = run_program(argv);
+  return asked.status == exited(0) || asked.err.find("user name is empty") != std::string::npos; // it knows that much
+}
+
+void EtcdServers::await(int node) const
+{
+  if (eventually([&] { return answers(node); }, std::chrono::seconds(60))) { return; }
+  throw std::runtime_error("etcd does not answer; its log is in " + directory().string());
+}
+
+std::vector<std::string> EtcdServers::keys(const std::string& prefix) const
+{
+  return lines_of(etcdctl({"get", "--prefix", "--keys-only", prefix}).out);
+}
+
+std::vector<std::string> EtcdServers::leases() const
+{
+  auto lines = lines_of(etcdctl({"lease", "list"}).out);
+  if (!lines.empty()) { lines.erase(lines.begin()); } // "found N leases"
+  return lines;
+}
+
+void EtcdServers::signal(int node, int number)
+{
+  m_nodes[static_cast<std::size_t>(node)]->process->signal(number);
+}
+
+void EtcdServers::kill(int node)
+{
+  m_nodes[static_cast<std::size_t>(node)]->process.reset();
+}
+
+void EtcdServers::start(int node)
+{
+  launch(node);
+  await(node);
+}
+
+int EtcdServers::leader() const
+{
+  const auto lines = lines_of(etcdctl({"endpoint", "status"}).out); // endpoint, id, version, size, leader, …
+  for (const std::string& line : lines) {
+    for (int node = 0; node < size(); ++node) {
+      if (line.starts_with(endpoint(node) + ",") && line.find(", true, ") != std::string::npos) { return node; }
+    }
+  }
+  return -1;
+}
+
+void make_certificates(const std::filesystem::path& directory)
+{
+  const char* const script = R"(set -e
+authority() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" -keyout "$1-key.pem" -out "$1.pem"
+}
+signed() {
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1-key.pem" -out "$1.csr"
+  printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' >"$1.ext"
+  openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile "$1.ext" -out "$1.pem"
+}
+authority ca
+authority other-ca
+signed server
+signed client
+)";
+  Start start;
+  start.directory = directory;
+  const Finished made = run_program({"sh", "-c", script}, start);
+  if (made.status != exited(0)) { throw std::runtime_error("openssl: " + made.err); }
+}
+
+} // namespace lockrun::testing

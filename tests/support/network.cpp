@@ -1,0 +1,114 @@
+#include "support/network.hpp"
+
+#include "support/process.hpp"
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace lockrun::testing {
+namespace {
+
+Finished run_ip(const std::string& arguments)
+{
+  std::vector<std::string> argv{"ip"};
+  std::istringstream words(arguments);
+  for (std::string word; words >> word;) { argv.push_back(word); }
+  return run_program(argv);
+}
+
+} // namespace
+
+std::optional<std::string> no_network()
+{
+  if (::geteuid() != 0) { return "only root can have network namespaces"; }
+  if (run_program({"sh", "-c", "command -v ip"}).status != exited(0)) {
+    return "ip is not installed (scripts/setup test)";
+  }
+  const std::string name = fmt::format("lockrun-{}-probe", ::getpid());
+  const Finished made = run_ip("netns add " + name);
+  const Finished bridged = run_ip(fmt::format("-n {} link add hub type bridge", name));
+  (void)run_ip("netns del " + name);
+  if (made.status != exited(0) || bridged.status != exited(0)) {
+    return "this machine gives no network namespaces: " + made.err + bridged.err;
+  }
+  return std::nullopt;
+}
+
+Network::Network(const std::vector<std::string>& hosts)
+  : m_prefix(fmt::format("lockrun-{}-", ::getpid())), m_hosts(hosts)
+{
+  ip("netns add " + space("hub"));
+  ip(fmt::format("-n {} link add hub type bridge", space("hub")));
+  ip(fmt::format("-n {} addr add 10.77.0.254/24 dev hub", space("hub")));
+  ip(fmt::format("-n {} link set hub up", space("hub")));
+  for (const std::string& host : m_hosts) {
+    ip("netns add " + space(host));
+    ip(fmt::format("-n {} link add {} type veth peer name wire netns {}", space("hub"), host, space(host)));
+    ip(fmt::format("-n {} link set {} master hub", space("hub"), host));
+    ip(fmt::format("-n {} link set {} up", space("hub"), host));
+    ip(fmt::format("-n {} addr add {}/24 dev wire", space(host), address(host)));
+    ip(fmt::format("-n {} link set wire up", space(host)));
+    ip(fmt::format("-n {} link set lo up", space(host)));
+  }
+}
+
+Network::~Network()
+{
+  for (const std::string& host : m_hosts) { (void)run_ip("netns del " + space(host)); }
+  (void)run_ip("netns del " + space("hub"));
+}
+
+std::string Network::space(const std::string& name) const
+{
+  return m_prefix + name;
+}
+
+void Network::ip(const std::string& arguments) const
+{
+  const Finished done = run_ip(arguments);
+  if (done.status != exited(0)) { throw std::runtime_error("ip " + arguments + ": " + done.err); }
+}
+
+std::string Network::address(const std::string& host) const
+{
+  return fmt::format("10.77.0.{}", std::find(m_hosts.begin(), m_hosts.end(), host) - m_hosts.begin() + 1);
+}
+
+std::vector<std::string> Network::run_on(const std::string& host) const
+{
+  return {"ip", "netns", "exec", space(host)};
+}
+
+std::vector<std::string> Network::run_on_hub() const
+{
+  return run_on("hub");
+}
+
+void Network::cut_off(const std::string& host)
+{
+  ip(fmt::format("-n {} link set {} down", space("hub"), host));
+}
+
+void Network::silence(const std::string& host)
+{
+  // What it sends goes to a card that nobody has.
+  for (const std::string& other : m_hosts) {
+    if (other == host) { continue; }
+    ip(fmt::format(
+      "-n {} neigh replace {} lladdr 02:00:00:00:00:99 dev wire nud permanent", space(host), address(other)));
+  }
+}
+
+void Network::heal()
+{
+  for (const std::string& host : m_hosts) {
+    ip(fmt::format("-n {} link set {} up", space("hub"), host));
+    (void)run_ip(fmt::format("-n {} neigh flush dev wire nud permanent", space(host)));
+  }
+}
+
+} // namespace lockrun::testing

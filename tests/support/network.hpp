@@ -1,0 +1,39 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lockrun::testing {
+
+// Why a test cannot have networks of its own; none when it can.
+std::optional<std::string> no_network();
+
+// Hosts on one wire, each a network namespace with an address of its own, and a hub from which all of them can be seen.
+// Nothing of it touches the machine's own network. Removed with the object.
+class Network {
+public:
+  explicit Network(const std::vector<std::string>& hosts);
+  ~Network();
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+
+  std::string address(const std::string& host) const;
+  std::vector<std::string> run_on(const std::string& host) const; // what to put before a command
+  std::vector<std::string> run_on_hub() const;
+
+  // Nothing of the host's gets through, in neither direction, and nobody is told.
+  void cut_off(const std::string& host);
+  // It hears the others, who do not hear it.
+  void silence(const std::string& host);
+  void heal();
+
+private:
+  std::string space(const std::string& name) const;
+  void ip(const std::string& arguments) const;
+
+  std::string m_prefix;
+  std::vector<std::string> m_hosts;
+};
+
+} // namespace lockrun::testing
