@@ -59,7 +59,7 @@ Trouble trouble_from(const Json& error)
   }
 }
 
-Reply<Json> json_from(const HttpAnswer& answer)
+Reply<Json> body_of(const HttpAnswer& answer)
 {
   auto json = parse_json(answer.body);
   if (!json || !json->is_object()) {
@@ -87,6 +87,12 @@ std::string environment(const char* name)
 }
 
 } // namespace
+
+std::int64_t term_of(const Json& answer)
+{
+  const Json& result = field(answer, "result"); // in a stream
+  return number(field(result.is_object() ? result : answer, "header"), "raft_term");
+}
 
 Watch::News Watch::take()
 {
@@ -182,16 +188,29 @@ Reply<HttpConnection> Client::connect(Moment until)
   return Wrong(last);
 }
 
+Reply<Json> Client::json_from(const HttpAnswer& answer)
+{
+  auto json = body_of(answer);
+  if (json) { m_term = std::max(m_term, term_of(*json)); }
+  return json;
+}
+
+Reply<void> Client::ensure_connection(Moment until)
+{
+  if (m_connection && m_connection->is_usable()) { return {}; }
+  m_connection.reset();
+  auto connection = connect(until);
+  if (!connection) { return Wrong(connection.error()); }
+  m_connection = std::move(*connection);
+  return {};
+}
+
 Reply<HttpAnswer> Client::exchange(const char* path, const std::string& body, Moment until, Moment& asked)
 {
   for (;;) {
     const bool is_used = m_connection && m_connection->is_usable();
-    if (!is_used) {
-      m_connection.reset();
-      auto connection = connect(until);
-      if (!connection) { return Wrong(connection.error()); }
-      m_connection = std::move(*connection);
-    }
+    const auto connected = ensure_connection(until);
+    if (!connected) { return Wrong(connected.error()); }
     asked = sys::elapsed_now();
     auto answer = m_connection->post(request_to(path, body), m_attention, until);
     if (answer) { return answer; }
@@ -281,21 +300,38 @@ Reply<Answer> Client::call(const char* path, const Json& request, const Limits& 
   return Wrong(all);
 }
 
+Reply<std::pair<Answer, Answer>> Client::try_both(
+  const char* first_path, const Json& first, const char* second_path, const Json& second, Moment until)
+{
+  if (m_token.empty() && !m_user.empty()) {
+    const auto authenticated = authenticate(until);
+    if (!authenticated) { return Wrong(authenticated.error()); }
+  }
+  const auto connected = ensure_connection(until);
+  if (!connected) { return Wrong(connected.error()); }
+  const Moment asked = sys::elapsed_now();
+  const auto answers = m_connection->post_both(
+    request_to(first_path, write_json(first)), request_to(second_path, write_json(second)), m_attention, until);
+  if (!answers) {
+    m_connection.reset();
+    return Wrong(answers.error());
+  }
+  auto first_json = json_from(answers->first);
+  if (!first_json) { return Wrong(first_json.error()); }
+  auto second_json = json_from(answers->second);
+  if (!second_json) { return Wrong(second_json.error()); }
+  return std::pair(Answer{std::move(*first_json), asked}, Answer{std::move(*second_json), asked});
+}
+
 std::optional<std::pair<Answer, Answer>> Client::call_both(
   const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits)
 {
-  if (!m_connection || !m_connection->is_usable()) { return std::nullopt; }
-  const Moment asked = sys::elapsed_now();
-  const auto answers = m_connection->post_both(request_to(first_path, write_json(first)),
-    request_to(second_path, write_json(second)), m_attention, std::min<Moment>(limits.until, asked + limits.one_try));
-  if (!answers) {
-    m_connection.reset();
-    return std::nullopt;
-  }
-  auto first_json = json_from(answers->first);
-  auto second_json = json_from(answers->second);
-  if (!first_json || !second_json) { return std::nullopt; }
-  return std::pair(Answer{std::move(*first_json), asked}, Answer{std::move(*second_json), asked});
+  const Moment until = std::min<Moment>(limits.until, sys::elapsed_now() + limits.one_try);
+  auto answers = try_both(first_path, first, second_path, second, until);
+  if (answers) { return std::move(*answers); }
+  const Kind kind = answers.error().kind;
+  if (kind == Kind::silent || kind == Kind::unavailable) { next_endpoint(); } // this one is not to be waited for twice
+  return std::nullopt;
 }
 
 Reply<Watch> Client::watch(const Json& request, const Limits& limits)

@@ -3,12 +3,16 @@
 #include "engines/etcd/http.hpp"
 #include "engines/etcd/json.hpp"
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace lockrun::engines::etcd {
+
+// The term of the leader in which a server has given this answer, or as much of it as the server knows.
+std::int64_t term_of(const Json& answer);
 
 // How long a call may go on.
 struct Limits {
@@ -52,12 +56,17 @@ public:
   // One request. Tries other endpoints where that can help, and authenticates where that is needed.
   Reply<Answer> call(const char* path, const Json& request, const Limits& limits);
 
-  // Two requests in one go, on the connection that there is. None: something was in the way; ask one after the other.
+  // Two requests in one go, of which the server answers the first before it looks at the second. None: something was in
+  // the way; ask one after the other.
   std::optional<std::pair<Answer, Answer>> call_both(
     const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits);
 
   // On a connection of its own to the endpoint that answered last.
   Reply<Watch> watch(const Json& request, const Limits& limits);
+
+  // The latest term of a leader that an answer has shown; 0: none yet. What is asked for from now on happens in this
+  // term or a later one.
+  std::int64_t term() const noexcept { return m_term; }
 
   // Which endpoint that is.
   std::size_t endpoint() const noexcept { return m_current; }
@@ -65,6 +74,10 @@ public:
 
 private:
   Reply<Answer> try_once(const char* path, const Json& request, Moment until);
+  Reply<std::pair<Answer, Answer>> try_both(
+    const char* first_path, const Json& first, const char* second_path, const Json& second, Moment until);
+  Reply<Json> json_from(const HttpAnswer& answer);
+  Reply<void> ensure_connection(Moment until);
   Reply<HttpAnswer> exchange(const char* path, const std::string& body, Moment until, Moment& asked);
   Reply<HttpConnection> connect(Moment until);
   Reply<void> authenticate(Moment until);
@@ -86,6 +99,7 @@ private:
   std::string m_user;
   std::string m_password;
   std::string m_token;
+  std::int64_t m_term = 0;
 };
 
 } // namespace lockrun::engines::etcd

@@ -24,6 +24,7 @@ constexpr milliseconds k_farewell{5'000};
 constexpr milliseconds k_farewell_try{300};
 constexpr milliseconds k_watch_pause{200};
 constexpr const char* k_range = "/v3/kv/range";
+constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
 constexpr int k_elections = 3; // during one renewal
 
@@ -88,13 +89,15 @@ Outcome<void> EtcdLock::open(const Url& url)
 
 Limits EtcdLock::brief() const
 {
-  const milliseconds one_try = m_lease.ttl > milliseconds(0) ? try_limit(m_lease.ttl) : k_try;
+  const milliseconds ttl = m_granted.lease.ttl;
+  const milliseconds one_try = ttl > milliseconds(0) ? try_limit(ttl) : k_try;
   return {sys::elapsed_now() + one_try * static_cast<int>(m_client.endpoints()), one_try};
 }
 
-EtcdLock::View EtcdLock::view_of(const Json& range_response, const Json& header) const
+EtcdLock::View EtcdLock::view_of(const Json& range_response, const Json& answer) const
 {
-  View view{members_of(range_response, m_prefix), number(header, "revision"), number(header, "raft_term"), {}};
+  const Json& header = field(answer, "header");
+  View view{members_of(range_response, m_prefix), number(header, "revision"), term_of(answer), {}};
   for (std::size_t i = 0; i < view.queue.size(); ++i) {
     if (view.queue[i].key == m_key) { view.ours = i; }
   }
@@ -113,7 +116,7 @@ Outcome<EtcdLock::View> EtcdLock::queue(Scope scope, const Limits& limits)
 {
   const auto answer = m_client.call(k_range, queue_request(scope), limits);
   if (!answer) { return failed(answer.error()); }
-  return view_of(answer->body, field(answer->body, "header"));
+  return view_of(answer->body, answer->body);
 }
 
 Outcome<std::vector<Party>> EtcdLock::status()
@@ -126,28 +129,44 @@ Outcome<std::vector<Party>> EtcdLock::status()
   return parties;
 }
 
-Outcome<void> EtcdLock::make_lease(milliseconds ttl, const Limits& limits)
+// Asks for a lease, with a glance before it where only that tells the term.
+Reply<Answer> EtcdLock::grant_behind_glance(const Json& request, const Limits& limits, std::int64_t& term)
 {
-  m_lease_id = any_lease_id();
-  m_has_lease = true;
-  m_key = fmt::format("{}{:x}", m_prefix, m_lease_id);
-  const std::string id = std::to_string(m_lease_id);
-  const auto seconds = std::chrono::ceil<std::chrono::seconds>(ttl);
-  auto answer = m_client.call("/v3/lease/grant", {{"TTL", std::to_string(seconds.count())}, {"ID", id}}, limits);
-  Json body = answer ? answer->body : Json();
-  if (!answer && answer.error().kind == Kind::exists) { // by a first try whose answer got lost
-    answer = m_client.call(k_keepalive, {{"ID", id}}, limits);
-    if (answer) { body = field(answer->body, "result"); }
+  const Json glance = {{"key", encode_base64(m_prefix)}, {"serializable", true}, {"count_only", true}};
+  if (m_client.term() == 0) {
+    if (auto both = m_client.call_both(k_range, glance, k_grant, request, limits)) {
+      term = term_of(both->first.body);
+      return std::move(both->second);
+    }
+    const auto seen = m_client.call(k_range, glance, limits);
+    if (!seen) { return tl::unexpected(seen.error()); }
   }
-  if (!answer) { return failed(answer.error()); }
-  m_lease = lease_from(answer->asked, std::chrono::seconds(number(body, "TTL")));
-  return {};
+  term = m_client.term();
+  return m_client.call(k_grant, request, limits);
 }
 
-Json EtcdLock::put_request() const
+Outcome<EtcdLock::Granted> EtcdLock::ask_for_lease(milliseconds ttl, const Limits& limits)
 {
-  return {{"request_put", {{"key", encode_base64(m_key)}, {"value", encode_base64(write_note(m_note))},
-                            {"lease", std::to_string(m_lease_id)}}}};
+  Granted granted;
+  granted.id = m_leases.emplace_back(any_lease_id());
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(ttl);
+  const Json request = {{"TTL", std::to_string(seconds.count())}, {"ID", std::to_string(granted.id)}};
+  const Moment began = sys::elapsed_now();
+  const auto answer = grant_behind_glance(request, limits, granted.term);
+  if (answer) {
+    granted.lease = lease_from(answer->asked, std::chrono::seconds(number(answer->body, "TTL")));
+  } else if (answer.error().kind == Kind::exists) { // by an earlier try, whose answer got lost
+    granted.lease = lease_from(began, seconds);
+  } else {
+    return failed(answer.error());
+  }
+  return granted;
+}
+
+Json EtcdLock::put_request(std::int64_t lease) const
+{
+  return {{"request_put",
+    {{"key", encode_base64(m_key)}, {"value", encode_base64(write_note(m_note))}, {"lease", std::to_string(lease)}}}};
 }
 
 // Makes our key unless it is there already, so that it can be repeated; with `unchanged_since` only if nobody has
@@ -162,17 +181,17 @@ Outcome<EtcdLock::View> EtcdLock::create_key(std::optional<std::int64_t> unchang
     condition = {{"key", prefix}, {"range_end", end}, {"target", "MOD"}, {"result", "LESS"},
       {"mod_revision", std::to_string(*unchanged_since + 1)}};
   }
-  const Json request = {{"compare", Json::array({condition})}, {"success", Json::array({put_request(), everybody})},
-    {"failure", Json::array({everybody})}};
+  const Json request = {{"compare", Json::array({condition})},
+    {"success", Json::array({put_request(m_granted.id), everybody})}, {"failure", Json::array({everybody})}};
   const auto answer = m_client.call("/v3/kv/txn", request, limits);
   if (!answer && answer.error().kind == Kind::gone) { // it took us longer than the lease lives
-    m_has_lease = false;
+    m_granted = {};
     return View{};
   }
   if (!answer) { return failed(answer.error()); }
   const Json& responses = field(answer->body, "responses");
   const Json& last = responses.is_array() && !responses.empty() ? responses.back() : responses;
-  View view = view_of(field(last, "response_range"), field(answer->body, "header"));
+  View view = view_of(field(last, "response_range"), answer->body);
   if (view.ours) { adopt(view); }
   return view;
 }
@@ -191,7 +210,7 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
     return Failed(usage(fmt::format("ttl={}ms leaves no time to renew the lease", ttl.count()), "it is 2s at least"));
   }
   m_note = {demand.mode, demand.slots, {}, demand.max_waiters.has_value(), demand.owner};
-  if (sys::elapsed_now() >= m_lease.deadline) { m_has_lease = false; } // that of a place that was lost
+  if (sys::elapsed_now() >= m_granted.lease.deadline) { m_granted = {}; } // that of a place that was lost
   const Limits limits{until, k_try, true};
   const bool looks_first = demand.wait == Wait::never || demand.max_waiters || demand.slots > 0;
   for (;;) {
@@ -221,9 +240,11 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
       m_note.slot = place.slot_to_claim;
       if (demand.wait == Wait::never || demand.max_waiters || m_note.slot) { unchanged_since = view->revision; }
     }
-    if (!m_has_lease) {
-      const auto made = make_lease(ttl, limits);
-      if (!made) { return Failed(made.error()); }
+    if (m_granted.id == 0) {
+      const auto granted = ask_for_lease(ttl, limits);
+      if (!granted) { return Failed(granted.error()); }
+      m_granted = *granted;
+      m_key = fmt::format("{}{:x}", m_prefix, m_granted.id);
     }
     const auto view = create_key(unchanged_since, limits);
     if (!view) { return Failed(view.error()); }
@@ -242,7 +263,7 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   Standing standing{place.is_held, place.position, {}};
   if (place.slot_to_claim) {
     m_note.slot = place.slot_to_claim;
-    const auto rewritten = rewrite_note();
+    const auto rewritten = rewrite(m_granted.id);
     if (!rewritten) {
       m_note.slot.reset();
       return Failed(rewritten.error());
@@ -262,15 +283,33 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   return standing;
 }
 
-Outcome<EtcdLock::Found> EtcdLock::rewrite_note()
+// Writes our key once more if it is still ours, on this lease.
+Outcome<EtcdLock::Found> EtcdLock::rewrite(std::int64_t lease)
 {
   const Json condition = {{"key", encode_base64(m_key)}, {"target", "CREATE"}, {"result", "EQUAL"},
     {"create_revision", std::to_string(m_created)}};
-  const Json request = {{"compare", Json::array({condition})}, {"success", Json::array({put_request()})}};
+  const Json request = {{"compare", Json::array({condition})}, {"success", Json::array({put_request(lease)})}};
   const auto answer = m_client.call("/v3/kv/txn", request, brief());
   if (!answer && answer.error().kind == Kind::gone) { return Found::lost; }
   if (!answer) { return failed(answer.error()); }
   return field(answer->body, "succeeded") == true ? Found::ours : Found::lost;
+}
+
+// Our key moves to a lease that no leader before the present one has ever known. If that fails half-way the key may be
+// on either; the next renewal tries again, with one more.
+Outcome<EtcdLock::Found> EtcdLock::change_lease()
+{
+  const auto granted = ask_for_lease(m_granted.lease.ttl, brief());
+  if (!granted) { return Failed(granted.error()); }
+  const auto moved = rewrite(granted->id);
+  if (!moved) { return Failed(moved.error()); }
+  if (*moved == Found::lost) { return Found::lost; }
+  m_granted = *granted;
+  const std::vector<std::int64_t> leases = m_leases;
+  for (const std::int64_t lease : leases) {
+    if (lease != m_granted.id) { (void)revoke(lease, brief()); } // then it is left for the end
+  }
+  return Found::ours;
 }
 
 Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
@@ -303,26 +342,27 @@ bool EtcdLock::is_stirred()
   return news.is_over || news.has_events;
 }
 
-// A leader that was cut off or stopped may renew a lease that its successor has ended already. So behind the renewal
-// there is a read through the quorum, and both must be answered in the same term: then no successor was elected before.
+// Leaders that are none any more make two kinds of trouble. One that was cut off or frozen may renew a lease that its
+// successor has ended already: so behind the renewal there is a read through the quorum, and both must be answered in
+// the same term, which was then nobody else's in between. And one that was frozen may, thawed, end a lease that its
+// successor has renewed (etcd's issue 15247): so a lease is renewed in the term in which it was granted, and in the
+// next one replaced.
 Outcome<std::optional<Standing>> EtcdLock::renew()
 {
-  const Json renewal = {{"ID", std::to_string(m_lease_id)}};
+  const Json renewal = {{"ID", std::to_string(m_granted.id)}};
   const Scope scope = m_is_held ? Scope::us : Scope::up_to_us;
   for (int i = 0; i < k_elections; ++i) {
     Reply<Answer> renewed = tl::unexpected(Trouble{});
     std::optional<View> view;
     if (auto both = m_client.call_both(k_keepalive, renewal, k_range, queue_request(scope), brief())) {
       renewed = std::move(both->first);
-      view = view_of(both->second.body, field(both->second.body, "header"));
+      view = view_of(both->second.body, both->second.body);
     } else {
       renewed = m_client.call(k_keepalive, renewal, brief());
     }
     if (!renewed && renewed.error().kind != Kind::gone) { return failed(renewed.error()); }
-    const Json result = renewed ? field(renewed->body, "result") : Json();
-    const std::int64_t ttl = number(result, "TTL");
+    const std::int64_t ttl = renewed ? number(field(renewed->body, "result"), "TTL") : 0;
     if (ttl <= 0) {
-      m_has_lease = false;
       m_loss = "the lease has expired or was revoked";
       return std::nullopt;
     }
@@ -331,14 +371,18 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
       if (!seen) { return Failed(seen.error()); }
       view = std::move(*seen);
     }
-    if (!view->ours || view->queue[*view->ours].created != m_created) {
-      m_loss = "the key was deleted";
-      return std::nullopt;
-    }
-    if (view->term != number(field(result, "header"), "raft_term")) { continue; }
-    m_lease = lease_from(renewed->asked, std::chrono::seconds(ttl));
-    if (m_is_held) { return Standing{true, 0, {}}; }
     m_loss = "the key was deleted";
+    if (!view->ours || view->queue[*view->ours].created != m_created) { return std::nullopt; }
+    const std::int64_t term = term_of(renewed->body);
+    if (view->term != term) { continue; }
+    if (m_granted.term == term) {
+      m_granted.lease = lease_from(renewed->asked, std::chrono::seconds(ttl));
+    } else {
+      const auto changed = change_lease();
+      if (!changed) { return Failed(changed.error()); }
+      if (*changed == Found::lost) { return std::nullopt; }
+    }
+    if (m_is_held) { return Standing{true, 0, {}}; }
     return standing_in(*view);
   }
   return failed({Kind::unavailable, "it elects one leader after the other"});
@@ -348,21 +392,33 @@ Outcome<void> EtcdLock::settle()
 {
   if (m_has_waited && m_note.owner) {
     m_note.owner->since_ms = std::chrono::duration_cast<milliseconds>(sys::wall_now()).count();
-    const auto rewritten = rewrite_note();
+    const auto rewritten = rewrite(m_granted.id);
     if (!rewritten) { return Failed(rewritten.error()); }
   }
   return watch(m_key, m_created + 1); // in case somebody deletes it, or revokes the lease
 }
 
+Reply<void> EtcdLock::revoke(std::int64_t id, const Limits& limits)
+{
+  const auto revoked = m_client.call("/v3/lease/revoke", {{"ID", std::to_string(id)}}, limits);
+  if (!revoked && revoked.error().kind != Kind::gone) { return tl::unexpected(revoked.error()); }
+  std::erase(m_leases, id);
+  return {};
+}
+
 std::optional<std::string> EtcdLock::leave()
 {
   m_watch.reset();
-  if (!std::exchange(m_has_lease, false)) { return std::nullopt; }
   const Moment until = sys::elapsed_now() + k_farewell;
-  const auto revoked =
-    m_client.call("/v3/lease/revoke", {{"ID", std::to_string(m_lease_id)}}, {until, k_farewell_try, true});
-  if (revoked || revoked.error().kind == Kind::gone) { return std::nullopt; }
-  return fmt::format("the key '{}' stays until its lease runs out: {}", m_key, failure_from(revoked.error()).text);
+  std::optional<std::string> left_behind;
+  const std::vector<std::int64_t> leases = m_leases;
+  for (const std::int64_t lease : leases) {
+    const auto revoked = revoke(lease, {until, k_farewell_try, true});
+    if (revoked || left_behind) { continue; }
+    left_behind =
+      fmt::format("the key '{}' stays until its lease runs out: {}", m_key, failure_from(revoked.error()).text);
+  }
+  return left_behind;
 }
 
 } // namespace lockrun::engines::etcd

@@ -25,7 +25,7 @@ public:
   bool is_stirred() override;
   Outcome<std::optional<Standing>> renew() override;
   std::string loss() const override { return m_loss; }
-  Lease lease() const override { return m_lease; }
+  Lease lease() const override { return m_granted.lease; }
   Grant grant() const override { return {m_created, m_key, m_note.slot}; }
   Outcome<void> settle() override;
   std::optional<std::string> leave() override;
@@ -38,30 +38,38 @@ private:
     std::optional<std::size_t> ours; // index of our key
   };
   enum class Scope { everybody, up_to_us, us };
-  View view_of(const Json& range_response, const Json& header) const;
+  View view_of(const Json& range_response, const Json& answer) const;
   Json queue_request(Scope scope) const;
   Outcome<View> queue(Scope scope, const Limits& limits);
-  Outcome<void> make_lease(milliseconds ttl, const Limits& limits);
-  Json put_request() const;
+  // A lease that we have asked for.
+  struct Granted {
+    std::int64_t id = 0;
+    std::int64_t term = 0; // or a later one; 0: any
+    Lease lease;
+  };
+  Outcome<Granted> ask_for_lease(milliseconds ttl, const Limits& limits);
+  Reply<Answer> grant_behind_glance(const Json& request, const Limits& limits, std::int64_t& term);
+  Reply<void> revoke(std::int64_t id, const Limits& limits);
+  Json put_request(std::int64_t lease) const;
   Outcome<View> create_key(std::optional<std::int64_t> unchanged_since, const Limits& limits);
   void adopt(const View& view);
   Outcome<std::optional<Standing>> standing_in(const View& view);
   enum class Found { ours, lost };
-  Outcome<Found> rewrite_note();
+  Outcome<Found> rewrite(std::int64_t lease);
+  Outcome<Found> change_lease();
   Outcome<void> watch(const std::string& key, std::int64_t since);
   Limits brief() const;
 
   const Attention& m_attention;
   Client m_client;
   std::string m_prefix;
-  std::int64_t m_lease_id = 0;
-  bool m_has_lease = false; // or asked for one, and does not know
+  std::vector<std::int64_t> m_leases; // all that we have asked for and that may be there
+  Granted m_granted{};                // the one that our key is on; its id is 0 when there is none
   std::string m_key;
   std::int64_t m_created = 0; // revision of our key; 0: there is none that we know of
   Note m_note;
   bool m_is_held = false;
   bool m_has_waited = false;
-  Lease m_lease;
   std::string m_loss;
 
   std::optional<Watch> m_watch;
