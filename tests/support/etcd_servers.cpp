@@ -20,20 +20,34 @@ bool is_there(const char* program)
   return run_program({"sh", "-c", std::string("command -v ") + program}).status == exited(0);
 }
 
-// Somebody else could take it before etcd does; the kernel hands out others first for a long time.
-int free_port()
-{
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ::sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ::socklen_t size = sizeof address;
-  auto* const generic = reinterpret_cast<::sockaddr*>(&address);
-  const bool is_bound = ::bind(socket, generic, size) == 0 && ::getsockname(socket, generic, &size) == 0;
-  ::close(socket);
-  if (!is_bound) { throw std::system_error(errno, std::generic_category(), "bind"); }
-  return ntohs(address.sin_port);
-}
+// A port that nobody else gets from the kernel while this is there, not even while etcd is down. Who says SO_REUSEADDR,
+// as etcd does, can have it beside a socket that says so and does not listen (socket(7)).
+class Port {
+public:
+  Port() : m_socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))
+  {
+    ::sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ::socklen_t size = sizeof address;
+    auto* const generic = reinterpret_cast<::sockaddr*>(&address);
+    const int yes = 1;
+    // After bind(2), which would otherwise hand out one that another of us has.
+    if (::bind(m_socket, generic, size) != 0 || ::getsockname(m_socket, generic, &size) != 0 ||
+        ::setsockopt(m_socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0) {
+      throw std::system_error(errno, std::generic_category(), "bind");
+    }
+    m_number = ntohs(address.sin_port);
+  }
+  ~Port() { ::close(m_socket); }
+  Port(const Port&) = delete;
+  Port& operator=(const Port&) = delete;
+  int number() const { return m_number; }
+
+private:
+  int m_socket;
+  int m_number = 0;
+};
 
 // In memory if there is room: a disk that is busy holds up the servers for seconds, which are then the test's subject.
 std::filesystem::path data_place()
@@ -65,21 +79,16 @@ std::optional<std::string> no_etcd()
 }
 
 struct EtcdServers::Node {
-  int client_port = 0;
-  int peer_port = 0;
+  Port client_port;
+  Port peer_port;
   std::optional<Process> process;
 };
 
 EtcdServers::EtcdServers(const EtcdSetup& setup) : m_setup(setup), m_directory(data_place())
 {
-  for (int node = 0; node < setup.nodes; ++node) {
-    m_nodes.push_back(std::make_unique<Node>());
-    m_nodes.back()->client_port = free_port();
-    m_nodes.back()->peer_port = free_port();
-  }
+  for (int node = 0; node < setup.nodes; ++node) { m_nodes.push_back(std::make_unique<Node>()); }
   if (setup.uses_tls) { make_certificates(directory()); }
-  for (int node = 0; node < size(); ++node) { launch(node); }
-  for (int node = 0; node < size(); ++node) { await(node); }
+  start_all();
 }
 
 EtcdServers::~EtcdServers() = default;
@@ -91,7 +100,7 @@ std::string EtcdServers::host(int node) const
 
 std::string EtcdServers::endpoint(int node) const
 {
-  return fmt::format("{}:{}", host(node), m_nodes[static_cast<std::size_t>(node)]->client_port);
+  return fmt::format("{}:{}", host(node), m_nodes[static_cast<std::size_t>(node)]->client_port.number());
 }
 
 std::string EtcdServers::endpoints() const
@@ -105,13 +114,13 @@ void EtcdServers::launch(int node)
 {
   std::string cluster;
   for (int other = 0; other < size(); ++other) {
-    const int port = m_nodes[static_cast<std::size_t>(other)]->peer_port;
+    const int port = m_nodes[static_cast<std::size_t>(other)]->peer_port.number();
     cluster += fmt::format("{}n{}=http://{}:{}", other == 0 ? "" : ",", other, host(other), port);
   }
   Node& self = *m_nodes[static_cast<std::size_t>(node)];
   const std::string name = fmt::format("n{}", node);
   const std::string client = fmt::format("{}://{}", m_setup.uses_tls ? "https" : "http", endpoint(node));
-  const std::string peer = fmt::format("http://{}:{}", host(node), self.peer_port);
+  const std::string peer = fmt::format("http://{}:{}", host(node), self.peer_port.number());
   std::vector<std::string> argv =
     m_setup.network != nullptr ? m_setup.network->run_on(name) : std::vector<std::string>();
   argv.insert(argv.end(), {"etcd", "--name", name, "--data-dir", (directory() / name).string(), "--listen-client-urls",
@@ -167,14 +176,21 @@ void EtcdServers::await(int node) const
   throw std::runtime_error("etcd does not answer; its log is in " + directory().string());
 }
 
+std::vector<std::string> EtcdServers::list(const std::vector<std::string>& arguments) const
+{
+  const Finished asked = etcdctl(arguments);
+  if (asked.status != exited(0)) { return {"not known", asked.err}; } // rather than nothing there
+  return lines_of(asked.out);
+}
+
 std::vector<std::string> EtcdServers::keys(const std::string& prefix) const
 {
-  return lines_of(etcdctl({"get", "--prefix", "--keys-only", prefix}).out);
+  return list({"get", "--prefix", "--keys-only", prefix});
 }
 
 std::vector<std::string> EtcdServers::leases() const
 {
-  auto lines = lines_of(etcdctl({"lease", "list"}).out);
+  auto lines = list({"lease", "list"});
   if (!lines.empty()) { lines.erase(lines.begin()); } // "found N leases"
   return lines;
 }
@@ -193,6 +209,17 @@ void EtcdServers::start(int node)
 {
   launch(node);
   await(node);
+}
+
+void EtcdServers::kill_all()
+{
+  for (int node = 0; node < size(); ++node) { kill(node); }
+}
+
+void EtcdServers::start_all()
+{
+  for (int node = 0; node < size(); ++node) { launch(node); }
+  for (int node = 0; node < size(); ++node) { await(node); }
 }
 
 int EtcdServers::leader() const

@@ -43,6 +43,8 @@ public:
   void signal(int node, int number);
   void kill(int node);
   void start(int node);
+  void kill_all();
+  void start_all();
   int leader() const; // -1 while there is none
 
 private:
@@ -50,6 +52,7 @@ private:
   std::string host(int node) const;
   void launch(int node);
   bool answers(int node) const;
+  std::vector<std::string> list(const std::vector<std::string>& arguments) const;
   void await(int node) const;
 
   EtcdSetup m_setup;

@@ -3,10 +3,13 @@
 #include "support/process.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <sstream>
 #include <stdexcept>
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace lockrun::testing {
@@ -36,6 +39,32 @@ std::optional<std::string> no_network()
     return "this machine gives no network namespaces: " + made.err + bridged.err;
   }
   return std::nullopt;
+}
+
+std::optional<std::string> no_resets()
+{
+  if (run_program({"sh", "-c", "command -v ss"}).status != exited(0)) {
+    return "ss is not installed (scripts/setup test)";
+  }
+  // A connection with ourselves tells whether this kernel does it (CONFIG_INET_DIAG_DESTROY); ss would not.
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int caller = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ::sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ::socklen_t size = sizeof address;
+  auto* const generic = reinterpret_cast<::sockaddr*>(&address);
+  std::optional<std::string> reason = "this machine has no loopback network";
+  if (::bind(listener, generic, size) == 0 && ::listen(listener, 1) == 0 &&
+      ::getsockname(listener, generic, &size) == 0 && ::connect(caller, generic, size) == 0) {
+    (void)run_program({"ss", "-K", "-t", "dport", "=", fmt::format(":{}", ntohs(address.sin_port))});
+    char byte = 0;
+    const bool is_reset = ::recv(caller, &byte, 1, MSG_DONTWAIT) < 0 && errno != EAGAIN;
+    reason = is_reset ? std::nullopt : std::optional<std::string>("this machine does not let ss -K reset connections");
+  }
+  ::close(caller);
+  ::close(listener);
+  return reason;
 }
 
 Network::Network(const std::vector<std::string>& hosts)
@@ -95,12 +124,34 @@ void Network::cut_off(const std::string& host)
 
 void Network::silence(const std::string& host)
 {
-  // What it sends goes to a card that nobody has.
+  for (const std::string& other : m_hosts) {
+    if (other != host) { misdirect(host, other); }
+  }
+}
+
+void Network::deafen(const std::string& host)
+{
+  for (const std::string& other : m_hosts) {
+    if (other != host) { misdirect(other, host); }
+  }
+}
+
+void Network::reset(const std::string& host)
+{
   for (const std::string& other : m_hosts) {
     if (other == host) { continue; }
-    ip(fmt::format(
-      "-n {} neigh replace {} lladdr 02:00:00:00:00:99 dev wire nud permanent", space(host), address(other)));
+    std::vector<std::string> argv = run_on(other);
+    argv.insert(argv.end(), {"ss", "-K", "-t", "dst", address(host)});
+    const Finished done = run_program(argv);
+    if (done.status != exited(0)) { throw std::runtime_error("ss -K: " + done.err); }
   }
+}
+
+// What it sends there goes to a card that nobody has.
+void Network::misdirect(const std::string& host, const std::string& other)
+{
+  ip(
+    fmt::format("-n {} neigh replace {} lladdr 02:00:00:00:00:99 dev wire nud permanent", space(host), address(other)));
 }
 
 void Network::heal()

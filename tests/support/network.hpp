@@ -9,6 +9,9 @@ namespace lockrun::testing {
 // Why a test cannot have networks of its own; none when it can.
 std::optional<std::string> no_network();
 
+// Why a test cannot have connections reset (`ss -K`); none when it can.
+std::optional<std::string> no_resets();
+
 // Hosts on one wire, each a network namespace with an address of its own, and a hub from which all of them can be seen.
 // Nothing of it touches the machine's own network. Removed with the object.
 class Network {
@@ -26,11 +29,16 @@ public:
   void cut_off(const std::string& host);
   // It hears the others, who do not hear it.
   void silence(const std::string& host);
+  // The others hear it, and it does not hear them.
+  void deafen(const std::string& host);
+  // All its connections with others are reset.
+  void reset(const std::string& host);
   void heal();
 
 private:
   std::string space(const std::string& name) const;
   void ip(const std::string& arguments) const;
+  void misdirect(const std::string& host, const std::string& other);
 
   std::string m_prefix;
   std::vector<std::string> m_hosts;

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace lockrun::testing {
+
+// Falls the same way again with the same seed, for all that may roll it at once.
+class Dice {
+public:
+  explicit Dice(unsigned seed) : m_engine(seed) {}
+  int roll(int from, int to);
+  std::chrono::milliseconds time(int from, int to) { return std::chrono::milliseconds(roll(from, to)); }
+
+private:
+  std::mutex m_mutex;
+  std::mt19937 m_engine;
+};
+
+struct Task {
+  std::vector<std::string> lock; // what to put before the command
+  std::map<std::string, std::optional<std::string>> environment;
+  std::string log; // of the tickers
+  int longest = 0; // of the long sections, in milliseconds
+};
+
+// One who takes the lock again and again, and works under it: for a moment mostly, and for long now and then.
+class Worker {
+public:
+  Worker(const Task& task, Dice& dice, const std::atomic<bool>& stop)
+    : m_thread([this, &task, &dice, &stop] { work(task, dice, stop); })
+  {}
+  ~Worker() { join(); }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Its processes, 0 for one that is not there.
+  pid_t lockrun() const { return m_lockrun; }
+  pid_t engine() const;
+  pid_t twin() const; // there is one while the command runs
+  bool is_at_it_for_long() const { return m_is_long && twin() != 0; }
+  bool waits() const { return engine() != 0 && twin() == 0; }
+
+  void join();
+
+  int done() const { return m_done; }
+  bool is_confused() const { return m_is_confused; } // the ticker did not understand us
+
+private:
+  void work(const Task& task, Dice& dice, const std::atomic<bool>& stop);
+
+  std::atomic<pid_t> m_lockrun{0};
+  std::atomic<bool> m_is_long{false};
+  std::atomic<int> m_done{0};
+  std::atomic<bool> m_is_confused{false};
+  std::thread m_thread;
+};
+
+// Workers, until it is called a day.
+class Crew {
+public:
+  Crew(int size, Task task, Dice& dice);
+  ~Crew() { finish(); }
+
+  const std::vector<std::unique_ptr<Worker>>& workers() const { return m_workers; }
+  int done() const; // sections that ended well
+  bool is_confused() const;
+
+  // They come to an end as soon as they can.
+  void finish();
+
+private:
+  Task m_task;
+  std::atomic<bool> m_stop{false};
+  std::vector<std::unique_ptr<Worker>> m_workers;
+};
+
+} // namespace lockrun::testing
