@@ -64,7 +64,7 @@ std::string without_password(std::string_view text)
 
 tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
 {
-  constexpr std::chrono::seconds k_shortest{1};
+  constexpr std::chrono::seconds k_shortest{2};
   tl::expected<std::chrono::nanoseconds, const char*> ttl{};
   each_parameter(url, [&](std::string_view key, const Span& value) {
     if (key != "ttl") { return; }
@@ -72,7 +72,7 @@ tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
     if (!duration) {
       ttl = tl::unexpected(duration.error());
     } else if (*duration < k_shortest) {
-      ttl = tl::unexpected<const char*>("it is shorter than 1s, which leaves no time to end a command in");
+      ttl = tl::unexpected<const char*>("it is shorter than 2s, which leaves no time to renew it and to end a command");
     } else {
       ttl = *duration;
     }

@@ -321,10 +321,10 @@ TEST_F(Engines, MustBeExecutable)
 
 TEST_F(Engines, MustLeaveTimeToEndACommandIn)
 {
-  url = "fake://host/deploy?ttl=900ms";
+  url = "fake://host/deploy?ttl=1900ms";
   const Finished ended = finish(leave_a_mark);
   EXPECT_EQ(ended.status, exited(64));
-  EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in 'fake://host/deploy?ttl=900ms': it is shorter than 1s"));
+  EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in 'fake://host/deploy?ttl=1900ms': it is shorter than 2s"));
   expect_nothing_ran();
 }
 
