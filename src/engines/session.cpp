@@ -20,11 +20,12 @@ using protocol::Message;
 constexpr milliseconds k_join_limit{8'000};   // for servers that may come back; lockrun gives us ten seconds with -n
 constexpr milliseconds k_settle_after{100};   // shorter commands do without
 constexpr milliseconds k_shortest_pause{100}; // between two renewals that fail
-constexpr int k_lockrun = 0;                  // the descriptor
 
 class Session {
 public:
-  Session(Backend& backend, Attention& attention) : m_backend(backend), m_attention(attention), m_lockrun(k_lockrun) {}
+  Session(Backend& backend, Attention& attention)
+    : m_backend(backend), m_attention(attention), m_lockrun(attention.lockrun())
+  {}
   ~Session() { (void)m_lockrun.release(); } // it is not ours to close
 
   int run();
@@ -138,16 +139,16 @@ milliseconds try_limit(milliseconds ttl)
   return std::clamp(ttl / 10, milliseconds(250), milliseconds(2'000));
 }
 
-Result<Attention> Attention::create()
+Result<Attention> Attention::create(int lockrun)
 {
   auto poller = sys::Poller::create();
   if (!poller) { return tl::unexpected(poller.error()); }
-  return Attention(std::move(*poller));
+  return Attention(std::move(*poller), lockrun);
 }
 
 Attention::Woken Attention::wait(int descriptor, short events, Moment until) const
 {
-  std::array<::pollfd, 2> descriptors{{{m_hears_lockrun ? k_lockrun : -1, POLLIN, 0}, {descriptor, events, 0}}};
+  std::array<::pollfd, 2> descriptors{{{m_hears_lockrun ? m_lockrun : -1, POLLIN, 0}, {descriptor, events, 0}}};
   const auto woken = m_poller.wait(descriptors, until);
   if (!woken || *woken == sys::Poller::Woken::by_time) { return Woken::by_time; }
   return descriptors[0].revents != 0 ? Woken::by_lockrun : Woken::by_descriptor;
@@ -166,7 +167,7 @@ void Session::say(const Message& message)
       continue;
     }
     if (sent.error().code != EAGAIN) { return; } // nobody listens: the end of its input tells us so, too
-    std::array<::pollfd, 1> writable{{{k_lockrun, POLLOUT, 0}}};
+    std::array<::pollfd, 1> writable{{{m_lockrun.get(), POLLOUT, 0}}};
     (void)::poll(writable.data(), 1, -1);
   }
 }

@@ -141,7 +141,9 @@ public:
 // What a backend waits with: for descriptors of its own and, unless it lets go, for lockrun.
 class Attention {
 public:
-  static Result<Attention> create();
+  // `lockrun` is the descriptor on which it talks.
+  static Result<Attention> create(int lockrun = 0);
+  int lockrun() const noexcept { return m_lockrun; }
 
   enum class Woken { by_descriptor, by_time, by_lockrun };
   Woken wait(int descriptor, short events, Moment until) const;
@@ -151,12 +153,13 @@ public:
   void ignore_lockrun() noexcept { m_hears_lockrun = false; }
 
 private:
-  explicit Attention(sys::Poller poller) noexcept : m_poller(std::move(poller)) {}
+  Attention(sys::Poller poller, int lockrun) noexcept : m_poller(std::move(poller)), m_lockrun(lockrun) {}
   sys::Poller m_poller;
+  int m_lockrun;
   bool m_hears_lockrun = true;
 };
 
-// The life of an engine program, on descriptors 0 and 1. Returns its exit status.
+// The life of an engine program. Returns its exit status.
 int run_session(Backend& backend, Attention& attention);
 
 } // namespace lockrun::engines

@@ -1,0 +1,437 @@
+#include "engines/session.hpp"
+
+#include "sys/clock.hpp"
+
+#include <chrono>
+#include <deque>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// What engines have in common, with a backend that plays a script instead of asking a server.
+namespace lockrun::testing {
+namespace {
+
+using namespace engines;
+using std::chrono::hours;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+Lease long_lease()
+{
+  return {sys::elapsed_now() + hours(1), hours(1)};
+}
+
+// One that has to be renewed at once, and lives long enough for that.
+Lease old_lease()
+{
+  return {sys::elapsed_now() + seconds(60), seconds(100)};
+}
+
+Lease ended_lease()
+{
+  return {sys::elapsed_now() - seconds(1), seconds(100)};
+}
+
+Standing held()
+{
+  return {true, 0, {}};
+}
+
+Standing waiting(std::int64_t position)
+{
+  engines::Party holder;
+  holder.text = "somebody";
+  holder.owner = Owner{"web1", 7, "root", "make", 0};
+  return {false, position, holder};
+}
+
+tl::unexpected<Failure> failure(const std::string& reason, const std::string& text = {})
+{
+  return tl::unexpected(Failure{69, reason, text});
+}
+
+class ScriptedBackend final : public Backend {
+public:
+  struct Joined {
+    Outcome<Standing> outcome;
+    Lease lease;
+  };
+  struct Renewed {
+    Outcome<std::optional<Standing>> outcome;
+    Lease lease;
+  };
+  std::deque<Joined> joins;
+  std::deque<Renewed> renewals;
+  std::optional<std::string> left_behind;
+  std::vector<std::string> calls;
+  std::optional<Demand> demand;
+  int stir = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int settled = ::eventfd(0, EFD_CLOEXEC);
+
+  ~ScriptedBackend() override
+  {
+    ::close(stir);
+    ::close(settled);
+  }
+  ScriptedBackend() = default;
+  ScriptedBackend(const ScriptedBackend&) = delete;
+
+  const char* name() const override { return "scripted"; }
+  const char* abilities() const override { return "shared"; }
+  const char* default_port() const override { return "1"; }
+  Outcome<void> open(const Url& url) override
+  {
+    if (url.name.empty()) { return tl::unexpected(usage("the URL names no lock")); }
+    return {};
+  }
+  Outcome<std::vector<engines::Party>> status() override
+  {
+    engines::Party holder;
+    holder.token = 5;
+    holder.owner = Owner{"web1", 7, "root", "make", 9};
+    engines::Party waiter;
+    waiter.waits = true;
+    waiter.position = 1;
+    waiter.mode = Mode::shared;
+    return std::vector<engines::Party>{holder, waiter};
+  }
+  Outcome<Standing> join(const Demand& wanted, Moment) override
+  {
+    calls.emplace_back("join");
+    demand = wanted;
+    const Joined now = joins.front();
+    joins.pop_front();
+    m_lease = now.lease;
+    return now.outcome;
+  }
+  int changes() const override { return stir; }
+  bool is_stirred() override
+  {
+    ::eventfd_t count = 0;
+    return ::eventfd_read(stir, &count) == 0;
+  }
+  Outcome<std::optional<Standing>> renew() override
+  {
+    calls.emplace_back("renew");
+    const Renewed now = renewals.front();
+    renewals.pop_front();
+    if (now.outcome && *now.outcome) { m_lease = now.lease; }
+    return now.outcome;
+  }
+  std::string loss() const override { return "somebody took it"; }
+  Lease lease() const override { return m_lease; }
+  engines::Grant grant() const override { return {5, "key", std::nullopt}; }
+  Outcome<void> settle() override
+  {
+    (void)::eventfd_write(settled, 1); // its time is not fixed: it is no part of the calls
+    return {};
+  }
+  std::optional<std::string> leave() override
+  {
+    calls.emplace_back("leave");
+    return left_behind;
+  }
+
+private:
+  Lease m_lease;
+};
+
+class Sessions : public ::testing::Test {
+protected:
+  ~Sessions() override
+  {
+    hang_up();
+    if (m_session.joinable()) { m_session.join(); }
+  }
+
+  void begin(const std::string& url = "scripted://host/lock", int version = 1)
+  {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    m_socket = ends[0];
+    m_session = std::thread([this, theirs = ends[1]] {
+      auto attention = Attention::create(theirs);
+      status = attention ? run_session(backend, *attention) : -1;
+      ::close(theirs);
+    });
+    say("LOCKRUN version=" + std::to_string(version) + " url=" + url);
+  }
+
+  void acquire(const std::string& wishes = {})
+  {
+    begin();
+    say("ACQUIRE " + wishes);
+    EXPECT_THAT(hear(), StartsWith("ENGINE version=1 name=scripted can=shared"));
+  }
+
+  void say(const std::string& line) const
+  {
+    const std::string bytes = line + '\n';
+    (void)!::send(m_socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+
+  // A line; empty at the end.
+  std::string hear() const
+  {
+    std::string line;
+    for (char c = 0; ::recv(m_socket, &c, 1, 0) == 1 && c != '\n';) { line += c; }
+    return line;
+  }
+
+  void hang_up()
+  {
+    if (m_socket >= 0) { ::close(std::exchange(m_socket, -1)); }
+  }
+
+  // What the backend was asked to do, once the session has ended.
+  const std::vector<std::string>& calls()
+  {
+    m_session.join();
+    EXPECT_EQ(status, 0);
+    return backend.calls;
+  }
+
+  ScriptedBackend backend;
+  int status = -1;
+
+private:
+  int m_socket = -1;
+  std::thread m_session;
+};
+
+TEST_F(Sessions, HoldAndGiveBack)
+{
+  backend.joins.push_back({held(), long_lease()});
+  acquire("mode=shared wait_ms=70 host=here pid=3");
+  EXPECT_THAT(hear(), StartsWith("HELD token=5 deadline="));
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_EQ(hear(), "");
+  EXPECT_THAT(calls(), ElementsAre("join", "leave"));
+  EXPECT_EQ(backend.demand->mode, Mode::shared);
+  EXPECT_EQ(backend.demand->patience, milliseconds(70));
+  EXPECT_EQ(backend.demand->owner.host, "here");
+}
+
+TEST_F(Sessions, SettleOnceTheCommandRuns)
+{
+  backend.joins.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  ::eventfd_t count = 0;
+  EXPECT_EQ(::eventfd_read(backend.settled, &count), 0); // blocks until it is called
+}
+
+TEST_F(Sessions, RenewBeforeTheyHoldWhatIsNoLongerFresh)
+{
+  backend.joins.push_back({held(), old_lease()});
+  backend.renewals.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), HasSubstr(" ttl_ms=3600000 "));
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_THAT(calls(), ElementsAre("join", "renew", "leave"));
+}
+
+TEST_F(Sessions, TellOfTheWaitWhenThereIsNews)
+{
+  backend.joins.push_back({waiting(2), old_lease()});
+  backend.renewals.push_back({waiting(2), old_lease()});
+  backend.renewals.push_back({waiting(1), long_lease()});
+  backend.renewals.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_EQ(hear(),
+    "WAITING position=2 holder=somebody holder_host=web1 holder_pid=7 holder_user=root holder_command=make "
+    "holder_since_ms=0");
+  EXPECT_THAT(hear(), StartsWith("WAITING position=1 "));
+  (void)::eventfd_write(backend.stir, 1);
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+}
+
+TEST_F(Sessions, JoinAgainWhenTheirPlaceIsLost)
+{
+  backend.joins.push_back({waiting(1), old_lease()});
+  backend.renewals.push_back({std::optional<Standing>(), {}});
+  backend.joins.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+}
+
+TEST_F(Sessions, JoinAgainWhenNobodyCouldBeReachedUntilTheLeaseEnded)
+{
+  backend.joins.push_back({waiting(1), ended_lease()});
+  backend.renewals.push_back({failure("unreachable", "no etcd"), {}});
+  backend.joins.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_EQ(hear(), "TROUBLE text=no%20etcd");
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+}
+
+TEST_F(Sessions, GoOnAfterAnInterruption)
+{
+  backend.joins.push_back({failure(k_interrupted), {}});
+  backend.joins.push_back({waiting(1), old_lease()});
+  backend.renewals.push_back({failure(k_interrupted), {}});
+  backend.renewals.push_back({held(), old_lease()});
+  backend.renewals.push_back({failure(k_interrupted), {}});
+  backend.renewals.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  EXPECT_THAT(hear(), StartsWith("RENEWED "));
+}
+
+TEST_F(Sessions, RideOutErrorsAndComplainOnceForEachTime)
+{
+  backend.joins.push_back({waiting(1), old_lease()});
+  backend.renewals.push_back({held(), old_lease()});
+  for (int time = 0; time < 2; ++time) {
+    backend.renewals.push_back({failure("unreachable", "no etcd"), {}});
+    backend.renewals.push_back({failure("unreachable", "still none"), {}});
+    backend.renewals.push_back({held(), time == 0 ? old_lease() : long_lease()});
+  }
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  for (int time = 0; time < 2; ++time) {
+    EXPECT_EQ(hear(), "TROUBLE text=no%20etcd");
+    EXPECT_THAT(hear(), StartsWith("RENEWED deadline="));
+  }
+}
+
+TEST_F(Sessions, SayWhatIsLostAndGiveTheRestBack)
+{
+  backend.joins.push_back({waiting(1), old_lease()});
+  backend.renewals.push_back({held(), long_lease()});
+  backend.renewals.push_back({std::optional<Standing>(), {}});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  (void)::eventfd_write(backend.stir, 1);
+  EXPECT_EQ(hear(), "LOST reason=somebody%20took%20it");
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_THAT(calls(), ElementsAre("join", "renew", "renew", "leave"));
+}
+
+// Whatever a server says then, others may have had it.
+TEST_F(Sessions, ReviveNothing)
+{
+  for (const bool is_renewed : {true, false}) {
+    SCOPED_TRACE(is_renewed);
+    ScriptedBackend& script = backend;
+    script.joins.push_back({waiting(1), old_lease()});
+    script.renewals.push_back({held(), ended_lease()});
+    if (is_renewed) { script.renewals.push_back({held(), long_lease()}); }
+    if (!is_renewed) { script.renewals.push_back({failure("unreachable", "no etcd"), {}}); }
+    acquire();
+    EXPECT_THAT(hear(), StartsWith("WAITING "));
+    EXPECT_THAT(hear(), StartsWith("HELD "));
+    EXPECT_EQ(hear(), is_renewed ? "LOST reason=it%20was%20renewed%20too%20late" : "LOST reason=no%20etcd");
+    hang_up();
+    (void)calls();
+  }
+}
+
+TEST_F(Sessions, LeaveTheQueueWhenLockrunIsGone)
+{
+  backend.joins.push_back({waiting(1), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  hang_up();
+  EXPECT_THAT(calls(), ElementsAre("join", "leave"));
+}
+
+// The command may still run.
+TEST_F(Sessions, GiveNothingBackUntold)
+{
+  for (const bool is_told : {true, false}) {
+    SCOPED_TRACE(is_told);
+    backend.calls.clear();
+    backend.joins.push_back({held(), long_lease()});
+    acquire();
+    EXPECT_THAT(hear(), StartsWith("HELD "));
+    if (is_told) { say("ABANDON"); }
+    if (!is_told) { hang_up(); }
+    EXPECT_THAT(calls(), ElementsAre("join"));
+    hang_up();
+  }
+}
+
+TEST_F(Sessions, GiveUpInTime)
+{
+  backend.joins.push_back({waiting(1), long_lease()});
+  acquire("wait_ms=1");
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_EQ(hear(), "FAIL status=75 reason=timed_out text=it%20was%20not%20ours%20in%20time holder=somebody");
+  EXPECT_THAT(calls(), ElementsAre("join", "leave"));
+}
+
+TEST_F(Sessions, SayWhyThereIsNoLock)
+{
+  backend.joins.push_back({failure("tls", "no trust"), {}});
+  acquire();
+  EXPECT_EQ(hear(), "FAIL status=69 reason=tls text=no%20trust");
+  EXPECT_THAT(calls(), ElementsAre("join", "leave"));
+}
+
+TEST_F(Sessions, SayWhatTheyLeaveBehind)
+{
+  backend.joins.push_back({held(), long_lease()});
+  backend.left_behind = "a key";
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  say("RELEASE");
+  EXPECT_EQ(hear(), "TROUBLE text=a%20key");
+  EXPECT_EQ(hear(), "RELEASED");
+}
+
+TEST_F(Sessions, TellWhoHoldsAndWhoWaits)
+{
+  begin();
+  say("STATUS");
+  (void)hear();
+  EXPECT_EQ(hear(), "HOLDER mode=exclusive token=5 text= host=web1 pid=7 user=root command=make since_ms=9");
+  EXPECT_EQ(hear(), "WAITER position=1 mode=shared token=0 text=");
+  EXPECT_EQ(hear(), "END");
+  EXPECT_EQ(hear(), "");
+}
+
+TEST_F(Sessions, PassOverWhatTheyDoNotUnderstand)
+{
+  begin();
+  say("=");
+  say("SING loudly=1");
+  say("STATUS");
+  (void)hear();
+  EXPECT_THAT(hear(), StartsWith("HOLDER "));
+}
+
+TEST_F(Sessions, RefuseAUrlWithoutAName)
+{
+  begin("scripted://host");
+  EXPECT_THAT(hear(), StartsWith("ENGINE "));
+  EXPECT_EQ(hear(), "FAIL status=64 reason=usage text=the%20URL%20names%20no%20lock");
+}
+
+TEST_F(Sessions, RefuseAnotherVersionOfTheProtocol)
+{
+  begin("scripted://host/lock", 2);
+  EXPECT_THAT(hear(), StartsWith("FAIL status=76 reason=refused "));
+}
+
+} // namespace
+} // namespace lockrun::testing
