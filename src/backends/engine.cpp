@@ -206,12 +206,11 @@ void Engine::forget()
   m_pid = 0;
 }
 
-bool Engine::say(const Message& message)
+bool Engine::say(const std::string& lines)
 {
-  const std::string line = protocol::format(message);
   // A fresh socket has room for more than our longest line; an engine that does not read will not answer either.
-  const auto sent = sys::send(m_socket, std::as_bytes(std::span(line)));
-  return sent && *sent == line.size();
+  const auto sent = sys::send(m_socket, std::as_bytes(std::span(lines)));
+  return sent && *sent == lines.size();
 }
 
 Engine::Heard Engine::hear()
@@ -282,10 +281,13 @@ EngineFailure Engine::failure_of(const Message& failed)
   return failure;
 }
 
-// Says what we are, and where the lock is. Returns what the engine is.
-EngineResult<Message> Engine::greet(const std::string& url)
+// Says what we are, and where the lock is; and at once what we want, if every engine can do it. Returns what the engine
+// is.
+EngineResult<Message> Engine::greet(const std::string& url, const Message* wish)
 {
-  const bool said = say(Message("LOCKRUN").with("version", protocol::k_version).with("url", url));
+  std::string lines = protocol::format(Message("LOCKRUN").with("version", protocol::k_version).with("url", url));
+  if (wish != nullptr) { lines += protocol::format(*wish); }
+  const bool said = say(lines);
   const nanoseconds until = sys::steady_now() + k_greeting;
   const Heard heard = said ? await(until) : hear();
   m_is_stuck = heard.kind == Heard::Kind::nothing;
@@ -305,12 +307,14 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
   const LockRequest& request = question.request;
   const auto signals = sys::signal_descriptor(question.ended_by);
   if (!signals) { return Failed(cannot_start(signals.error())); }
-  const auto greeted = greet(url);
+  const Message wish = acquire_message(question);
+  const bool is_modest = missing_capability(request, {}) == nullptr;
+  const auto greeted = greet(url, is_modest ? &wish : nullptr);
   if (!greeted) { return Failed(greeted.error()); }
   if (const char* const missing = missing_capability(request, text_of(*greeted, "can"))) {
     return Failed({Kind::unable, 0, missing, m_name});
   }
-  if (!say(acquire_message(question))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
+  if (!is_modest && !say(protocol::format(wish))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
 
   const bool nonblock = request.patience && *request.patience == nanoseconds(0);
   bool is_waiting = false; // the engine has told us that somebody else has it
@@ -388,10 +392,10 @@ EngineResult<Grant> Engine::check(const Message& held)
 
 EngineResult<std::vector<Message>> Engine::status(const std::string& url)
 {
-  const auto greeted = greet(url);
+  const auto greeted = greet(url, nullptr);
   if (!greeted) { return Failed(greeted.error()); }
   if (!can(text_of(*greeted, "can"), "status")) { return Failed({Kind::unable, 0, "status", m_name}); }
-  if (!say(Message("STATUS"))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
+  if (!say("STATUS\n")) { return Failed(failure_of(Heard{Heard::Kind::end})); }
   std::vector<Message> users;
   const nanoseconds until = sys::steady_now() + k_answer;
   for (;;) {
@@ -430,7 +434,7 @@ Engine::Event Engine::next_event()
 
 Engine::Release Engine::release(nanoseconds patience)
 {
-  if (!m_socket.is_open() || !say(Message("RELEASE"))) { return Release::unknown; }
+  if (!m_socket.is_open() || !say("RELEASE\n")) { return Release::unknown; }
   const nanoseconds until = sys::steady_now() + patience;
   for (;;) {
     const Heard heard = await(until);
@@ -444,7 +448,7 @@ Engine::Release Engine::release(nanoseconds patience)
 
 void Engine::abandon()
 {
-  if (m_socket.is_open()) { (void)say(Message("ABANDON")); }
+  if (m_socket.is_open()) { (void)say("ABANDON\n"); }
 }
 
 } // namespace lockrun::backends

@@ -131,8 +131,8 @@ private:
   Heard hear();
   // The next message before `until` on the steady clock; `nothing` when the time is up or another source is ready.
   Heard await(std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* other = nullptr);
-  bool say(const protocol::Message& message);
-  EngineResult<protocol::Message> greet(const std::string& url);
+  bool say(const std::string& lines);
+  EngineResult<protocol::Message> greet(const std::string& url, const protocol::Message* wish);
   EngineFailure failure_of(const Heard& heard) const;
   static EngineFailure failure_of(const protocol::Message& failed);
   EngineResult<Grant> check(const protocol::Message& held);

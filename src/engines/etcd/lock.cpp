@@ -24,6 +24,7 @@ constexpr milliseconds k_farewell{5'000};
 constexpr milliseconds k_farewell_try{300};
 constexpr milliseconds k_watch_pause{200};
 constexpr const char* k_range = "/v3/kv/range";
+constexpr const char* k_txn = "/v3/kv/txn";
 constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
 constexpr int k_elections = 3; // during one renewal
@@ -129,38 +130,25 @@ Outcome<std::vector<Party>> EtcdLock::status()
   return parties;
 }
 
-// Asks for a lease, with a glance before it where only that tells the term.
-Reply<Answer> EtcdLock::grant_behind_glance(const Json& request, const Limits& limits, std::int64_t& term)
+// Whose answer says how long it lives.
+EtcdLock::Granted EtcdLock::new_lease()
 {
-  const Json glance = {{"key", encode_base64(m_prefix)}, {"serializable", true}, {"count_only", true}};
-  if (m_client.term() == 0) {
-    if (auto both = m_client.call_both(k_range, glance, k_grant, request, limits)) {
-      term = term_of(both->first.body);
-      return std::move(both->second);
-    }
-    const auto seen = m_client.call(k_range, glance, limits);
-    if (!seen) { return tl::unexpected(seen.error()); }
-  }
-  term = m_client.term();
-  return m_client.call(k_grant, request, limits);
+  return {m_leases.emplace_back(any_lease_id()), m_client.term(), {}};
 }
 
-Outcome<EtcdLock::Granted> EtcdLock::ask_for_lease(milliseconds ttl, const Limits& limits)
+Json EtcdLock::grant_request(std::int64_t id, milliseconds ttl)
 {
-  Granted granted;
-  granted.id = m_leases.emplace_back(any_lease_id());
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(ttl);
-  const Json request = {{"TTL", std::to_string(seconds.count())}, {"ID", std::to_string(granted.id)}};
+  return {{"TTL", std::to_string(seconds.count())}, {"ID", std::to_string(id)}};
+}
+
+Outcome<Lease> EtcdLock::ask_for_lease(std::int64_t id, milliseconds ttl, const Limits& limits)
+{
   const Moment began = sys::elapsed_now();
-  const auto answer = grant_behind_glance(request, limits, granted.term);
-  if (answer) {
-    granted.lease = lease_from(answer->asked, std::chrono::seconds(number(answer->body, "TTL")));
-  } else if (answer.error().kind == Kind::exists) { // by an earlier try, whose answer got lost
-    granted.lease = lease_from(began, seconds);
-  } else {
-    return failed(answer.error());
-  }
-  return granted;
+  const auto answer = m_client.call(k_grant, grant_request(id, ttl), limits);
+  if (answer) { return lease_from(answer->asked, std::chrono::seconds(number(answer->body, "TTL"))); }
+  if (answer.error().kind != Kind::exists) { return failed(answer.error()); }
+  return lease_from(began, ttl); // a try whose answer got lost
 }
 
 Json EtcdLock::put_request(std::int64_t lease) const
@@ -170,8 +158,8 @@ Json EtcdLock::put_request(std::int64_t lease) const
 }
 
 // Makes our key unless it is there already, so that it can be repeated; with `unchanged_since` only if nobody has
-// joined after that revision. The view is the queue afterwards; our key is not in it if it could not be made.
-Outcome<EtcdLock::View> EtcdLock::create_key(std::optional<std::int64_t> unchanged_since, const Limits& limits)
+// joined after that revision.
+Json EtcdLock::key_request(std::optional<std::int64_t> unchanged_since) const
 {
   const std::string prefix = encode_base64(m_prefix);
   const std::string end = encode_base64(end_of(m_prefix));
@@ -181,17 +169,43 @@ Outcome<EtcdLock::View> EtcdLock::create_key(std::optional<std::int64_t> unchang
     condition = {{"key", prefix}, {"range_end", end}, {"target", "MOD"}, {"result", "LESS"},
       {"mod_revision", std::to_string(*unchanged_since + 1)}};
   }
-  const Json request = {{"compare", Json::array({condition})},
-    {"success", Json::array({put_request(m_granted.id), everybody})}, {"failure", Json::array({everybody})}};
-  const auto answer = m_client.call("/v3/kv/txn", request, limits);
-  if (!answer && answer.error().kind == Kind::gone) { // it took us longer than the lease lives
+  return {{"compare", Json::array({condition})}, {"success", Json::array({put_request(m_granted.id), everybody})},
+    {"failure", Json::array({everybody})}};
+}
+
+// The view is the queue afterwards; our key is not in it if it could not be made.
+Outcome<EtcdLock::View> EtcdLock::make_key(
+  milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits)
+{
+  std::optional<Json> made;
+  if (m_granted.id == 0) {
+    const Granted fresh = new_lease();
+    m_granted.id = fresh.id;
+    m_key = fmt::format("{}{:x}", m_prefix, fresh.id);
+    auto both = m_client.call_both(k_grant, grant_request(fresh.id, ttl), k_txn, key_request(unchanged_since), limits);
     m_granted = {};
-    return View{};
+    if (both) {
+      const std::chrono::seconds granted(number(both->first.body, "TTL"));
+      m_granted = {fresh.id, fresh.term, lease_from(both->first.asked, granted)};
+      made = std::move(both->second.body);
+    } else {
+      const auto lease = ask_for_lease(fresh.id, ttl, limits);
+      if (!lease) { return Failed(lease.error()); }
+      m_granted = {fresh.id, fresh.term, *lease};
+    }
   }
-  if (!answer) { return failed(answer.error()); }
-  const Json& responses = field(answer->body, "responses");
+  if (!made) {
+    auto answer = m_client.call(k_txn, key_request(unchanged_since), limits);
+    if (!answer && answer.error().kind == Kind::gone) { // it took us longer than the lease lives
+      m_granted = {};
+      return View{};
+    }
+    if (!answer) { return failed(answer.error()); }
+    made = std::move(answer->body);
+  }
+  const Json& responses = field(*made, "responses");
   const Json& last = responses.is_array() && !responses.empty() ? responses.back() : responses;
-  View view = view_of(field(last, "response_range"), answer->body);
+  View view = view_of(field(last, "response_range"), *made);
   if (view.ours) { adopt(view); }
   return view;
 }
@@ -240,13 +254,7 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
       m_note.slot = place.slot_to_claim;
       if (demand.wait == Wait::never || demand.max_waiters || m_note.slot) { unchanged_since = view->revision; }
     }
-    if (m_granted.id == 0) {
-      const auto granted = ask_for_lease(ttl, limits);
-      if (!granted) { return Failed(granted.error()); }
-      m_granted = *granted;
-      m_key = fmt::format("{}{:x}", m_prefix, m_granted.id);
-    }
-    const auto view = create_key(unchanged_since, limits);
+    const auto view = make_key(ttl, unchanged_since, limits);
     if (!view) { return Failed(view.error()); }
     if (!view->ours) { continue; } // somebody came in between
     const auto standing = standing_in(*view);
@@ -273,7 +281,6 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   }
   if (standing.is_held) {
     m_is_held = true;
-    m_watch.reset();
     return standing;
   }
   m_has_waited = true;
@@ -289,7 +296,7 @@ Outcome<EtcdLock::Found> EtcdLock::rewrite(std::int64_t lease)
   const Json condition = {{"key", encode_base64(m_key)}, {"target", "CREATE"}, {"result", "EQUAL"},
     {"create_revision", std::to_string(m_created)}};
   const Json request = {{"compare", Json::array({condition})}, {"success", Json::array({put_request(lease)})}};
-  const auto answer = m_client.call("/v3/kv/txn", request, brief());
+  const auto answer = m_client.call(k_txn, request, brief());
   if (!answer && answer.error().kind == Kind::gone) { return Found::lost; }
   if (!answer) { return failed(answer.error()); }
   return field(answer->body, "succeeded") == true ? Found::ours : Found::lost;
@@ -299,15 +306,17 @@ Outcome<EtcdLock::Found> EtcdLock::rewrite(std::int64_t lease)
 // on either; the next renewal tries again, with one more.
 Outcome<EtcdLock::Found> EtcdLock::change_lease()
 {
-  const auto granted = ask_for_lease(m_granted.lease.ttl, brief());
-  if (!granted) { return Failed(granted.error()); }
-  const auto moved = rewrite(granted->id);
+  Granted fresh = new_lease();
+  const auto lease = ask_for_lease(fresh.id, m_granted.lease.ttl, brief());
+  if (!lease) { return Failed(lease.error()); }
+  const auto moved = rewrite(fresh.id);
   if (!moved) { return Failed(moved.error()); }
   if (*moved == Found::lost) { return Found::lost; }
-  m_granted = *granted;
+  fresh.lease = *lease;
+  m_granted = fresh;
   const std::vector<std::int64_t> leases = m_leases;
-  for (const std::int64_t lease : leases) {
-    if (lease != m_granted.id) { (void)revoke(lease, brief()); } // then it is left for the end
+  for (const std::int64_t old : leases) {
+    if (old != m_granted.id) { (void)revoke(old, brief()); } // then it is left for the end
   }
   return Found::ours;
 }
@@ -346,38 +355,21 @@ bool EtcdLock::is_stirred()
 // successor has ended already: so behind the renewal there is a read through the quorum, and both must be answered in
 // the same term, which was then nobody else's in between. And one that was frozen may, thawed, end a lease that its
 // successor has renewed (etcd's issue 15247): so a lease is renewed in the term in which it was granted, and in the
-// next one replaced.
+// next one replaced. Our first one was granted in a term that we did not know yet.
 Outcome<std::optional<Standing>> EtcdLock::renew()
 {
-  const Json renewal = {{"ID", std::to_string(m_granted.id)}};
-  const Scope scope = m_is_held ? Scope::us : Scope::up_to_us;
+  const bool is_first = m_granted.term == 0;
   for (int i = 0; i < k_elections; ++i) {
-    Reply<Answer> renewed = tl::unexpected(Trouble{});
-    std::optional<View> view;
-    if (auto both = m_client.call_both(k_keepalive, renewal, k_range, queue_request(scope), brief())) {
-      renewed = std::move(both->first);
-      view = view_of(both->second.body, both->second.body);
-    } else {
-      renewed = m_client.call(k_keepalive, renewal, brief());
-    }
-    if (!renewed && renewed.error().kind != Kind::gone) { return failed(renewed.error()); }
-    const std::int64_t ttl = renewed ? number(field(renewed->body, "result"), "TTL") : 0;
-    if (ttl <= 0) {
-      m_loss = "the lease has expired or was revoked";
-      return std::nullopt;
-    }
-    if (!view) {
-      auto seen = queue(scope, brief());
-      if (!seen) { return Failed(seen.error()); }
-      view = std::move(*seen);
-    }
-    m_loss = "the key was deleted";
+    std::optional<Answer> renewed;
+    auto view = is_first ? queue(m_is_held ? Scope::us : Scope::up_to_us, brief()) : keep_alive(renewed);
+    if (!view) { return Failed(view.error()); }
+    if (!is_first && !renewed) { return std::nullopt; }
     if (!view->ours || view->queue[*view->ours].created != m_created) { return std::nullopt; }
-    const std::int64_t term = term_of(renewed->body);
-    if (view->term != term) { continue; }
-    if (m_granted.term == term) {
-      m_granted.lease = lease_from(renewed->asked, std::chrono::seconds(ttl));
-    } else {
+    if (renewed && term_of(renewed->body) != view->term) { continue; }
+    if (renewed && m_granted.term == view->term) {
+      const std::chrono::seconds ttl(number(field(renewed->body, "result"), "TTL"));
+      m_granted.lease = lease_from(renewed->asked, ttl);
+    } else if (renewed || sys::elapsed_now() >= renewal_of(m_granted.lease)) {
       const auto changed = change_lease();
       if (!changed) { return Failed(changed.error()); }
       if (*changed == Found::lost) { return std::nullopt; }
@@ -386,6 +378,28 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
     return standing_in(*view);
   }
   return failed({Kind::unavailable, "it elects one leader after the other"});
+}
+
+// Without `renewed` the lease is gone.
+Outcome<EtcdLock::View> EtcdLock::keep_alive(std::optional<Answer>& renewed)
+{
+  const Json request = {{"ID", std::to_string(m_granted.id)}};
+  const Scope scope = m_is_held ? Scope::us : Scope::up_to_us;
+  const auto is_alive = [](const Json& answer) { return number(field(answer, "result"), "TTL") > 0; };
+  if (auto both = m_client.call_both(k_keepalive, request, k_range, queue_request(scope), brief())) {
+    if (is_alive(both->first.body)) { renewed = std::move(both->first); }
+    return view_of(both->second.body, both->second.body);
+  }
+  auto answer = m_client.call(k_keepalive, request, brief());
+  if (!answer && answer.error().kind != Kind::gone) { return failed(answer.error()); }
+  if (!answer || !is_alive(answer->body)) { return View{}; }
+  renewed = std::move(*answer);
+  return queue(scope, brief());
+}
+
+std::string EtcdLock::loss() const
+{
+  return "its key was deleted, or its lease was revoked or has expired";
 }
 
 Outcome<void> EtcdLock::settle()
@@ -408,7 +422,6 @@ Reply<void> EtcdLock::revoke(std::int64_t id, const Limits& limits)
 
 std::optional<std::string> EtcdLock::leave()
 {
-  m_watch.reset();
   const Moment until = sys::elapsed_now() + k_farewell;
   std::optional<std::string> left_behind;
   const std::vector<std::int64_t> leases = m_leases;

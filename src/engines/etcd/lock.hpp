@@ -24,7 +24,7 @@ public:
   int changes() const override { return m_watch ? m_watch->descriptor() : -1; }
   bool is_stirred() override;
   Outcome<std::optional<Standing>> renew() override;
-  std::string loss() const override { return m_loss; }
+  std::string loss() const override;
   Lease lease() const override { return m_granted.lease; }
   Grant grant() const override { return {m_created, m_key, m_note.slot}; }
   Outcome<void> settle() override;
@@ -44,14 +44,17 @@ private:
   // A lease that we have asked for.
   struct Granted {
     std::int64_t id = 0;
-    std::int64_t term = 0; // or a later one; 0: any
-    Lease lease;
+    std::int64_t term = 0; // in which it was granted, or one before; 0: unknown
+    Lease lease{};
   };
-  Outcome<Granted> ask_for_lease(milliseconds ttl, const Limits& limits);
-  Reply<Answer> grant_behind_glance(const Json& request, const Limits& limits, std::int64_t& term);
+  Granted new_lease();
+  static Json grant_request(std::int64_t id, milliseconds ttl);
+  Outcome<Lease> ask_for_lease(std::int64_t id, milliseconds ttl, const Limits& limits);
+  Outcome<View> keep_alive(std::optional<Answer>& renewed);
   Reply<void> revoke(std::int64_t id, const Limits& limits);
   Json put_request(std::int64_t lease) const;
-  Outcome<View> create_key(std::optional<std::int64_t> unchanged_since, const Limits& limits);
+  Json key_request(std::optional<std::int64_t> unchanged_since) const;
+  Outcome<View> make_key(milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits);
   void adopt(const View& view);
   Outcome<std::optional<Standing>> standing_in(const View& view);
   enum class Found { ours, lost };
@@ -70,7 +73,6 @@ private:
   Note m_note;
   bool m_is_held = false;
   bool m_has_waited = false;
-  std::string m_loss;
 
   std::optional<Watch> m_watch;
   std::string m_watched;        // its key, or the prefix for all of them
