@@ -455,7 +455,7 @@ TEST(FlockPersonality, DoesWhatTheMachinesFlockDoes)
   std::cout << "LOCKRUN_SEED=" << seed << ": " << count << " cases, " << blocked << " blocked, " << succeeded
             << " succeeded" << std::endl;
   if (count >= 400 && !HasFailure()) { // dice that only ever show bad options compare little
-    EXPECT_GT(blocked, count / 40);
+    EXPECT_GT(blocked, count / 200);   // one in 18 does, and chance alone must not bring us there
     EXPECT_GT(succeeded, count / 10);
   }
 }
