@@ -79,6 +79,22 @@ Result<void> for_each_entry(const char* path, Visit visit)
   }
 }
 
+// A file that the kernel shows in one piece: it ends where a read is not filled.
+Result<std::string> read_at_once(const std::string& path)
+{
+  const auto fd = open(path.c_str(), O_RDONLY);
+  if (!fd) { return tl::unexpected(fd.error()); }
+  std::string content;
+  for (;;) {
+    char piece[1024];
+    const ssize_t count = ::read(fd->get(), piece, sizeof piece);
+    if (count < 0 && errno == EINTR) { continue; }
+    if (count < 0) { return tl::unexpected(SysError{"read", errno}); }
+    content.append(piece, static_cast<std::size_t>(count));
+    if (static_cast<std::size_t>(count) < sizeof piece) { return content; }
+  }
+}
+
 // The next word of a line whose words are separated by blanks.
 std::string_view take_word(std::string_view& line)
 {
@@ -210,7 +226,7 @@ Result<std::string> descriptor_path(pid_t pid, int fd)
 
 Result<DescriptorInfo> descriptor_info(pid_t pid, int fd)
 {
-  const auto text = read_file(proc_path(pid, "/fdinfo/" + std::to_string(fd)).c_str());
+  const auto text = read_at_once(proc_path(pid, "/fdinfo/" + std::to_string(fd)));
   if (!text) { return tl::unexpected(gone(text.error())); }
   return DescriptorInfo{field<std::int64_t>(*text, "pos:"), field<int>(*text, "mnt_id:"), field<ino_t>(*text, "ino:"),
     parse_lock_lines(*text, "lock:")};
@@ -268,7 +284,7 @@ Result<std::string> read_file(const char* path)
 
 Result<ProcessStatus> process_status(pid_t pid)
 {
-  const auto line = read_file(proc_path(pid, "/stat").c_str());
+  const auto line = read_at_once(proc_path(pid, "/stat"));
   if (!line) { return tl::unexpected(gone(line.error())); }
   return parse_status(*line);
 }
