@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <ratio>
 
 #include <fmt/format.h>
 
@@ -107,7 +108,8 @@ std::string duration_text(nanoseconds duration)
   using namespace std::chrono;
   if (duration < seconds(1)) { return fmt::format("{}ms", duration_cast<milliseconds>(duration).count()); }
   if (duration < minutes(1) && duration % seconds(1) != nanoseconds(0)) {
-    return fmt::format("{:.1f}s", std::chrono::duration<double>(duration).count());
+    const auto tenths = round<std::chrono::duration<long long, std::deci>>(duration).count();
+    return fmt::format("{}.{}s", tenths / 10, tenths % 10);
   }
   struct Part {
     long long seconds;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <ctime>
 #include <queue>
 
@@ -213,7 +214,8 @@ std::string summary_of(const Lock& lock)
     ++fates[call->fate];
     longest = std::max(longest, call->waited());
   }
-  std::string text = fmt::format("{}; held {:.0f}%", count_text(lock.calls.size(), "call"), share_held(lock) * 100);
+  std::string text =
+    fmt::format("{}; held {}%", count_text(lock.calls.size(), "call"), std::lround(share_held(lock) * 100));
   if (longest >= 1ms) { text += ", waited at most " + cli::duration_text(longest); }
   const char* before = "; ";
   for (const auto& [fate, count] : fates) {

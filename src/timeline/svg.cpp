@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <iterator>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -56,6 +58,22 @@ std::string text_of(std::string_view text)
   return out;
 }
 
+// A length, to a hundredth of a pixel.
+std::string as_text(double value)
+{
+  const long hundredths = std::lround(value * 100);
+  const long part = std::abs(hundredths);
+  std::string text = (hundredths < 0 ? "-" : "") + std::to_string(part / 100);
+  if (part % 100 != 0) { text += fmt::format(".{:02}", part % 100); }
+  return text;
+}
+
+template <class T>
+const T& as_text(const T& value)
+{
+  return value;
+}
+
 class Drawing {
 public:
   Drawing(const Picture& picture, std::size_t width);
@@ -63,9 +81,9 @@ public:
 
 private:
   template <class... T>
-  void put(fmt::format_string<T...> format, T&&... values)
+  void put(fmt::format_string<decltype(as_text(std::declval<const T&>()))...> format, const T&... values)
   {
-    fmt::format_to(std::back_inserter(m_out), format, std::forward<T>(values)...);
+    fmt::format_to(std::back_inserter(m_out), format, as_text(values)...);
   }
   double x_at(Moment moment) const;
   void text(double x, double y, const char* style, std::string_view words, double room);
@@ -105,7 +123,7 @@ double Drawing::x_at(Moment moment) const
 void Drawing::text(double x, double y, const char* style, std::string_view words, double room)
 {
   const std::string fits = cli::cut_to_width(words, static_cast<std::size_t>(std::max(room / k_letter, 0.0)));
-  put("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}</text>\n", x, y, style, text_of(fits));
+  put("<text x=\"{}\" y=\"{}\" class=\"{}\">{}</text>\n", x, y, style, text_of(fits));
 }
 
 void Drawing::axis()
@@ -121,7 +139,9 @@ void Drawing::axis()
 void Drawing::grid(double height)
 {
   std::string path;
-  for (const Tick& tick : m_ticks) { path += fmt::format("M{:.1f} {:.1f}v{:.1f}", x_at(tick.at), m_y, height); }
+  for (const Tick& tick : m_ticks) {
+    path += fmt::format("M{} {}v{}", as_text(x_at(tick.at)), as_text(m_y), as_text(height));
+  }
   put("<path class=\"grid\" d=\"{}\"/>\n", path);
 }
 
@@ -138,17 +158,16 @@ void Drawing::bar(const Call& call, double height)
   const char* const name = look_of(call.fate).name;
   put("<g class=\"call {}\"><title>{}</title>", name, text_of(story_of(call)));
   if (acquired > begin) {
-    put("<rect class=\"wait\" x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\"/>", begin, y,
-      acquired - begin, thick);
+    put("<rect class=\"wait\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>", begin, y, acquired - begin, thick);
   }
   if (call.acquired) {
-    put("<rect class=\"hold{}\" x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" rx=\"{:.2f}\"/>",
+    put("<rect class=\"hold{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"{}\"/>",
       call.is_shared ? " shared" : "", acquired, y, end - acquired, thick, std::min(round, (end - acquired) / 2));
   } else if (call.fate != Fate::open) {
-    put("<rect x=\"{:.2f}\" y=\"{:.2f}\" width=\"3\" height=\"{:.2f}\" rx=\"1\"/>", end, y, thick);
+    put("<rect x=\"{}\" y=\"{}\" width=\"3\" height=\"{}\" rx=\"1\"/>", end, y, thick);
   }
   if (call.fate == Fate::open) { // it goes on, who knows for how long
-    put("<path d=\"M{:.2f} {:.2f}l{:.2f} {:.2f}l-{:.2f} {:.2f}z\"/>", end, y, k_arrow, thick / 2, k_arrow, thick / 2);
+    put("<path d=\"M{} {}l{} {}l-{} {}z\"/>", end, y, k_arrow, thick / 2, k_arrow, thick / 2);
   }
   put("</g>\n");
 }
@@ -176,7 +195,7 @@ void Drawing::lock(const Lock& lock)
   const double row =
     is_named ? k_row : std::clamp(k_lanes_height / static_cast<double>(lanes.size()), k_least_row, k_row);
   const double height = row * static_cast<double>(lanes.size()) + 8;
-  put("<rect class=\"panel\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"6\"/>\n", k_margin, m_y,
+  put("<rect class=\"panel\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"6\"/>\n", k_margin, m_y,
     m_width - 2 * k_margin, height);
   grid(height);
   m_y += 4;
@@ -201,7 +220,7 @@ void Drawing::legend()
       x = k_margin;
       m_y += 20;
     }
-    put("<rect class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"18\" height=\"12\" rx=\"3\"/>", style, x, m_y - 10);
+    put("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"18\" height=\"12\" rx=\"3\"/>", style, x, m_y - 10);
     text(x + 24, m_y, "faint", words, m_width);
     x += width;
   };
@@ -232,12 +251,12 @@ std::string Drawing::draw()
     colours += fmt::format(".{}{{fill:{}}}", look.name, look.light);
   }
   colours += ".open .hold,.open .wait{fill:url(#fade)}";
-  return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
-                     "viewBox=\"0 0 {0:.0f} {1:.0f}\">\n<title>lockrun: {2}</title>\n<style>{3}{4}</style>\n"
+  return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" "
+                     "viewBox=\"0 0 {0} {1}\">\n<title>lockrun: {2}</title>\n<style>{3}{4}</style>\n"
                      "<linearGradient id=\"fade\"><stop class=\"open-stop\"/><stop class=\"open-stop\" offset=\"1\" "
                      "stop-opacity=\".3\"/></linearGradient>\n"
                      "<rect class=\"page\" width=\"100%\" height=\"100%\"/>\n",
-           m_width, height, text_of(headline_of(m_picture)), k_style, colours) +
+           as_text(m_width), as_text(height), text_of(headline_of(m_picture)), k_style, colours) +
          m_out + "</svg>\n";
 }
 

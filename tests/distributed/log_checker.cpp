@@ -69,9 +69,8 @@ LogVerdict check_log(const std::string& log)
   std::int64_t greatest = 0;
   for (const Section& section : sections) {
     if (longest != nullptr && longest->last > section.begin) {
-      verdict.overlaps.push_back(
-        fmt::format("PID {} (token {}) began {:.1f} ms before PID {} (token {}) was last seen", section.pid,
-          section.token, static_cast<double>(longest->last - section.begin) / 1e6, longest->pid, longest->token));
+      verdict.overlaps.push_back(fmt::format("PID {} (token {}) began {} us before PID {} (token {}) was last seen",
+        section.pid, section.token, (longest->last - section.begin) / 1000, longest->pid, longest->token));
     }
     if (section.token <= greatest) {
       verdict.inversions.push_back(

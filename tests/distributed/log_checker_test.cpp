@@ -32,7 +32,7 @@ TEST(LogChecker, FindsNothingWhereNothingIsWrong)
 TEST(LogChecker, FindsAnOverlap)
 {
   const LogVerdict verdict = check_log(std::string(k_good) + "tick 11 8 22500000\n");
-  EXPECT_THAT(verdict.overlaps, ElementsAre("PID 12 (token 9) began 2.5 ms before PID 11 (token 8) was last seen"));
+  EXPECT_THAT(verdict.overlaps, ElementsAre("PID 12 (token 9) began 2500 us before PID 11 (token 8) was last seen"));
 }
 
 TEST(LogChecker, FindsAnOverlapWithOneThatBeganLongAgo)
