@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -416,6 +417,7 @@ constexpr Budget k_budgets[] = {
   {"lockrun --slots 4", 108000, 58, 24},
   {"lockrun --fair", 108000, 56, 24},
 };
+constexpr double k_most_bytes = 1'920'000; // of the program: 1.9 MB, and some room for other versions of the C library
 
 bool is_static(const std::string& program)
 {
@@ -453,6 +455,8 @@ int check_budget(const std::vector<Tool>& tools, const Place& place, const std::
     hold(budget.name, "system calls", system_calls(tool, place, nothing), budget.system_calls);
     hold(budget.name, "page faults", page_faults(tool, place, nothing) - floor, budget.page_faults);
   }
+  hold(
+    "lockrun", "bytes", static_cast<double>(std::filesystem::file_size(by_name.at("lockrun")->argv[0])), k_most_bytes);
   return status;
 }
 
