@@ -77,7 +77,8 @@ private:
       case Keeper::News::Kind::other:
         break;
       case Keeper::News::Kind::renewed:
-        m_deadline.renew(news.deadline, now);
+        // Were we killed now, a stopped twin could not end the tree: both of us are needed for more time.
+        if (!is_stopped(m_twin)) { m_deadline.renew(news.deadline, now); }
         break;
       case Keeper::News::Kind::lost:
         m_deadline.lose(now);

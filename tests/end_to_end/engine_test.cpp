@@ -881,13 +881,15 @@ TEST_F(Deadlines, HoldForAStoppedGuard)
   }
 }
 
+// Nor does it help the command of a stopped twin: were the guard killed, too, nobody would end it.
 TEST_F(Deadlines, HoldForAStoppedTwin)
 {
+  plays(k_soon_over + "renew 100 2900\n" + k_release);
   for (const std::string& script : {k_stay, k_stubborn}) {
     std::optional<Process> lockrun;
     begin(lockrun, script);
     const pid_t twin = twin_of(*lockrun);
-    stop(twin);
+    stop(twin); // renewals that came before it counted
     const Finished ended = lockrun->wait();
     EXPECT_EQ(ended.status, exited(76));
     EXPECT_EQ(ended.err, k_ran_out);
