@@ -189,10 +189,9 @@ TEST_F(LeftBehind, IsNamedWhenWeAreVerbose)
 {
   const Finished ended = run({"-v"});
   EXPECT_EQ(ended.status, exited(0));
-  std::istringstream pids(read_file(dir / "pids"));
   std::string one;
   std::string other;
-  pids >> one >> other;
+  ASSERT_TRUE(eventually([&] { return bool(std::istringstream(read_file(dir / "pids")) >> one >> other); }));
   EXPECT_THAT(ended.err, HasSubstr("lockrun: the command left running: PID "));
   for (const std::string& pid : {one, other}) {
     // The daemon has perhaps not become cat yet.
