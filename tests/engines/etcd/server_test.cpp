@@ -5,6 +5,7 @@
 
 #include "sys/clock.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <vector>
 
@@ -16,7 +17,6 @@ namespace lockrun::testing {
 namespace {
 
 using protocol::Message;
-using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -220,8 +220,8 @@ TEST_F(Etcd, GivesUpInTimeAndLeavesTheQueue)
 {
   EngineDriver first = holder();
   const auto before = sys::elapsed_now();
-  const Message failure = failure_of("wait_ms=300");
-  EXPECT_GE(sys::elapsed_now() - before, std::chrono::milliseconds(300));
+  const Message failure = failure_of("wait_ms=2000");
+  EXPECT_GE(sys::elapsed_now() - before, std::chrono::seconds(2));
   EXPECT_EQ(number(failure, "status"), 75);
   EXPECT_EQ(text(failure, "reason"), "timed_out");
   EXPECT_THAT(text(failure, "holder"), StartsWith("PID "));
@@ -283,7 +283,7 @@ TEST_F(Etcd, LeavesTheQueueWithLockrun)
 // Something may still run under the lock: only the end of the lease may let others in.
 TEST_F(Etcd, LetsTheLeaseRunOutWhenLockrunIsGone)
 {
-  EngineDriver gone = holder("ttl_ms=2000");
+  EngineDriver gone = holder("ttl_ms=6000");
   EngineDriver next = waiter();
   gone.hang_up();
   EXPECT_EQ(gone.wait(), exited(0));
@@ -291,7 +291,7 @@ TEST_F(Etcd, LetsTheLeaseRunOutWhenLockrunIsGone)
   EXPECT_FALSE(next.has_said_something());
   EXPECT_TRUE(next.hear("HELD").is("HELD"));
 
-  EngineDriver abandoned = holder("ttl_ms=2000", "other");
+  EngineDriver abandoned = holder({}, "other");
   abandoned.say("ABANDON");
   EXPECT_EQ(abandoned.wait(), exited(0));
   EXPECT_THAT(etcd->keys("other/"), SizeIs(1));
@@ -321,7 +321,7 @@ TEST_F(Etcd, TakesAnotherPlaceWhenItsOwnIsLost)
   EngineDriver first = holder();
   const auto held = etcd->keys("lock/");
   const auto kept = etcd->leases();
-  EngineDriver second = waiter("ttl_ms=2000"); // it finds out at its next renewal
+  EngineDriver second = waiter("ttl_ms=6000"); // it finds out at its next renewal
   const auto others = [&] {
     auto keys = etcd->keys("lock/");
     std::erase(keys, held.at(0));
@@ -343,12 +343,11 @@ TEST_F(Etcd, TakesAnotherPlaceWhenItsOwnIsLost)
 TEST_F(Etcd, RenewsInTime)
 {
   EngineDriver driver = engine();
-  driver.acquire("ttl_ms=2000");
+  driver.acquire("ttl_ms=6000");
   std::int64_t deadline = number(driver.hear("HELD"), "deadline");
   for (int i = 0; i < 4; ++i) {
-    const Message renewed = driver.hear("RENEWED", "LOST");
+    const Message renewed = driver.hear("RENEWED", "LOST"); // lost, if it came too late
     ASSERT_EQ(renewed.verb(), "RENEWED");
-    EXPECT_LT(sys::elapsed_now() / std::chrono::milliseconds(1), deadline);
     EXPECT_GT(number(renewed, "deadline"), deadline);
     deadline = number(renewed, "deadline");
   }
@@ -357,7 +356,7 @@ TEST_F(Etcd, RenewsInTime)
 
 TEST_F(Etcd, RidesOutAServerThatIsAwayForAWhile)
 {
-  EngineDriver driver = holder("ttl_ms=12000");
+  EngineDriver driver = holder("ttl_ms=30000");
   etcd->kill(0);
   const Message trouble = driver.hear("TROUBLE", "LOST");
   EXPECT_EQ(trouble.verb(), "TROUBLE");
@@ -372,9 +371,13 @@ TEST_F(Etcd, SaysThatItIsLostWhenTheLeaseHasEnded)
 {
   EngineDriver driver = engine();
   driver.acquire("ttl_ms=2000");
-  const std::int64_t deadline = number(driver.hear("HELD"), "deadline");
+  std::int64_t deadline = number(driver.hear("HELD"), "deadline");
   etcd->signal(0, SIGSTOP);
-  EXPECT_EQ(driver.hear("LOST", "RENEWED").verb(), "LOST");
+  Message said = driver.hear("LOST", "RENEWED");
+  for (; said.is("RENEWED"); said = driver.hear("LOST", "RENEWED")) { // that was on its way
+    deadline = number(said, "deadline");
+  }
+  EXPECT_EQ(said.verb(), "LOST");
   EXPECT_GE(sys::elapsed_now() / std::chrono::milliseconds(1), deadline);
 }
 
@@ -543,7 +546,7 @@ TEST_F(EtcdWithUsers, SaysWhyItIsNotLetIn)
 TEST_F(EtcdWithUsers, AuthenticatesAgainWhenTheTokenIsNoLongerKnown)
 {
   EngineDriver driver = engine_at(url("ann:s3cret@", "lock"));
-  driver.acquire("ttl_ms=12000");
+  driver.acquire("ttl_ms=30000");
   ASSERT_TRUE(driver.hear("HELD", "FAIL").is("HELD"));
   etcd->kill(0);
   ASSERT_EQ(driver.hear("TROUBLE", "LOST").verb(), "TROUBLE");
@@ -587,7 +590,7 @@ TEST_F(EtcdWithTls, WaitsAndRenews)
   const std::string url =
     etcd->url("lock?cacert=") + file("ca.pem") + "&cert=" + file("client.pem") + "&key=" + file("client-key.pem");
   EngineDriver first = engine_at(url);
-  first.acquire("ttl_ms=2000");
+  first.acquire("ttl_ms=6000");
   ASSERT_TRUE(first.hear("HELD", "FAIL").is("HELD"));
   EngineDriver second = engine_at(url);
   second.acquire();
@@ -612,8 +615,8 @@ TEST_F(EtcdOfThree, SurvivesTheDeathOfItsLeader)
 {
   EngineDriver driver = holder("ttl_ms=9000");
   EngineDriver next = waiter("ttl_ms=9000");
-  const int leader = etcd->leader();
-  ASSERT_GE(leader, 0);
+  int leader = -1;
+  ASSERT_TRUE(eventually([&] { return (leader = etcd->leader()) >= 0; }));
   etcd->kill(leader);
   expect_renewals(driver, 2);
   EXPECT_FALSE(next.has_said_something() && next.hear("HELD", "TROUBLE").is("HELD"));
@@ -625,16 +628,19 @@ TEST_F(EtcdOfThree, SurvivesTheDeathOfItsLeader)
 // successor has done with them meanwhile.
 TEST_F(EtcdOfThree, SurvivesAFrozenLeaderThatThaws)
 {
-  EngineDriver driver = holder("ttl_ms=6000");
-  EngineDriver next = waiter("ttl_ms=6000");
+  EngineDriver driver = holder("ttl_ms=9000");
+  EngineDriver next = waiter("ttl_ms=9000");
   const auto keys = etcd->keys("lock/");
   const auto leases = etcd->leases();
-  const int leader = etcd->leader();
-  ASSERT_GE(leader, 0);
+  int leader = -1;
+  ASSERT_TRUE(eventually([&] { return (leader = etcd->leader()) >= 0; }));
   etcd->signal(leader, SIGSTOP);
-  expect_renewals(driver, 5); // one each two seconds
+  expect_renewals(driver, 5); // one each three seconds
   EXPECT_THAT(etcd->keys("lock/"), keys);
-  for (const std::string& lease : etcd->leases()) { EXPECT_THAT(leases, Not(Contains(lease))); }
+  EXPECT_TRUE(eventually([&] {
+    const auto now = etcd->leases();
+    return std::find_first_of(now.begin(), now.end(), leases.begin(), leases.end()) == now.end();
+  }));
   etcd->signal(leader, SIGCONT);
   expect_renewals(driver, 3);
   EXPECT_THAT(etcd->keys("lock/"), keys);
