@@ -283,8 +283,9 @@ TEST_F(Events, OfALockThatWasHeldTooLong)
 
 TEST_F(Events, OfALockWhoseHolderHadToBeKilled)
 {
-  EXPECT_EQ(lockrun({"--max-hold", "50ms", "-k", "1ms", path, "sh", "-c", "trap '' TERM; exec sleep 1000"}).status,
-    exited(137));
+  Start start;
+  start.before_exec = {hostile::ignore(SIGTERM)};
+  EXPECT_EQ(lockrun({"--max-hold", "50ms", "-k", "1ms", path, "sleep", "1000"}, start).status, exited(137));
   EXPECT_EQ(finished().at("outcome"), "overtime");
 }
 

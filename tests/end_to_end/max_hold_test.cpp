@@ -72,6 +72,8 @@ protected:
       const std::string status = "/proc/" + std::to_string(lockrun.pid()) + "/stat";
       EXPECT_TRUE(eventually([&] { return read_file(status).find(") T ") != std::string::npos; }));
       if (lockrun.err_so_far().empty() && lives(command)) { return lockrun; } // it says so before it acts
+      lockrun.signal(SIGCONT);                                                // lest the command keeps the lock
+      (void)lockrun.wait();
     }
   }
   Start without_output() const
@@ -179,10 +181,11 @@ TEST_F(MaxHold, KillsDaemonsThatIgnoreTheSignal)
 
 TEST_F(MaxHold, EndsWhatHasStopped)
 {
+  start.before_exec = {hostile::new_session()}; // at a terminal lockrun would stop, too
   Process lockrun = run_script({"--max-hold", "50ms", "-k", "1h"}, "kill -STOP $$; exec cat <&8");
   EXPECT_EQ(lockrun.wait().status, exited(124));
   expect_all_gone(lockrun);
-  start.before_exec = {hostile::ignore(SIGTERM)};
+  start.before_exec.push_back(hostile::ignore(SIGTERM));
   Process again = run_script({"--max-hold", "50ms", "-k", "50ms"}, "kill -STOP $$; kill -STOP $$; " + k_stay);
   EXPECT_EQ(again.wait().status, exited(137));
   expect_all_gone(again);
@@ -234,10 +237,10 @@ TEST_F(MaxHold, IsNoMatterAnyMoreWhenTheCommandHasEnded)
 {
   start.in = k_pipe;
   std::string command;
-  Process lockrun = run_and_stop({"--max-hold", "200ms"}, "echo $$; read line; exit 3", command);
+  Process lockrun = run_and_stop({"--max-hold", "2s"}, "echo $$; read line; exit 3", command);
   lockrun.close_input();
   ASSERT_TRUE(eventually([&] { return !lives(command); }));
-  let_pass("250ms");
+  let_pass("2050ms");
   lockrun.signal(SIGCONT);
   EXPECT_EQ(lockrun.wait().status, exited(3));
   EXPECT_TRUE(is_free(lock));
@@ -263,9 +266,9 @@ TEST_F(MaxHold, EndsDaemonsThatWeWaitFor)
 TEST_F(MaxHold, CountsFromTheMomentWhenTheLockIsOurs)
 {
   HoldingProcess holder(lock);
-  Process lockrun = run_script({"--max-hold", "1s"}, "exit 3");
+  Process lockrun = run_script({"--max-hold", "3s"}, "exit 3");
   ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 1; }));
-  let_pass("1100ms");
+  let_pass("3100ms");
   holder.release();
   EXPECT_EQ(lockrun.wait().status, exited(3));
 }

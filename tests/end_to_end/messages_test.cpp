@@ -84,6 +84,7 @@ protected:
 TEST_F(Messages, BusyNamesWhatAnotherLockrunRuns)
 {
   Holding holder(path, lockrun_argv(joined({path.string()}, until_closed("nightly backup"))));
+  ASSERT_TRUE(eventually([&] { return is_stamped(path); }));
   const auto told = try_lock();
   EXPECT_EQ(told.status, exited(75));
   EXPECT_THAT(told.err,
@@ -130,6 +131,7 @@ TEST_F(Messages, ShowsTheCommandBehindOptionsAndDashes)
 TEST_F(Messages, ACommandThatLockrunBecameIsTheHolderSinceItTookTheLock)
 {
   Holding holder(path, lockrun_argv(joined({"-F", path.string()}, until_closed("became"))));
+  ASSERT_TRUE(eventually([&] { return is_stamped(path); }));
   EXPECT_THAT(try_lock().err,
     MatchesRegex(holder_line(fmt::format(
       "held by PID {} \\(sh -c read line; exit 0 became, user [a-z]+\\) for {}", holder.pid(), k_duration))));
@@ -148,7 +150,11 @@ TEST_F(Messages, NamesPlainFlockAsItIs)
 
 TEST_F(Messages, NamesAShellThatLockedItsOwnDescriptor)
 {
-  Holding holder(path, {"sh", "-c", "exec 9>" + path.string() + "; " + lockrun_binary() + " 9; read line; exit 0"});
+  Start start;
+  start.out = k_pipe;
+  Holding holder(
+    path, {"sh", "-c", "exec 9>" + path.string() + "; " + lockrun_binary() + " 9; echo; read line; exit 0"}, start);
+  ASSERT_TRUE(holder.process().out_line()); // the one that took it has ended
   EXPECT_THAT(try_lock().err,
     MatchesRegex(holder_line(fmt::format("held by PID {} \\(sh -c exec 9>.*, user [a-z]+\\)", holder.pid()))));
   holder.end();
@@ -257,6 +263,7 @@ TEST_F(Messages, SeesIntoAPidNamespaceBelow)
   if (possible.status != exited(0)) { GTEST_SKIP() << possible.err; }
   Holding holder(path, joined({"unshare", "-pf", "--kill-child", "--mount-proc"},
                          lockrun_argv(joined({path.string()}, until_closed("below")))));
+  ASSERT_TRUE(eventually([&] { return is_stamped(path); }));
   EXPECT_THAT(try_lock().err,
     MatchesRegex(holder_line(
       fmt::format("held by PID [0-9]+ \\(sh -c read line; exit 0 below, user [a-z]+\\) for {}", k_duration))));

@@ -132,7 +132,7 @@ TEST_F(StatusOption, TellsProgramsEverything)
   Start start;
   start.in = k_pipe;
   Process holder(lockrun_argv({path.string(), "sh", "-c", "read line", "\xff"}), start);
-  ASSERT_TRUE(eventually([&] { return !kernel_holders(path).empty(); }));
+  ASSERT_TRUE(eventually([&] { return is_stamped(path); }));
   const Forked waiter([&] { return ::flock(::open(path.c_str(), O_RDONLY), LOCK_SH); });
   ASSERT_TRUE(eventually([&] { return kernel_waiters(path) == 1; }));
   const json told = json_of(path);

@@ -262,9 +262,9 @@ TEST_F(AtATerminal, AStoppedCommandCanBeEnded)
 
 TEST_F(AtATerminal, AStoppedCommandIsEndedWhenItIsContinuedTooLate)
 {
-  run_command("$LOCKRUN --max-hold 1s lock " + k_stay);
+  run_command("$LOCKRUN --max-hold 3s lock " + k_stay);
   bash.type(k_ctrl_z);
-  EXPECT_EQ(run_lockrun({"--max-hold", "1s", dir / "clock", "sleep", "1h"}).status, exited(124)); // now it is too late
+  EXPECT_EQ(run_lockrun({"--max-hold", "3s", dir / "clock", "sleep", "1h"}).status, exited(124)); // now it is too late
   enter("fg");
   EXPECT_TRUE(bash.await("the limit"));
   EXPECT_TRUE(eventually([&] { return is_free(lock); }));

@@ -1,5 +1,7 @@
 #include "support/kernel_locks.hpp"
 
+#include "support/temp_dir.hpp"
+
 #include <algorithm>
 #include <sstream>
 
@@ -76,6 +78,19 @@ int kernel_waiters(const std::filesystem::path& path)
 {
   const auto all = kernel_locks(path);
   return static_cast<int>(std::count_if(all.begin(), all.end(), [](const auto& lock) { return lock.waits; }));
+}
+
+bool is_stamped(const std::filesystem::path& path)
+{
+  const auto holders = kernel_holders(path);
+  if (holders.empty()) { return false; }
+  const std::string descriptors = "/proc/" + std::to_string(holders.front().pid) + "/fdinfo";
+  std::error_code gone;
+  for (const auto& one : std::filesystem::directory_iterator(descriptors, gone)) {
+    const std::string info = read_file(one.path());
+    if (info.find("FLOCK") != info.npos && !info.starts_with("pos:\t0\n")) { return true; }
+  }
+  return false;
 }
 
 } // namespace lockrun::testing

@@ -25,4 +25,7 @@ std::vector<KernelLockLine> kernel_locks(const std::filesystem::path& path);
 std::vector<KernelLockLine> kernel_holders(const std::filesystem::path& path);
 int kernel_waiters(const std::filesystem::path& path);
 
+// Whether the one lockrun that holds `path` has noted since when, which it does just after it has got the lock.
+bool is_stamped(const std::filesystem::path& path);
+
 } // namespace lockrun::testing
