@@ -75,11 +75,6 @@ bool is_same_lock(const LockLine& one, const LockLine& other)
          one.end == other.end;
 }
 
-bool is_same_line(const LockLine& one, const LockLine& other)
-{
-  return is_same_lock(one, other) && one.waits == other.waits;
-}
-
 // A process with a descriptor that has a lock.
 struct Sighting {
   pid_t pid;
@@ -142,38 +137,26 @@ private:
     return line.device_major == major(device) && line.device_minor == minor(device);
   }
 
-  // The kernel lets us read its list in pieces, between which it may change: lines can be left out, and others be there
-  // twice. What two readings agree on is believed; on a machine where that takes too long, the last one.
-  std::vector<LockLine> settled_lines() const
+  std::vector<LockLine> lines_of_kernel() const
   {
-    constexpr int k_readings = 5;
-    std::vector<LockLine> lines = lines_once();
-    if (m_detail == Detail::brief) { return lines; }
-    for (int reading = 1; reading < k_readings; ++reading) {
-      auto again = lines_once();
-      const bool agrees = std::equal(lines.begin(), lines.end(), again.begin(), again.end(), is_same_line);
-      lines = std::move(again);
-      if (agrees) { break; }
+    std::vector<LockLine> lines;
+    if (m_detail == Detail::full) {
+      lines = sys::all_locks_checked().value_or(sys::LockList()).lines;
+    } else {
+      lines = sys::all_locks().value_or(std::vector<LockLine>()); // a glance: waiters look again
     }
+    lines.erase(std::remove_if(lines.begin(), lines.end(),
+                  [this](const LockLine& line) {
+                    return !may_be_subject(line) || !(is_place_in_queue(line) || concerns(line, m_subject));
+                  }),
+      lines.end());
     return lines;
-  }
-
-  std::vector<LockLine> lines_once() const
-  {
-    auto lines = sys::all_locks();
-    if (!lines) { return {}; }
-    lines->erase(std::remove_if(lines->begin(), lines->end(),
-                   [this](const LockLine& line) {
-                     return !may_be_subject(line) || !(is_place_in_queue(line) || concerns(line, m_subject));
-                   }),
-      lines->end());
-    return std::move(*lines);
   }
 
   void read_lines()
   {
     std::vector<LockLine> queue;
-    for (const LockLine& line : settled_lines()) {
+    for (const LockLine& line : lines_of_kernel()) {
       if (is_place_in_queue(line)) {
         queue.push_back(line);
       } else if (line.waits) {

@@ -142,6 +142,60 @@ std::vector<LockLine> parse_lock_lines(std::string_view text, std::string_view p
   return lines;
 }
 
+// As much as the kernel gives at once from `offset` on; `buffer` grows to hold a whole record.
+Result<std::string_view> read_piece(const Descriptor& file, std::string& buffer, std::size_t offset)
+{
+  for (;;) {
+    const ssize_t count = ::pread(file.get(), buffer.data(), buffer.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) { continue; }
+    if (count < 0) { return tl::unexpected(SysError{"pread", errno}); }
+    const auto size = static_cast<std::size_t>(count);
+    if (size < buffer.size()) { return std::string_view(buffer).substr(0, size); }
+    buffer.resize(2 * size);
+  }
+}
+
+// Where the last record of /proc/locks begins: a lock and behind it those who wait for it.
+std::size_t last_record(std::string_view text)
+{
+  std::size_t begin = text.size();
+  do {
+    begin = begin < 2 ? 0 : text.rfind('\n', begin - 2) + 1; // npos + 1 is the first line
+  } while (begin > 0 && text.substr(begin, text.find('\n', begin) - begin).find("->") != text.npos);
+  return begin;
+}
+
+// Each piece repeats the last record of the one before: where it is no longer there, the list has moved. EAGAIN then.
+Result<std::string> read_checked(const Descriptor& file, std::string& buffer)
+{
+  std::string text;
+  for (;;) {
+    const std::size_t known = last_record(text);
+    const std::size_t repeated = text.size() - known;
+    const auto piece = read_piece(file, buffer, known);
+    if (!piece) { return tl::unexpected(piece.error()); }
+    if (!piece->starts_with(std::string_view(text).substr(known))) { return tl::unexpected(SysError{"pread", EAGAIN}); }
+    text.replace(known, text.npos, *piece);
+    if (piece->size() > repeated) { continue; }
+    // This is the end, or what follows is too long to come in one piece with what it follows.
+    const auto rest = read_piece(file, buffer, text.size());
+    if (!rest) { return tl::unexpected(rest.error()); }
+    if (rest->empty()) { return text; }
+    text.append(*rest);
+  }
+}
+
+Result<std::string> read_unchecked(const Descriptor& file, std::string& buffer)
+{
+  std::string text;
+  for (;;) {
+    const auto piece = read_piece(file, buffer, text.size());
+    if (!piece) { return tl::unexpected(piece.error()); }
+    if (piece->empty()) { return text; }
+    text.append(*piece);
+  }
+}
+
 } // namespace
 
 // "1: FLOCK  ADVISORY  WRITE 4312 fe:00:1234 0 EOF", and with "1: -> FLOCK …" a waiter.
@@ -244,6 +298,27 @@ Result<std::vector<LockLine>> all_locks()
   const auto text = read_file("/proc/locks");
   if (!text) { return tl::unexpected(text.error()); }
   return parse_lock_lines(*text, "");
+}
+
+Result<LockList> all_locks_checked()
+{
+  const auto file = open("/proc/locks", O_RDONLY);
+  if (!file) { return tl::unexpected(file.error()); }
+  std::string buffer(1 << 16, '\0');
+  // On its way to a place that is not there the kernel makes its pieces as long as its longest record (seq_file.c):
+  // from here on it does not stop to do so between two of them.
+  constexpr std::size_t k_nowhere = std::size_t{1} << 40;
+  const auto nothing = read_piece(*file, buffer, k_nowhere);
+  if (!nothing) { return tl::unexpected(nothing.error()); }
+  constexpr int k_passes = 100;
+  for (int pass = 0; pass < k_passes; ++pass) {
+    const auto text = read_checked(*file, buffer);
+    if (text) { return LockList{parse_lock_lines(*text, ""), true}; }
+    if (text.error().code != EAGAIN) { return tl::unexpected(text.error()); }
+  }
+  const auto text = read_unchecked(*file, buffer);
+  if (!text) { return tl::unexpected(text.error()); }
+  return LockList{parse_lock_lines(*text, ""), false};
 }
 
 Result<std::string> command_line(pid_t pid)

@@ -73,8 +73,17 @@ struct DescriptorInfo {
 Result<DescriptorInfo> descriptor_info(pid_t pid, int fd);
 
 // All of /proc/locks: what the kernel shows to our pid namespace. With n waiters on one file the kernel needs up to
-// n^2 bytes to draw its tree of them: 4 ms for 1,000.
+// n^2 bytes to draw its tree of them: 4 ms for 1,000. The kernel shows it in pieces, and counts from its beginning to
+// find where the next one begins: when another lock comes or goes between two pieces, lines can be left out or twice.
 Result<std::vector<LockLine>> all_locks();
+
+// The same, at twice the cost and more. `is_complete`: no lock that was there all the time is left out or twice; false
+// where the list changes faster than it can be read.
+struct LockList {
+  std::vector<LockLine> lines;
+  bool is_complete = false;
+};
+Result<LockList> all_locks_checked();
 
 // The command line of `pid`, words separated by NUL; empty for a kernel thread or a zombie.
 Result<std::string> command_line(pid_t pid);

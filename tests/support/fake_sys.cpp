@@ -506,6 +506,11 @@ Result<std::vector<LockLine>> all_locks()
   return scripted("all_locks", "", std::vector<LockLine>());
 }
 
+Result<LockList> all_locks_checked()
+{
+  return all_locks().map([](std::vector<LockLine> lines) { return LockList{std::move(lines), true}; });
+}
+
 Result<std::string> command_line(pid_t pid)
 {
   return scripted("command_line", fmt::format("{}", pid), std::string());

@@ -1,15 +1,19 @@
 #include "sys/proc.hpp"
 
+#include "support/eventually.hpp"
 #include "support/notice.hpp"
 #include "support/process.hpp"
 #include "support/temp_dir.hpp"
 #include "sys/file.hpp"
 
 #include <cerrno>
+#include <set>
+#include <vector>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -57,6 +61,66 @@ TEST_F(Descriptors, ThatCanBeListedButNotLookedAtAreNotSaidToBeOtherFiles)
     return !found && found.error().code == EACCES ? 0 : 1;
   });
   EXPECT_EQ(looking.wait(), exited(0));
+}
+
+// More locks than the kernel shows in one piece, all the time, and others that come and go before them in its list.
+class AllLocks : public Descriptors {
+protected:
+  static constexpr int k_locks = 300;
+
+  AllLocks()
+  {
+    for (int i = 0; i < k_locks; ++i) {
+      struct ::flock range {};
+      range.l_type = F_WRLCK;
+      range.l_start = 2 * i;
+      range.l_len = 1;
+      EXPECT_EQ(::fcntl(file.get(), F_OFD_SETLK, &range), 0);
+    }
+    for (int i = 0; i < 2; ++i) {
+      others.emplace_back([&] {
+        const int fd = ::open((dir / "other").c_str(), O_RDWR | O_CREAT, 0600);
+        for (;;) {
+          ::flock(fd, LOCK_SH);
+          ::flock(fd, LOCK_UN);
+        }
+        return 0;
+      });
+    }
+  }
+
+  bool are_complete(const std::vector<sys::LockLine>& lines) const
+  {
+    std::set<std::int64_t> starts;
+    int count = 0;
+    for (const auto& line : lines) {
+      if (line.inode != identity.inode || line.kind != sys::LockLine::Kind::ofd) { continue; }
+      starts.insert(line.start);
+      ++count;
+    }
+    return count == k_locks && starts.size() == k_locks;
+  }
+
+  std::vector<Forked> others;
+};
+
+TEST_F(AllLocks, AreCompleteWhenChecked)
+{
+  int complete = 0;
+  ASSERT_TRUE(eventually([&] {
+    const auto list = sys::all_locks_checked().value();
+    if (list.is_complete) {
+      EXPECT_TRUE(are_complete(list.lines));
+      ++complete;
+    }
+    return complete == 20 || HasFailure();
+  }));
+}
+
+// The twin: unchecked they are not.
+TEST_F(AllLocks, AreNotAlwaysCompleteAtAGlance)
+{
+  EXPECT_TRUE(eventually([&] { return !are_complete(sys::all_locks().value()); }));
 }
 
 } // namespace
