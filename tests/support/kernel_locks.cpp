@@ -16,11 +16,23 @@ namespace {
 
 std::string proc_locks()
 {
+  const int fd = ::open("/proc/locks", O_RDONLY | O_CLOEXEC);
   std::string bytes(1 << 20, '\0');
   std::size_t used = 0;
-  const int fd = ::open("/proc/locks", O_RDONLY | O_CLOEXEC);
-  for (ssize_t got = 0; (got = ::read(fd, bytes.data() + used, bytes.size() - used)) > 0;) {
-    used += static_cast<std::size_t>(got);
+  // On its way to a place that is not there the kernel makes its pieces as long as the longest record: they get few.
+  constexpr off_t k_nowhere = off_t{1} << 40;
+  [[maybe_unused]] const auto nothing = ::pread(fd, bytes.data(), 1, k_nowhere);
+  // One piece is whole. Where there are always more the last try must do.
+  constexpr int k_most_tries = 100;
+  for (int i = 0; i < k_most_tries; ++i) {
+    int pieces = 0;
+    used = 0;
+    for (ssize_t got = 0;
+         (got = ::pread(fd, bytes.data() + used, bytes.size() - used, static_cast<off_t>(used))) > 0;) {
+      used += static_cast<std::size_t>(got);
+      ++pieces;
+    }
+    if (pieces <= 1) { break; }
   }
   ::close(fd);
   bytes.resize(used);
@@ -54,7 +66,7 @@ std::vector<KernelLockLine> read_once(const std::filesystem::path& path)
 
 std::vector<KernelLockLine> kernel_locks(const std::filesystem::path& path)
 {
-  // The kernel gives no more than a page at a time. When somebody locks or unlocks any file between two pages, lines
+  // The kernel gives it in pieces. When somebody locks or unlocks any file between two of them, lines
   // are told twice or not at all: what two readings agree on is believed.
   constexpr int k_most_readings = 100;
   auto found = read_once(path);
