@@ -58,6 +58,10 @@ struct WaitPlan {
   ::sigset_t ended_by{}; // signals that end the wait; the caller has blocked them, ignored ones are passed over
   WaitObserver* observer = nullptr;
   bool detect_deadlock = false; // give up with Reason::deadlock in a circle of waiters
+  // Whether we probably are inside a command that holds a lock. With detect_deadlock an ancestor that holds the one
+  // that we wait for is looked for after 200 ms of waiting; before, if this is so or a descriptor on the file was
+  // inherited.
+  bool is_likely_nested = true;
 };
 
 // Gets the lock that `request` asks for: tries, and if it may wait, queues in the kernel. When the path no longer names

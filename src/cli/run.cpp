@@ -161,6 +161,7 @@ int run(const Options& options)
   if (!options.engine_url.empty()) { return run_beyond(options, events, ended_by, inherited); }
   plan.ended_by = ended_by.raw();
   plan.detect_deadlock = true;
+  plan.is_likely_nested = sys::environment("LOCKRUN_PID") != nullptr;
   if (options.action == Action::lock_descriptor) { return lock_descriptor(options, events, plan, inherited); }
   auto lock = acquire_talking(options, events, plan);
   if (!lock) { return end(lock.error(), options, events, inherited); }

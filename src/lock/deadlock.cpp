@@ -236,7 +236,7 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
   View view;
   // /proc/locks is long when many wait: it is read only if somebody could wait for us.
   if (!view.has_something_to_give(us)) {
-    m_pause = k_longest_pause; // somebody above us would have to take a lock while we wait
+    m_pause = k_longest_pause;
   } else {
     circle = view.circle();
     const auto crowds = static_cast<int>(std::max(view.waiters() / k_waiters_for_full_rest, std::size_t{1}));

@@ -18,25 +18,18 @@ namespace lockrun {
 // seen, except those that are first in the queue for slots. Used by one thread, while others of this process wait.
 class DeadlockSearch {
 public:
-  enum class TreeLocks { none, maybe_some };
-
-  // Whether our tree is known to hold no locks: as long as that is so we are in no circle.
-  explicit DeadlockSearch(TreeLocks locks)
-    : m_pause(locks == TreeLocks::none ? k_longest_pause : std::chrono::milliseconds(200))
-  {}
+  // While our tree holds no locks we are in no circle: somebody above us would have to take one while we wait.
+  static constexpr std::chrono::nanoseconds k_longest_pause = std::chrono::seconds(60);
 
   // The parties of a circle, ourselves first, if it is we who are to give up: the one that started last does, of those
   // that run this program (others do not look). A circle counts only if two looks in a row have seen it.
   std::optional<std::vector<Party>> look();
 
-  // When to look again, after the wait's beginning or after the look before. The first time after 200 ms: a look by
-  // each of a thousand waiters doubles the work of the machine. Then at most 1 % of the time, less when many wait, and
-  // hardly ever while nobody in our tree holds anything.
+  // When to look again: at most 1 % of the time, less when many wait, and hardly ever while nobody in our tree holds
+  // anything.
   std::chrono::nanoseconds pause() const noexcept { return m_pause; }
 
 private:
-  static constexpr std::chrono::nanoseconds k_longest_pause = std::chrono::seconds(60);
-
   // One who waits.
   struct Link {
     pid_t pid = 0;
@@ -54,7 +47,7 @@ private:
   class View;
 
   std::vector<Link> m_seen;
-  std::chrono::nanoseconds m_pause;
+  std::chrono::nanoseconds m_pause = k_longest_pause;
 };
 
 } // namespace lockrun

@@ -92,25 +92,38 @@ std::optional<AncestorHold> find_ancestors_with_all_slots(const sys::FileIdentit
 
 // We cannot have it at once. Is it for us to wait for, or is an ancestor of ours in the way?
 Result<std::optional<Taken>, Error> look_at_ancestors(
-  Wanted& wanted, const sys::Descriptor& fd, const LockRequest& request, Patience& patience)
+  Wanted& wanted, const sys::FileIdentity& file, const LockRequest& request, Patience& patience)
 {
   const auto failed = [&](SysError cause) {
     return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
   };
-  if (!asks_for_ancestors(request)) { return std::nullopt; }
-  const auto file = sys::fstat(fd);
-  if (!file) { return failed(file.error()); }
-  auto tree = find_ancestor(file->identity, request);
+  auto tree = find_ancestor(file, request);
   patience.tree_has_locks = tree.has_any;
+  patience.look_at_tree = nullptr;
   auto ancestor = std::move(tree.held);
   if (!ancestor) { return std::nullopt; }
   // Whoever queues waits for that ancestor, and it for us. So we go before them, if it shares the lock with us.
   const auto attempt = wanted.ask(Wait::never);
   if (!attempt) { return failed(attempt.error()); }
   if (*attempt == Attempt::acquired) { return Taken{Taken::Whose::ours, wanted.slot()}; }
-  if (wanted.lacks_slot()) { ancestor = find_ancestors_with_all_slots(file->identity, request.slots); }
+  if (wanted.lacks_slot()) { ancestor = find_ancestors_with_all_slots(file, request.slots); }
   if (!ancestor) { return std::nullopt; }
   return taken_by(std::move(*ancestor), request);
+}
+
+Result<void, Error> queue_up(
+  Wanted& wanted, const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
+{
+  backends::QueuePlace queue(fd);
+  const auto call = [&]() -> Result<Attempt> {
+    auto answer = queue.enter();
+    if (answer && *answer == Attempt::acquired) { answer = queue.wait_turn(); }
+    if (answer && *answer == Attempt::acquired) { answer = wanted.ask(Wait::allowed); }
+    return answer;
+  };
+  auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
+  if (!waited) { wanted.give_back(); } // the part that we had, or all in the moment in which a signal ended the wait
+  return waited;
 }
 
 } // namespace
@@ -130,25 +143,30 @@ Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& 
     if (!attempt) { return failed(attempt.error()); }
     if (*attempt == Attempt::acquired) { return Taken{Taken::Whose::ours, wanted.slot()}; }
   }
-  const auto nested = look_at_ancestors(wanted, fd, request, patience);
-  if (!nested) { return tl::unexpected(nested.error()); }
-  if (*nested) { return **nested; }
+  const auto file = sys::fstat(fd);
+  if (!file) { return failed(file.error()); }
+  if (asks_for_ancestors(request)) {
+    if (may_look_later(file->identity, request, patience.plan)) {
+      patience.look_at_tree = [&] { return find_ancestor(file->identity, request); };
+    } else {
+      const auto nested = look_at_ancestors(wanted, file->identity, request, patience);
+      if (!nested) { return tl::unexpected(nested.error()); }
+      if (*nested) { return **nested; }
+    }
+  }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   backends::WaitingPlace place(fd);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
   if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
-  backends::QueuePlace queue(fd);
-  const auto call = [&]() -> Result<Attempt> {
-    auto answer = queue.enter();
-    if (answer && *answer == Attempt::acquired) { answer = queue.wait_turn(); }
-    if (answer && *answer == Attempt::acquired) { answer = wanted.ask(Wait::allowed); }
-    return answer;
-  };
-  const auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
-  if (!waited) {
-    wanted.give_back(); // the part that we had, or all in the moment in which a signal ended the wait
-    return tl::unexpected(waited.error());
+  auto waited = queue_up(wanted, fd, request, patience);
+  if (!waited && waited.error().reason == Reason::nested) {
+    // The place in the queue is given up even where it turns out that there is something to wait for.
+    const auto nested = look_at_ancestors(wanted, file->identity, request, patience);
+    if (!nested) { return tl::unexpected(nested.error()); }
+    if (*nested) { return **nested; }
+    waited = queue_up(wanted, fd, request, patience);
   }
+  if (!waited) { return tl::unexpected(waited.error()); }
   return Taken{Taken::Whose::ours, wanted.slot()};
 }
 

@@ -2,6 +2,7 @@
 
 #include "backends/kernel_lock.hpp"
 #include "lock/in_turn.hpp"
+#include "sys/process.hpp"
 
 #include <cerrno>
 #include <utility>
@@ -12,14 +13,21 @@ namespace {
 using backends::kernel_locks;
 using backends::KernelLock;
 
-// The lock is busy. Is it for us to wait for?
+// The lock is busy. Is it for us to wait for? With nothing said the wait may find out yet.
 Result<std::optional<Taken>, Error> look_at_ancestors(
   const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request, Patience& patience)
 {
   if (!asks_for_ancestors(request)) { return std::nullopt; }
   const auto file = sys::fstat(fd);
   if (!file) { return tl::unexpected(Error{Reason::lock_failed, request.path, file.error(), {}}); }
-  auto tree = lock_of_ancestors(file->identity, kind.kind, request.range);
+  const auto look = [identity = file->identity, &kind, &range = request.range] {
+    return lock_of_ancestors(identity, kind.kind, range);
+  };
+  if (may_look_later(file->identity, request, patience.plan)) {
+    patience.look_at_tree = look;
+    return std::nullopt;
+  }
+  auto tree = look();
   patience.tree_has_locks = tree.has_any;
   if (!tree.held) { return std::nullopt; }
   return taken_by(std::move(*tree.held), request);
@@ -90,6 +98,16 @@ Result<Taken, Error> take(const sys::Descriptor& fd, const LockRequest& request,
 bool asks_for_ancestors(const LockRequest& request)
 {
   return request.nested == Nested::run || (request.nested == Nested::fail && may_wait(request));
+}
+
+bool may_look_later(const sys::FileIdentity& file, const LockRequest& request, const WaitPlan& plan)
+{
+  // Who counts as one of few waiters must not do so when an ancestor holds the lock.
+  if (request.nested == Nested::run || request.max_waiters) { return false; }
+  if (!plan.detect_deadlock || plan.is_likely_nested) { return false; }
+  const std::size_t own = request.fd ? 2 : 1; // the caller's, and our copy of it
+  const auto open = sys::descriptors_of(sys::process_id(), file);
+  return open && open->size() <= own;
 }
 
 Result<Taken, Error> taken_by(AncestorHold ancestor, const LockRequest& request)

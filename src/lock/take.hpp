@@ -32,6 +32,9 @@ inline bool may_wait(const LockRequest& request)
 // Whether it matters that an ancestor of ours holds a lock that is busy.
 bool asks_for_ancestors(const LockRequest& request);
 
+// Whether Patience::look_at_tree will do, which costs nothing when the lock is had soon.
+bool may_look_later(const sys::FileIdentity& file, const LockRequest& request, const WaitPlan& plan);
+
 // An ancestor has it: succeeds under its lock or fails, as the request says.
 Result<Taken, Error> taken_by(AncestorHold ancestor, const LockRequest& request);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "lock/nested.hpp"
 #include "sys/lock.hpp"
 
 #include <lockrun/lock.hpp>
@@ -20,6 +21,8 @@ struct Patience {
   std::chrono::nanoseconds began; // on the steady clock
   Deadline deadline;
   bool tree_has_locks = true; // false: we and our ancestors are known to hold none
+  // Looks for an ancestor that holds what we wait for, if nobody has done so yet.
+  std::function<TreeLocks()> look_at_tree{};
 };
 
 // A system call that blocks in the kernel's own queue until it is answered or a signal handler interrupts it.
@@ -28,8 +31,8 @@ using BlockingCall = std::function<Result<sys::Attempt>()>;
 // Lets `call` block in this thread while a helper thread watches the clock, the signals that end the wait, and lets the
 // observer look. Nothing interrupts the call, which would cost the place in the queue, before the wait is to end.
 // Succeeds when the call did, also in the moment in which the time was up; otherwise `failure` with the call's error,
-// busy, timed_out, interrupted, or start_failed when there can be no thread. After `interrupted` the call may have
-// succeeded all the same. `target` is the name for the error.
+// busy, timed_out, nested, deadlock, interrupted, or start_failed when there can be no thread. After `interrupted` the
+// call may have succeeded all the same. `target` is the name for the error.
 Result<void, Error> wait_blocking(
   const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure);
 

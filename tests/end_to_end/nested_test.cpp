@@ -88,8 +88,18 @@ TEST_P(NestedFails, SeveralShellsDeep)
   // Each shell has something left to do, so that it does not become the next.
   expect_refused(run(GetParam().outer, "sh -c '(" + inner(GetParam().inner) + "; exit $?); exit $?'; exit $?"));
 }
+// Where nothing tells in advance it is found out while we wait.
+TEST_P(NestedFails, WithNothingInTheEnvironment)
+{
+  expect_refused(run(GetParam().outer, "unset LOCKRUN_PID; exec " + inner(GetParam().inner)));
+}
 INSTANTIATE_TEST_SUITE_P(
   Table, NestedFails, ::testing::ValuesIn(k_rows), [](const auto& row) { return std::string(row.param.name); });
+
+TEST_F(NestedCall, IsFoundOutBeforeTheTimeIsUp)
+{
+  expect_refused(run({"-o"}, "unset LOCKRUN_PID; exec " + inner("-w 1ms")));
+}
 
 TEST_F(NestedCall, NamesBothProcesses)
 {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -29,6 +30,13 @@ Words operator+(Words first, const Words& second)
 {
   first.insert(first.end(), second.begin(), second.end());
   return first;
+}
+
+Start both_pipes()
+{
+  Start start;
+  start.in = start.out = k_pipe;
+  return start;
 }
 
 // A call whose command says something, which is its slot's number unless told otherwise, and ends when it is let go.
@@ -56,13 +64,6 @@ public:
   Finished wait() { return m_process.wait(); }
 
 private:
-  static Start both_pipes()
-  {
-    Start start;
-    start.in = start.out = k_pipe;
-    return start;
-  }
-
   Process m_process;
   pid_t m_command = 0;
 };
@@ -72,6 +73,21 @@ protected:
   bool has_waiters(int count) const
   {
     return eventually([&] { return kernel_waiters(lock) == count; });
+  }
+  // Who queues, in their order.
+  std::vector<pid_t> places() const
+  {
+    std::map<long long, pid_t> found;
+    for (const auto& line : kernel_holders(lock)) {
+      if (line.api == "POSIX") { found[std::stoll(line.start)] = line.pid; }
+    }
+    std::vector<pid_t> pids;
+    for (const auto& [start, pid] : found) { pids.push_back(pid); }
+    return pids;
+  }
+  bool has_places(std::size_t count) const
+  {
+    return eventually([&] { return places().size() == count; });
   }
   WaitStatus try_once(const Words& options) const
   {
@@ -161,6 +177,48 @@ TEST_F(Queues, ACallWithSlotsIsNestedWhenItsAncestorsHaveThemAll)
   const Finished refused = nested("-j1");
   EXPECT_EQ(refused.status, exited(75));
   EXPECT_THAT(refused.err, HasSubstr("an ancestor of ours"));
+}
+
+// The exclusive caller waits for the slot of our ancestor, and our ancestor for us.
+TEST_F(Queues, ANestedCallGoesBeforeThoseWhoQueueAlsoWhenThatIsFoundOutWhileItWaits)
+{
+  Process outer(lockrun_argv({"-o", "-j2", lock, "sh", "-c",
+                  "read go; unset LOCKRUN_PID; " + lockrun_binary() + " -j2 " + lock + " echo inner"}),
+    both_pipes());
+  ASSERT_TRUE(eventually([&] { return !is_free(lock); }));
+  Call exclusive({"--fair", lock}, "exclusive");
+  ASSERT_TRUE(has_waiters(1));
+  outer.write("\n");
+  EXPECT_EQ(outer.out_line(), "inner");
+  EXPECT_EQ(outer.wait().status, exited(0));
+  EXPECT_EQ(exclusive.says(), "exclusive");
+}
+
+// What it waits for is not its ancestor's slot.
+TEST_F(Queues, ANestedCallThatIsNoConflictQueuesAgain)
+{
+  Process outer(lockrun_argv({"-o", "-j2", lock, "sh", "-c",
+                  "read go; unset LOCKRUN_PID; " + lockrun_binary() + " -j2 " + lock + " echo inner"}),
+    both_pipes());
+  ASSERT_TRUE(eventually([&] { return !is_free(lock); }));
+  Call stranger({"-j2", lock});
+  ASSERT_EQ(stranger.says(), "1");
+  Call first({"-j2", lock}); // with nobody before it, the nested call would get the same place again
+  ASSERT_TRUE(has_places(1));
+  outer.write("\n");
+  ASSERT_TRUE(has_places(2));
+  Call last({"-j2", lock});
+  EXPECT_TRUE(eventually([&] {
+    const auto waiting = places();
+    return waiting.size() == 3 && waiting.back() != last.pid() && waiting.front() == first.pid();
+  }));
+  EXPECT_EQ(stranger.end().status, exited(0));
+  EXPECT_EQ(first.says(), "1");
+  EXPECT_EQ(first.end().status, exited(0));
+  EXPECT_EQ(last.says(), "1");
+  EXPECT_EQ(last.end().status, exited(0));
+  EXPECT_EQ(outer.out_line(), "inner");
+  EXPECT_EQ(outer.wait().status, exited(0));
 }
 
 // --- in order ---

@@ -115,6 +115,42 @@ TEST_F(WaitBlocking, SucceedsWhenTheCallDoes)
   EXPECT_TRUE(wait([] { return Attempt::acquired; }, k_for_ever));
 }
 
+TEST_F(WaitBlocking, DoesNotLookAtTheTreeWhenTheAnswerComesSoon)
+{
+  Patience patience{plan, {}, {}};
+  patience.look_at_tree = []() -> TreeLocks {
+    ADD_FAILURE();
+    return {};
+  };
+  EXPECT_TRUE(wait_blocking([] { return Attempt::acquired; }, patience, "target", Reason::lock_failed));
+}
+
+TEST_F(WaitBlocking, EndsWhenAnAncestorHasTheLock)
+{
+  Patience patience{plan, {}, sys::steady_now() + k_for_ever};
+  patience.look_at_tree = [] { return TreeLocks{AncestorHold{{4312, "holder", {}}}, true}; };
+  const auto waited = wait_blocking(blocked_call, patience, "target", Reason::lock_failed);
+  ASSERT_FALSE(waited);
+  EXPECT_EQ(waited.error().reason, Reason::nested);
+  ASSERT_EQ(waited.error().parties.size(), 1U);
+  EXPECT_EQ(waited.error().parties.front().pid, 4312);
+}
+
+TEST_F(WaitBlocking, LooksAtTheTreeOnceAndBeforeTheTimeIsUp)
+{
+  int looks = 0;
+  const nanoseconds now = sys::steady_now();
+  Patience patience{plan, now, now};
+  patience.look_at_tree = [&] {
+    ++looks;
+    return TreeLocks{};
+  };
+  const auto waited = wait_blocking(blocked_call, patience, "target", Reason::lock_failed);
+  ASSERT_FALSE(waited);
+  EXPECT_EQ(waited.error().reason, Reason::timed_out);
+  EXPECT_EQ(looks, 1);
+}
+
 TEST_F(WaitBlocking, PassesOnWhatTheCallSays)
 {
   EXPECT_EQ(wait([] { return Attempt::busy; }, std::nullopt).error().reason, Reason::busy);
