@@ -56,8 +56,21 @@ std::string bad_value(
   return "bad value " + cli::quoted(without_password(value)) + " for '" + spelled(*where) + "': " + complaint;
 }
 
-// Lets CLI11 set `options`. It gets to know the options that were given, no others: to register all of them costs nine
-// times what all of flock(1) does. Each is applied where it stands, so that the last of contradicting ones wins.
+bool takes_value(const Occurrence& occurrence)
+{
+  return occurrence.option->value != OptionSpec::Value::none;
+}
+
+// Each is applied where it stands, so that the last of contradicting ones wins.
+void apply_flags(const Occurrences& given, Options& options)
+{
+  for (const Occurrence& occurrence : given) {
+    if (occurrence.option->apply != nullptr) { occurrence.option->apply(options, {}); }
+  }
+}
+
+// The same by CLI11. It gets to know the options that were given, no others: to register all of them costs nine times
+// what all of flock(1) does.
 Result<void, UsageError> apply(const Occurrences& given, Options& options)
 {
   prepare_cli11();
@@ -76,11 +89,11 @@ Result<void, UsageError> apply(const Occurrences& given, Options& options)
         if (complaint != nullptr) { error.text = bad_value(given, option, values.front(), complaint); }
         return complaint == nullptr;
       };
-      CLI::Option* const registered = option.value == OptionSpec::Value::none ? app.add_flag_callback(name, set_flag)
-                                                                              : app.add_option(name, set_value);
+      CLI::Option* const registered =
+        takes_value(occurrence) ? app.add_option(name, set_value) : app.add_flag_callback(name, set_flag);
       registered->trigger_on_parse();
     }
-    if (option.value == OptionSpec::Value::none) {
+    if (!takes_value(occurrence)) {
       arguments.push_back(name);
     } else {
       const std::string value = occurrence.value != nullptr ? occurrence.value : "";
@@ -119,7 +132,11 @@ Result<Options, UsageError> parse_options(int argc, char* const* argv)
       options.action = Action::version;
       return options;
     }
-    if (const auto applied = apply(given, options); !applied) { return tl::unexpected(applied.error()); }
+    if (std::none_of(given.begin(), given.end(), takes_value)) { // -n, -s, -F: what most give
+      apply_flags(given, options);
+    } else if (const auto applied = apply(given, options); !applied) {
+      return tl::unexpected(applied.error());
+    }
   }
   return complete(std::move(options), given, {argv + scanned->operands, argv + argc});
 }
