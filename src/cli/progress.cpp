@@ -87,7 +87,7 @@ bool Progress::refresh()
 {
   const nanoseconds now = sys::steady_now();
   if (now < m_next_look) { return m_has_seen; }
-  if (!m_turn) { m_turn = LookTurn::take(); }
+  if (!m_turn) { m_turn = LookTurn::at_locks(); }
   if (!m_turn) { return false; }
   const nanoseconds before = sys::thread_time();
   m_seen = lockrun::look(m_request);

@@ -2,6 +2,7 @@
 
 #include "backends/queue.hpp"
 #include "backends/slots.hpp"
+#include "lock/look_turn.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
 
@@ -36,12 +37,6 @@ bool blocks(const LockLine& held, const LockLine& wanted)
   if (held.waits || held.kind != wanted.kind || !same_file(held, wanted)) { return false; }
   if (held.mode == Mode::shared && wanted.mode == Mode::shared) { return false; }
   return held.kind == LockLine::Kind::flock || (held.start <= wanted.end && wanted.start <= held.end);
-}
-
-// A place in a queue: nobody's lock, whoever is behind it waits for what its owner waits for.
-bool is_place(const LockLine& line)
-{
-  return line.start >= backends::k_first_waiting_place;
 }
 
 bool waits_for_slot(const LockLine& line)
@@ -100,7 +95,7 @@ public:
   bool has_something_to_give(pid_t pid)
   {
     const auto& held = held_by_tree_of(pid);
-    return std::any_of(held.begin(), held.end(), [](const LockLine& line) { return !is_place(line); });
+    return std::any_of(held.begin(), held.end(), [](const LockLine& line) { return !backends::is_place(line); });
   }
 
 private:
@@ -117,6 +112,7 @@ private:
         if (!status && status.error().code == EACCES) { break; }
         if (!status || !sys::may_be_locked(status->type)) { continue; }
         const auto lines = sys::locks_of(ancestor, fd).value_or(std::vector<LockLine>());
+        if (lines.empty() || LookTurn::may_be_on(status->identity)) { continue; }
         held.insert(held.end(), lines.begin(), lines.end());
       }
       const auto process = sys::process_status(ancestor);
@@ -200,7 +196,7 @@ private:
     std::vector<Link> all;
     for (auto& [pid, waiter] : waiters) {
       auto& wanted = waiter.wanted;
-      std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.start < b.start; });
+      std::sort(wanted.begin(), wanted.end(), sys::ByStart());
       if (!waits_for_slot(wanted.front()) || is_from_first_slot_on(wanted)) { all.push_back(std::move(waiter)); }
     }
     return all;

@@ -1,19 +1,24 @@
 #include "lock/look_turn.hpp"
 
-#include "sys/file.hpp"
 #include "sys/lock.hpp"
 
 #include <fcntl.h>
 
 namespace lockrun {
 
-std::optional<LookTurn> LookTurn::take()
+std::optional<LookTurn> LookTurn::take(const char* path)
 {
-  auto fd = sys::open("/proc/locks", O_RDONLY);
+  auto fd = sys::open(path, O_RDONLY);
   if (!fd) { return std::nullopt; }
   const auto attempt = sys::flock(*fd, Mode::exclusive, Wait::never);
   if (!attempt || *attempt != sys::Attempt::acquired) { return std::nullopt; }
   return LookTurn(std::move(*fd));
+}
+
+bool LookTurn::may_be_on(const sys::FileIdentity& file)
+{
+  const auto proc = sys::stat("/proc");
+  return proc && proc->identity.device == file.device;
 }
 
 } // namespace lockrun

@@ -1,5 +1,7 @@
 #include "lock/nested.hpp"
 
+#include "backends/queue.hpp"
+#include "lock/look_turn.hpp"
 #include "sys/process.hpp"
 
 #include <algorithm>
@@ -38,7 +40,8 @@ public:
       const bool is_it = status->identity == m_identity;
       if (!is_it && (m_has_any || !sys::may_be_locked(status->type))) { continue; }
       const auto lines = sys::locks_of(pid, fd).value_or(std::vector<LockLine>());
-      m_has_any = m_has_any || !lines.empty();
+      m_has_any = m_has_any || (!std::all_of(lines.begin(), lines.end(), backends::is_place) &&
+                                 !LookTurn::may_be_on(status->identity));
       if (!is_it) { continue; }
       const auto found =
         std::find_if(lines.begin(), lines.end(), [&](const LockLine& line) { return matches(line, m_kind, m_range); });

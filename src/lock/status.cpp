@@ -139,18 +139,30 @@ private:
 
   std::vector<LockLine> lines_of_kernel() const
   {
-    std::vector<LockLine> lines;
-    if (m_detail == Detail::full) {
-      lines = sys::all_locks_checked().value_or(sys::LockList()).lines;
-    } else {
-      lines = sys::all_locks().value_or(std::vector<LockLine>()); // a glance: waiters look again
+    if (m_detail == Detail::full) { return ours_of(sys::all_locks_checked().value_or(sys::LockList()).lines); }
+    // A waiter takes a glance. When it shows no holder it may have missed the line, or have come just between two
+    // holders: to look again is cheaper than to look at everybody.
+    constexpr int k_more_looks = 3;
+    auto lines = ours_of(sys::all_locks().value_or(std::vector<LockLine>()));
+    for (int look = 0; look < k_more_looks && !shows_holder(lines); ++look) {
+      lines = ours_of(sys::all_locks_checked().value_or(sys::LockList()).lines);
     }
-    lines.erase(std::remove_if(lines.begin(), lines.end(),
-                  [this](const LockLine& line) {
-                    return !may_be_subject(line) || !(is_place_in_queue(line) || concerns(line, m_subject));
-                  }),
-      lines.end());
     return lines;
+  }
+
+  std::vector<LockLine> ours_of(std::vector<LockLine> lines) const
+  {
+    const auto is_other = [this](const LockLine& line) {
+      return !may_be_subject(line) || !(is_place_in_queue(line) || concerns(line, m_subject));
+    };
+    lines.erase(std::remove_if(lines.begin(), lines.end(), is_other), lines.end());
+    return lines;
+  }
+
+  static bool shows_holder(const std::vector<LockLine>& lines)
+  {
+    return std::any_of(
+      lines.begin(), lines.end(), [](const LockLine& line) { return !line.waits && !is_place_in_queue(line); });
   }
 
   void read_lines()
@@ -165,7 +177,7 @@ private:
         m_taken.push_back(line);
       }
     }
-    std::sort(queue.begin(), queue.end(), [](const LockLine& a, const LockLine& b) { return a.start < b.start; });
+    std::sort(queue.begin(), queue.end(), sys::ByStart());
     for (const LockLine& line : queue) {
       if (!is_waiting(line.pid)) { add_waiter(line, std::nullopt); }
     }

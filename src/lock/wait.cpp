@@ -1,6 +1,6 @@
 #include "lock/wait.hpp"
 
-#include "lock/deadlock.hpp"
+#include "lock/tree_watch.hpp"
 #include "sys/clock.hpp"
 #include "sys/signal.hpp"
 #include "sys/thread.hpp"
@@ -20,9 +20,6 @@ using sys::wake_signal;
 // How long the kernel may take to let go of a thread that was told to stop waiting.
 constexpr milliseconds k_patience_with_kernel{100};
 constexpr std::size_t k_stack_bytes = 64 * 1024;
-// To look at what our ancestors hold costs as much as all the rest of a wait, and most waits are short.
-constexpr milliseconds k_before_looking{200};
-
 // What the two threads know of each other.
 struct WaitState {
   const Patience* patience;
@@ -54,12 +51,6 @@ void interrupt(WaitState& wait, Error verdict)
   }
 }
 
-Deadline earlier(Deadline a, Deadline b)
-{
-  if (!a || !b) { return a ? a : b; }
-  return std::min(*a, *b);
-}
-
 void watch(WaitState& wait)
 {
   const WaitPlan& plan = wait.patience->plan;
@@ -68,19 +59,15 @@ void watch(WaitState& wait)
   listened.add(wake_signal());
   const Deadline deadline = wait.patience->deadline;
   const nanoseconds began = sys::steady_now();
-  const auto& look_at_tree = wait.patience->look_at_tree;
-  Deadline tree_look = look_at_tree ? earlier(began + k_before_looking, deadline) : std::nullopt;
   Deadline next_look = plan.observer != nullptr ? Deadline(began) : std::nullopt;
-  DeadlockSearch search;
-  Deadline next_search = plan.detect_deadlock ? Deadline(began + k_before_looking) : std::nullopt;
-  if (next_search && !wait.patience->tree_has_locks) { next_search = began + search.k_longest_pause; }
+  TreeWatch tree(*wait.patience, began);
   while (!wait.call_returned.load()) {
     const nanoseconds now = sys::steady_now();
-    if (tree_look && now >= *tree_look) {
-      tree_look.reset();
-      const TreeLocks tree = look_at_tree();
-      if (tree.held) { return interrupt(wait, {Reason::nested, *wait.target, {}, {tree.held->holder}}); }
-      if (next_search && !tree.has_any) { next_search = now + search.k_longest_pause; }
+    if (tree.next() && now >= *tree.next()) {
+      if (auto finding = tree.look()) {
+        finding->target = *wait.target;
+        return interrupt(wait, std::move(*finding));
+      }
       continue;
     }
     if (deadline && now >= *deadline) { return interrupt(wait, {Reason::timed_out, *wait.target}); }
@@ -88,13 +75,7 @@ void watch(WaitState& wait)
       next_look = now + std::max<nanoseconds>(plan.observer->look(now - wait.patience->began), milliseconds(1));
       continue;
     }
-    if (next_search && now >= *next_search) {
-      auto circle = search.look();
-      if (circle) { return interrupt(wait, {Reason::deadlock, *wait.target, {}, std::move(*circle)}); }
-      next_search = sys::steady_now() + search.pause();
-      continue;
-    }
-    const Deadline wake_up = earlier(earlier(deadline, tree_look), earlier(next_look, next_search));
+    const Deadline wake_up = earlier(deadline, earlier(next_look, tree.next()));
     const auto received =
       sys::wait_signal(listened, wake_up ? std::optional<nanoseconds>(*wake_up - now) : std::nullopt);
     if (!received || !*received || (*received)->number == wake_signal()) { continue; }

@@ -5,6 +5,7 @@
 
 #include <lockrun/lock.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -15,13 +16,19 @@ namespace lockrun {
 // A moment on the steady clock (sys::steady_now()); none is never.
 using Deadline = std::optional<std::chrono::nanoseconds>;
 
+inline Deadline earlier(Deadline a, Deadline b)
+{
+  if (!a || !b) { return a ? a : b; }
+  return std::min(*a, *b);
+}
+
 // How one call to acquire() waits, through all the locks and tries that it takes.
 struct Patience {
   const WaitPlan& plan;
   std::chrono::nanoseconds began; // on the steady clock
   Deadline deadline;
   bool tree_has_locks = true; // false: we and our ancestors are known to hold none
-  // Looks for an ancestor that holds what we wait for, if nobody has done so yet.
+  // Looks for an ancestor that holds what we wait for, if nobody has done so yet. With WaitPlan::detect_deadlock.
   std::function<TreeLocks()> look_at_tree{};
 };
 

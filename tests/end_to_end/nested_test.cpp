@@ -91,7 +91,11 @@ TEST_P(NestedFails, SeveralShellsDeep)
 // Where nothing tells in advance it is found out while we wait.
 TEST_P(NestedFails, WithNothingInTheEnvironment)
 {
-  expect_refused(run(GetParam().outer, "unset LOCKRUN_PID; exec " + inner(GetParam().inner)));
+  const Finished ended = run(GetParam().outer, "unset LOCKRUN_PID; exec " + inner(GetParam().inner));
+  EXPECT_EQ(ended.status, exited(75));
+  EXPECT_FALSE(has_run());
+  EXPECT_THAT(ended.err, HasSubstr("lockrun: '" + lock + "' is held "));
+  EXPECT_THAT(ended.err, HasSubstr("waiting would never end\nlockrun: hint: --nested run"));
 }
 INSTANTIATE_TEST_SUITE_P(
   Table, NestedFails, ::testing::ValuesIn(k_rows), [](const auto& row) { return std::string(row.param.name); });

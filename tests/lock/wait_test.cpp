@@ -117,6 +117,7 @@ TEST_F(WaitBlocking, SucceedsWhenTheCallDoes)
 
 TEST_F(WaitBlocking, DoesNotLookAtTheTreeWhenTheAnswerComesSoon)
 {
+  plan.detect_deadlock = true;
   Patience patience{plan, {}, {}};
   patience.look_at_tree = []() -> TreeLocks {
     ADD_FAILURE();
@@ -127,6 +128,7 @@ TEST_F(WaitBlocking, DoesNotLookAtTheTreeWhenTheAnswerComesSoon)
 
 TEST_F(WaitBlocking, EndsWhenAnAncestorHasTheLock)
 {
+  plan.detect_deadlock = true;
   Patience patience{plan, {}, sys::steady_now() + k_for_ever};
   patience.look_at_tree = [] { return TreeLocks{AncestorHold{{4312, "holder", {}}}, true}; };
   const auto waited = wait_blocking(blocked_call, patience, "target", Reason::lock_failed);
@@ -138,6 +140,7 @@ TEST_F(WaitBlocking, EndsWhenAnAncestorHasTheLock)
 
 TEST_F(WaitBlocking, LooksAtTheTreeOnceAndBeforeTheTimeIsUp)
 {
+  plan.detect_deadlock = true;
   int looks = 0;
   const nanoseconds now = sys::steady_now();
   Patience patience{plan, now, now};

@@ -508,7 +508,7 @@ Result<std::vector<LockLine>> all_locks()
 
 Result<LockList> all_locks_checked()
 {
-  return all_locks().map([](std::vector<LockLine> lines) { return LockList{std::move(lines), true}; });
+  return scripted("all_locks_checked", "", LockList());
 }
 
 Result<std::string> command_line(pid_t pid)
