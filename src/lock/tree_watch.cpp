@@ -1,6 +1,7 @@
 #include "lock/tree_watch.hpp"
 
 #include "sys/clock.hpp"
+#include "sys/process.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -47,7 +48,10 @@ std::optional<Error> TreeWatch::look()
   const nanoseconds before = sys::thread_time();
   TreeLocks tree = m_patience.look_at_tree();
   const nanoseconds rest = k_rest_per_look * (sys::thread_time() - before);
-  if (tree.held) { return Error{Reason::nested, {}, {}, {std::move(tree.held->holder)}}; }
+  // What only we have ourselves was not inherited: we took it on our way to what we still wait for.
+  if (tree.held && tree.held->holder.pid != sys::process_id()) {
+    return Error{Reason::nested, {}, {}, {std::move(tree.held->holder)}};
+  }
   m_has_looked = true;
   m_next = now + m_search.pause(); // nearly never: we hold nothing
   auto finding = tree.has_any ? search() : std::nullopt;

@@ -20,6 +20,7 @@ using sys::wake_signal;
 // How long the kernel may take to let go of a thread that was told to stop waiting.
 constexpr milliseconds k_patience_with_kernel{100};
 constexpr std::size_t k_stack_bytes = 64 * 1024;
+
 // What the two threads know of each other.
 struct WaitState {
   const Patience* patience;

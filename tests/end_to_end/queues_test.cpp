@@ -16,8 +16,11 @@
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 namespace lockrun::testing {
 namespace {
@@ -203,11 +206,15 @@ TEST_F(Queues, ANestedCallThatIsNoConflictQueuesAgain)
   ASSERT_TRUE(eventually([&] { return !is_free(lock); }));
   Call stranger({"-j2", lock});
   ASSERT_EQ(stranger.says(), "1");
+  const int turn = ::open("/proc", O_RDONLY | O_CLOEXEC); // nobody looks as long as it is ours
+  ASSERT_TRUE(eventually([&] { return ::flock(turn, LOCK_EX | LOCK_NB) == 0; }));
   Call first({"-j2", lock}); // with nobody before it, the nested call would get the same place again
   ASSERT_TRUE(has_places(1));
   outer.write("\n");
   ASSERT_TRUE(has_places(2));
   Call last({"-j2", lock});
+  ASSERT_TRUE(has_places(3));
+  ::close(turn);
   EXPECT_TRUE(eventually([&] {
     const auto waiting = places();
     return waiting.size() == 3 && waiting.back() != last.pid() && waiting.front() == first.pid();

@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 namespace lockrun::testing {
 namespace {
@@ -113,6 +114,15 @@ TEST_F(TreeWatching, DoesNotWaitForItsTurnWhenTheTimeIsUp)
   ASSERT_TRUE(finding);
   EXPECT_EQ(finding->reason, Reason::nested);
   EXPECT_EQ(finding->parties.at(0).pid, 4312);
+}
+
+// As with --api both, when one of the two is ours already.
+TEST_F(TreeWatching, TakesNoNoticeOfWhatWeHaveOurselves)
+{
+  tree.held = AncestorHold{{::getpid(), "we", {}}};
+  const Patience patience = patience_until(began);
+  EXPECT_FALSE(TreeWatch(patience, began).look());
+  EXPECT_EQ(looks, 1);
 }
 
 // --- what counts as something that our tree holds
