@@ -59,8 +59,8 @@ struct WaitPlan {
   WaitObserver* observer = nullptr;
   bool detect_deadlock = false; // give up with Reason::deadlock in a circle of waiters
   // Whether we probably are inside a command that holds a lock. With detect_deadlock an ancestor that holds the one
-  // that we wait for is looked for after 200 ms of waiting; before, if this is so or a descriptor on the file was
-  // inherited.
+  // that we wait for is looked for after 200 ms of waiting; before it if this is so, if a descriptor of the file was
+  // inherited, and with Nested::run or max_waiters.
   bool is_likely_nested = true;
 };
 

@@ -146,7 +146,8 @@ Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& 
   const auto file = sys::fstat(fd);
   if (!file) { return failed(file.error()); }
   if (asks_for_ancestors(request)) {
-    if (may_look_later(file->identity, request, patience.plan)) {
+    // With two kinds of locks we may have got the one that stands before the other when we look.
+    if (kernel_locks(request.api).size() == 1 && may_look_later(file->identity, request, patience.plan)) {
       patience.look_at_tree = [&] { return find_ancestor(file->identity, request); };
     } else {
       const auto nested = look_at_ancestors(wanted, file->identity, request, patience);

@@ -9,8 +9,8 @@ namespace lockrun {
 
 // The right to look at something of /proc while waiting. One process of a machine has it at a time: a thousand waiters
 // that all look would have the machine do nothing else. Who has looked keeps its turn for many times as long as the
-// look took, so that all of them together use 1 or 2 % of one processor. It is a lock on what is looked at, which
-// everybody may read: it needs no place, no permission, and ends with its process.
+// look took, all who wait for their turn together use 1 or 2 % of one processor. It is a lock on what is looked at,
+// which everybody may read: it needs no place, no permission, and ends with its process.
 class [[nodiscard]] LookTurn {
 public:
   // At /proc/locks: with n waiters on one lock it costs the kernel n^2 bytes, 4 ms for 1,000.

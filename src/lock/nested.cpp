@@ -63,7 +63,7 @@ private:
 std::optional<LockLine> taken_by(
   const std::vector<pid_t>& hidden, const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
 {
-  for (const LockLine& line : sys::all_locks().value_or(std::vector<LockLine>())) {
+  for (const LockLine& line : sys::all_locks_checked().value_or(sys::LockList()).lines) {
     if (line.inode != identity.inode || !matches(line, kind, range)) { continue; }
     if (std::find(hidden.begin(), hidden.end(), line.pid) != hidden.end()) { return line; }
   }

@@ -145,7 +145,7 @@ private:
     constexpr int k_more_looks = 3;
     auto lines = ours_of(sys::all_locks().value_or(std::vector<LockLine>()));
     for (int look = 0; look < k_more_looks && !shows_holder(lines); ++look) {
-      lines = ours_of(sys::all_locks_checked().value_or(sys::LockList()).lines);
+      lines = ours_of(sys::all_locks().value_or(std::vector<LockLine>()));
     }
     return lines;
   }

@@ -13,8 +13,8 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
 constexpr nanoseconds k_before_looking = milliseconds(200);
-// While it is the turn of others: each time twice as late, until we do not care any more, after 3 s; whoever has the
-// turn may have been stopped.
+// While it is the turn of others: each time twice as late, until we look all the same, after 6 s; whoever has the turn
+// may have been stopped.
 constexpr nanoseconds k_first_try_again = milliseconds(100);
 constexpr nanoseconds k_last_try_again = milliseconds(3200);
 // For how much longer than our look nobody else may look.
@@ -48,7 +48,7 @@ std::optional<Error> TreeWatch::look()
   const nanoseconds before = sys::thread_time();
   TreeLocks tree = m_patience.look_at_tree();
   const nanoseconds rest = k_rest_per_look * (sys::thread_time() - before);
-  // What only we have ourselves was not inherited: we took it on our way to what we still wait for.
+  // What only we have was not inherited: a shared lock, when we wait for it to become exclusive.
   if (tree.held && tree.held->holder.pid != sys::process_id()) {
     return Error{Reason::nested, {}, {}, {std::move(tree.held->holder)}};
   }

@@ -45,7 +45,9 @@ void interrupt(WaitState& wait, Error verdict)
   while (!wait.call_returned.load()) {
     (void)sys::kill_thread(wait.waiting_thread, wake_signal()); // that thread lives until it has joined us
     (void)sys::wait_signal(wake, milliseconds(1));
-    if (!told && observer != nullptr && sys::steady_now() >= limit) {
+    // Whoever is told to look at its ancestors may yet go on.
+    const bool is_final = wait.verdict.reason != Reason::nested;
+    if (is_final && !told && observer != nullptr && sys::steady_now() >= limit) {
       told = true;
       observer->stuck(wait.verdict);
     }
@@ -151,7 +153,8 @@ Result<void, Error> wait_blocking(
   (void)sys::join(*helper);
   sys::restore_action(wake_signal(), *action); // drops a wake-up that came too late
   (void)sys::set_signal_mask(before);
-  // Granted in the moment in which the time was up, or a circle seemed closed, is granted; a signal is obeyed even so.
+  // Granted in the moment in which the time was up, or the wait seemed never to end, is granted; a signal is obeyed
+  // even so.
   const bool granted = attempt && *attempt == sys::Attempt::acquired;
   if (wait.ending.load() && !(granted && wait.verdict.reason != Reason::interrupted)) {
     return tl::unexpected(wait.verdict);

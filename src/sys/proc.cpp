@@ -189,7 +189,13 @@ Result<std::string> read_checked(const Descriptor& file, std::string& buffer)
     // This is the end, or what follows is too long to come in one piece with what it follows.
     const auto rest = read_piece(file, buffer, text.size());
     if (!rest) { return tl::unexpected(rest.error()); }
-    if (rest->empty()) { return text; }
+    if (rest->empty()) {
+      // Unless another lock had gone meanwhile, so that there only seemed to be no more.
+      const auto again = read_piece(file, buffer, known);
+      if (!again) { return tl::unexpected(again.error()); }
+      if (*again != std::string_view(text).substr(known)) { return tl::unexpected(k_moved); }
+      return text;
+    }
     if (first_lock(*rest) == first_lock(std::string_view(text).substr(known))) { return tl::unexpected(k_moved); }
     text.append(*rest);
   }

@@ -76,6 +76,7 @@ const Row k_rows[] = {
   {"OfdInABoth", {"--api", "both"}, "--api ofd"},
   {"BothInAnOfd", {"--api", "ofd"}, "--api both"},
   {"Both", {"--api", "both"}, "--api both"},
+  {"FairBothInAnOfd", {"-o", "--api", "ofd"}, "--fair --api both"},
   {"OverlappingRange", {"--start", "5", "--length", "5"}, "--start 9"},
 };
 class NestedFails : public NestedCall, public ::testing::WithParamInterface<Row> {};

@@ -116,7 +116,7 @@ TEST_F(TreeWatching, DoesNotWaitForItsTurnWhenTheTimeIsUp)
   EXPECT_EQ(finding->parties.at(0).pid, 4312);
 }
 
-// As with --api both, when one of the two is ours already.
+// As a shared lock that is to become exclusive.
 TEST_F(TreeWatching, TakesNoNoticeOfWhatWeHaveOurselves)
 {
   tree.held = AncestorHold{{::getpid(), "we", {}}};
@@ -145,8 +145,10 @@ TEST_F(TreeHas, SomethingWithALock)
 TEST_F(TreeHas, NothingMoreWithATurnToLook)
 {
   const bool before = anything();
-  const auto at_tree = LookTurn::at_tree();
-  const auto at_locks = LookTurn::at_locks();
+  std::optional<LookTurn> at_tree;
+  std::optional<LookTurn> at_locks;
+  ASSERT_TRUE(eventually([&] { return (at_tree = LookTurn::at_tree()).has_value(); }));
+  ASSERT_TRUE(eventually([&] { return (at_locks = LookTurn::at_locks()).has_value(); }));
   EXPECT_EQ(anything(), before);
 }
 

@@ -147,13 +147,13 @@ TEST_F(ProgressLines, LooksForOnePercentOfTheTime)
   kernel.answers("steady_now", now + 1020ms);
   kernel.answers("steady_now", now + 1020ms);
   EXPECT_EQ(progress.look(1200ms), 1s);
-  EXPECT_EQ(kernel.calls("all_locks").size(), 1U);
+  EXPECT_EQ(kernel.calls("all_processes").size(), 1U);
   EXPECT_EQ(kernel.calls("offer_standard_error").size(), 2U);
   kernel.answers("steady_now", now + 2020ms);
   kernel.answers("steady_now", now + 2040ms);
   kernel.answers("steady_now", now + 2040ms);
   (void)progress.look(2200ms);
-  EXPECT_EQ(kernel.calls("all_locks").size(), 2U);
+  EXPECT_EQ(kernel.calls("all_processes").size(), 2U);
 }
 
 TEST_F(ProgressLines, KeepsItsTurnForAHundredTimesTheLookAndGivesItBack)
