@@ -48,7 +48,7 @@ Result<void> join(const Thread& thread)
 
 Result<Joined> join_within(const Thread& thread, std::chrono::nanoseconds patience)
 {
-#ifdef __SANITIZE_THREAD__ // which knows only the join by the wall clock
+#ifdef LOCKRUN_SANITIZE_THREAD // which knows only the join by the wall clock
   const timespec limit = as_timespec(wall_now() + patience);
   const int code = ::pthread_timedjoin_np(thread.handle, nullptr, &limit);
 #else

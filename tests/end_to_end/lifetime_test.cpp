@@ -217,9 +217,7 @@ TEST(Holding, NothingLeftBehindIsNothingToTell)
 
 TEST(Holding, CostsOneProcessAndNoThread)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "the sanitizers start threads of their own";
-#endif
+  if (is_sanitized(lockrun_binary())) { GTEST_SKIP() << "the sanitizers start threads of their own"; }
   const TempDir dir;
   const auto starts_something = [](long call) {
 #ifdef SYS_fork

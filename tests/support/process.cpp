@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -381,6 +383,13 @@ std::string lockrun_binary()
 {
   const char* const chosen = std::getenv("LOCKRUN_BINARY");
   return chosen != nullptr ? chosen : LOCKRUN_BINARY;
+}
+
+bool is_sanitized(const std::string& program)
+{
+  std::ifstream in(program, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  return bytes.find("__asan_init") != bytes.npos || bytes.find("__tsan_init") != bytes.npos;
 }
 
 std::vector<std::string> lockrun_argv(const std::vector<std::string>& arguments)

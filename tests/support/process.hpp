@@ -139,6 +139,8 @@ Finished run_program(const std::vector<std::string>& argv, const Start& start = 
 
 // The program under test: $LOCKRUN_BINARY, or the one that was just built.
 std::string lockrun_binary();
+// Sanitizers have threads, pipes and memory of their own.
+bool is_sanitized(const std::string& program);
 std::vector<std::string> lockrun_argv(const std::vector<std::string>& arguments);
 Finished run_lockrun(const std::vector<std::string>& arguments, const Start& start = {});
 
