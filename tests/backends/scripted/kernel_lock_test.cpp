@@ -21,7 +21,7 @@ protected:
   std::string unlock_function() const { return GetParam() == &backends::k_flock ? "flock_unlock" : "ofd_unlock"; }
 
   FakeSys kernel;
-  const sys::Descriptor fd;
+  const sys::Descriptor fd{};
 };
 
 TEST_P(Backend, PassesOnWhatTheKernelAnswers)
