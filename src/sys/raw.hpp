@@ -21,6 +21,8 @@ Result<long> raw_call(const char* name, long number, Arguments... arguments)
     } else if constexpr (std::is_null_pointer_v<decltype(value)>) {
       return 0L;
     } else {
+      static_assert(std::is_integral_v<decltype(value)> || std::is_enum_v<decltype(value)>,
+        "an argument is an integer, an enumerator or a pointer");
       static_assert(sizeof(value) <= sizeof(long), "an argument is one register wide");
       return static_cast<long>(value);
     }

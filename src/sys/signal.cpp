@@ -1,5 +1,7 @@
 #include "sys/signal.hpp"
 
+#include "sys/raw.hpp"
+
 #include <cerrno>
 
 #include <pthread.h>
@@ -111,7 +113,7 @@ void restore_action(int signal, const struct ::sigaction& action)
 
 int wake_signal()
 {
-  return SIGRTMIN;
+  return SIGURG;
 }
 
 Result<void> kill(pid_t pid, int signal)
@@ -122,7 +124,8 @@ Result<void> kill(pid_t pid, int signal)
 
 Result<void> kill_thread(pid_t thread, int signal)
 {
-  if (::syscall(SYS_tgkill, ::getpid(), thread, signal) != 0) { return tl::unexpected(SysError{"tgkill", errno}); }
+  const auto sent = raw_call("tgkill", SYS_tgkill, ::getpid(), thread, signal);
+  if (!sent) { return tl::unexpected(sent.error()); }
   return {};
 }
 

@@ -70,7 +70,8 @@ Result<struct ::sigaction> set_interrupting(int signal);
 void restore_action(int signal, const struct ::sigaction& action);
 
 // The signal that ends a blocked call of one of our threads, and a helper's sleep: sent to one thread, never to the
-// process. The first real-time signal that the C library leaves to us.
+// process. No real-time signal, which the kernel refuses to send (EAGAIN) when any processes of the same user have used
+// up RLIMIT_SIGPENDING; of the others the one that nobody dies of.
 int wake_signal();
 
 // kill(2). ESRCH: there is no such process.

@@ -139,6 +139,21 @@ TEST_F(Slots, AKilledHolderEndsTheWait)
   EXPECT_EQ(waiter.outcome(), Slot(1));
 }
 
+TEST_F(Slots, OneThatBecomesFreeEndsTheWaitAlsoWhereTheKernelQueuesNoSignals)
+{
+  for (int freed = 0; freed < 2; ++freed) {
+    std::vector<std::unique_ptr<HeldLock>> held;
+    for (int slot = 0; slot < 2; ++slot) { held.push_back(hold(slot)); }
+    SlotWaiter waiter(path, 2);
+    const rlimit none{0, 0};
+    ASSERT_EQ(::prlimit(waiter.process().pid(), RLIMIT_SIGPENDING, &none, nullptr), 0);
+    ASSERT_TRUE(has_waiters(2));
+    held[static_cast<std::size_t>(freed)]->release();
+    ASSERT_TRUE(waiter.has_answer());
+    EXPECT_EQ(waiter.outcome(), Slot(freed));
+  }
+}
+
 TEST_F(Slots, AnInterruptionEndsTheWaitAndLeavesNothing)
 {
   const auto first = hold(0);

@@ -301,6 +301,23 @@ TEST_P(Hostile, InheritanceDoesNotTouchTheTimeLimit)
   EXPECT_LT(steady_clock::now() - began, std::chrono::seconds(20)); // flock(1) never comes back with some of these
 }
 
+TEST_P(Hostile, InheritanceDoesNotTouchWhatIsGrantedAfterAWait)
+{
+  Start start;
+  start.before_exec = {GetParam().hook};
+  for (const Words& options : {Words{}, {"-w", "1h"}, {"-v"}, {"--fair"}, {"-F"}}) {
+    HoldingProcess holder(lock);
+    Words arguments = options;
+    arguments.insert(arguments.end(), {lock, "echo", "ran"});
+    Process waiter(lockrun_argv(arguments), start);
+    ASSERT_TRUE(has_waiters(1));
+    holder.release();
+    const auto ended = waiter.wait();
+    EXPECT_EQ(ended.status, exited(0)) << ended.err;
+    EXPECT_EQ(ended.out, "ran\n");
+  }
+}
+
 TEST_P(Hostile, InheritanceDoesNotTouchTheStatusOfTheCommand)
 {
   Start start;
@@ -311,9 +328,11 @@ TEST_P(Hostile, InheritanceDoesNotTouchTheStatusOfTheCommand)
 INSTANTIATE_TEST_SUITE_P(Table, Hostile,
   ::testing::Values(Inheritance{"AlarmIgnored", hostile::ignore(SIGALRM)},
     Inheritance{"AlarmBlocked", hostile::block(SIGALRM)}, Inheritance{"ChildIgnored", hostile::ignore(SIGCHLD)},
-    Inheritance{"ChildBlocked", hostile::block(SIGCHLD)},
+    Inheritance{"ChildBlocked", hostile::block(SIGCHLD)}, Inheritance{"UrgentIgnored", hostile::ignore(SIGURG)},
+    Inheritance{"UrgentBlocked", hostile::block(SIGURG)},
     Inheritance{"FirstRealTimeSignalIgnored", hostile::ignore(SIGRTMIN)},
     Inheritance{"FirstRealTimeSignalBlocked", hostile::block(SIGRTMIN)},
+    Inheritance{"NoSignalIsQueued", hostile::limit(RLIMIT_SIGPENDING, 0)},
     Inheritance{"EverythingBlocked",
       [] {
         sigset_t all;

@@ -106,6 +106,14 @@ TEST_F(NestedCall, IsFoundOutBeforeTheTimeIsUp)
   expect_refused(run({"-o"}, "unset LOCKRUN_PID; exec " + inner("-w 1ms")));
 }
 
+TEST_F(NestedCall, IsFoundOutAlsoWhereTheKernelQueuesNoSignals)
+{
+  start.before_exec = {hostile::limit(RLIMIT_SIGPENDING, 0)};
+  for (const char* options : {"", "-w 1h", "--fair"}) {
+    expect_refused(run({"-o"}, std::string("unset LOCKRUN_PID; exec ") + inner(options)));
+  }
+}
+
 TEST_F(NestedCall, NamesBothProcesses)
 {
   start.out = k_pipe;

@@ -171,6 +171,24 @@ TEST_F(Queues, AnExclusiveLockExcludesAllSlots)
   EXPECT_EQ(try_once({"-j4"}), exited(0));
 }
 
+TEST_F(Queues, ASlotThatBecomesFreeIsTakenAlsoWhereTheKernelQueuesNoSignals)
+{
+  for (int freed = 0; freed < 2; ++freed) {
+    std::vector<Call> holders;
+    for (int i = 0; i < 2; ++i) {
+      holders.emplace_back(Words{"--slots", "2", lock});
+      ASSERT_EQ(holders.back().says(), std::to_string(i));
+    }
+    Start start;
+    start.before_exec = {hostile::limit(RLIMIT_SIGPENDING, 0)};
+    Process waiter(lockrun_argv({"--slots", "2", lock, "sh", "-c", "echo $LOCKRUN_SLOT"}), start);
+    ASSERT_TRUE(has_waiters(2));
+    (void)holders[static_cast<std::size_t>(freed)].end();
+    EXPECT_EQ(waiter.wait().out, std::to_string(freed) + "\n");
+    (void)holders[static_cast<std::size_t>(1 - freed)].end();
+  }
+}
+
 TEST_F(Queues, ACallWithSlotsIsNestedWhenItsAncestorsHaveThemAll)
 {
   const auto nested = [&](const char* slots) {

@@ -260,11 +260,13 @@ const InheritedRow k_inherited[] = {
   {"ChildIgnored", {hostile::ignore(SIGCHLD)}},
   {"IntAndQuitIgnored", {hostile::ignore(SIGINT), hostile::ignore(SIGQUIT)}},
   {"AlarmIgnored", {hostile::ignore(SIGALRM)}},
+  {"UrgentIgnored", {hostile::ignore(SIGURG)}},
   {"RealTimeIgnored", {hostile::ignore(SIGRTMIN), hostile::ignore(SIGRTMIN + 1)}},
   {"AlarmBlocked", {hostile::block(SIGALRM)}},
   {"TermBlocked", {hostile::block(SIGTERM)}},
   {"ChildBlocked", {hostile::block(SIGCHLD)}},
   {"PipeBlocked", {hostile::block(SIGPIPE)}},
+  {"UrgentBlocked", {hostile::block(SIGURG)}},
   {"RealTimeBlocked", {hostile::block(SIGRTMIN), hostile::block(SIGRTMIN + 1)}},
   {"AllIgnored", {[] {
      for (int signal = 1; signal < NSIG; ++signal) { (void)::signal(signal, SIG_IGN); }

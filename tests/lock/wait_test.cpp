@@ -82,7 +82,7 @@ protected:
     EXPECT_TRUE(eventually([&] { return threads() <= m_threads; })); // joined; the kernel may still tidy up
     EXPECT_EQ(blocked(), m_blocked);
     EXPECT_EQ(pending(), m_pending);
-    EXPECT_EQ(sys::disposition(SIGRTMIN), sys::Disposition::standard);
+    EXPECT_EQ(sys::disposition(sys::wake_signal()), sys::Disposition::standard);
     (void)sys::set_signal_mask(m_mask);
   }
 
@@ -290,14 +290,26 @@ TEST_P(HostileInheritance, MattersNeitherForTheDeadlineNorForWhatIsLeftAfterward
   Forked process([] {
     GetParam().hook();
     const std::string blocked_before = blocked();
-    const auto action = *sys::disposition(SIGRTMIN);
+    const auto action = *sys::disposition(sys::wake_signal());
     const WaitPlan plan;
     const nanoseconds now = sys::steady_now();
     const auto waited =
       wait_blocking(blocked_call, {plan, now, Deadline(now + milliseconds(5))}, "x", Reason::lock_failed);
     if (waited || waited.error().reason != Reason::timed_out) { return 1; }
-    if (sys::disposition(SIGRTMIN) != action) { return 2; }
+    if (sys::disposition(sys::wake_signal()) != action) { return 2; }
     return blocked() == blocked_before && pending().empty() ? 0 : 3;
+  });
+  EXPECT_EQ(process.wait(), exited(0));
+}
+
+TEST_P(HostileInheritance, MattersNotForWhatIsGranted)
+{
+  Forked process([] {
+    GetParam().hook();
+    const WaitPlan plan;
+    const nanoseconds now = sys::steady_now();
+    const auto granted = [] { return Attempt::acquired; };
+    return wait_blocking(granted, {plan, now, Deadline(now + std::chrono::hours(1))}, "x", Reason::lock_failed) ? 0 : 1;
   });
   EXPECT_EQ(process.wait(), exited(0));
 }
@@ -305,15 +317,16 @@ TEST_P(HostileInheritance, MattersNeitherForTheDeadlineNorForWhatIsLeftAfterward
 INSTANTIATE_TEST_SUITE_P(Table, HostileInheritance,
   ::testing::Values(Inherited{"AlarmIgnored", hostile::ignore(SIGALRM)},
     Inherited{"AlarmBlocked", hostile::block(SIGALRM)}, Inherited{"ChildIgnored", hostile::ignore(SIGCHLD)},
-    Inherited{"ChildBlocked", hostile::block(SIGCHLD)}, Inherited{"OurOwnIgnored", hostile::ignore(SIGRTMIN)},
-    Inherited{"OurOwnBlocked", hostile::block(SIGRTMIN)},
+    Inherited{"ChildBlocked", hostile::block(SIGCHLD)}, Inherited{"OurOwnIgnored", hostile::ignore(sys::wake_signal())},
+    Inherited{"OurOwnBlocked", hostile::block(sys::wake_signal())},
     Inherited{"EverythingBlocked",
       [] {
         sigset_t all;
         ::sigfillset(&all);
         ::sigprocmask(SIG_SETMASK, &all, nullptr);
       }},
-    Inherited{"FewDescriptors", hostile::limit(RLIMIT_NOFILE, 4)}),
+    Inherited{"FewDescriptors", hostile::limit(RLIMIT_NOFILE, 4)},
+    Inherited{"NoSignalIsQueued", hostile::limit(RLIMIT_SIGPENDING, 0)}),
   [](const auto& row) { return row.param.name; });
 
 // --- the observer ---

@@ -593,7 +593,7 @@ void restore_action(int signal, const struct ::sigaction&)
 
 int wake_signal()
 {
-  return SIGRTMIN;
+  return SIGURG;
 }
 
 Result<void> kill(pid_t pid, int signal)
