@@ -96,7 +96,7 @@ std::string hint_for_open(const Error& error, const Options& options)
   const std::string directory = directory_of(error.target);
   switch (error.cause.code) {
   case ENOENT:
-    if (exists(directory)) { return {}; }
+    if (exists(directory)) { return error.target.ends_with('/') ? "lockrun creates files, not directories" : ""; }
     return fmt::format("the directory {} does not exist; lockrun creates files, not directories", quoted(directory));
   case EACCES:
     if (exists(error.target) && locks_bytes(options.request)) {
@@ -291,9 +291,6 @@ void report(const Error& error, const Options& options)
   case Reason::wrong_type:
     if (error.cause.code == 0) {
       return fail(options, fmt::format("cannot lock {}: it is neither a regular file nor a directory", name));
-    }
-    if (!exists(error.target)) {
-      return fail(options, fmt::format("cannot create {}: lockrun creates files, not directories", name));
     }
     fail(options, fmt::format("cannot open {} for writing: {}", name, errno_words(error.cause.code)));
     tell_hint(locks_bytes(options.request) ? "--fair, --slots and --max-waiters need a regular file"

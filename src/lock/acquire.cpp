@@ -27,22 +27,30 @@ bool is_bad_descriptor(const Error& error)
   return error.reason == Reason::lock_failed && error.cause.code == EBADF;
 }
 
+bool is_refused(const Error& error)
+{
+  const int code = error.cause.code;
+  return error.reason == Reason::open_failed && (code == EACCES || code == EPERM || code == EROFS);
+}
+
 struct TakenFile {
   LockFile file;
   Taken taken;
 };
 
-// NFS turns flock into a lock on a range of bytes, which wants a writable descriptor (flock(2), NFS details); that
-// shows as EBADF, and only then is the file opened for writing: a file open for writing cannot be executed (ETXTBSY).
+// Only where the file system wants it is the file opened for writing: a file open for writing cannot be executed
+// (ETXTBSY). Where we may not write, the first answer stands: to open the file was not the fault.
 Result<TakenFile, Error> open_and_take(const LockRequest& request, const Patience& patience)
 {
   Access access = access_for(request);
+  std::optional<Error> first;
   for (;;) {
     auto file = open_lock_file(request, access, patience);
-    if (!file) { return tl::unexpected(file.error()); }
+    if (!file) { return tl::unexpected(first && is_refused(file.error()) ? *first : file.error()); }
     const auto taken = take(file->fd, request, patience);
     if (taken) { return TakenFile{std::move(*file), *taken}; }
-    if (access == Access::write || !is_bad_descriptor(taken.error())) { return tl::unexpected(taken.error()); }
+    if (access == Access::write || !wants_writing(taken.error())) { return tl::unexpected(taken.error()); }
+    first = taken.error();
     access = Access::write;
   }
 }

@@ -25,6 +25,8 @@ Result<sys::Descriptor> open_or_create(const LockRequest& request, int flags)
   } else {
     opened = sys::open(path, flags | O_CREAT, k_default_permissions);
   }
+  // The name ends with a slash, and we make no directories.
+  if (!opened && opened.error().code == EISDIR) { return tl::unexpected(SysError{"open", ENOENT}); }
   // Another user made it in between, in a sticky directory.
   if (!opened && opened.error().code == EACCES) {
     auto again = sys::open(path, flags);
@@ -33,12 +35,19 @@ Result<sys::Descriptor> open_or_create(const LockRequest& request, int flags)
   return opened;
 }
 
+// Beside the lock itself: see backends/queue and backends/slots.
+bool locks_bytes(const LockRequest& request)
+{
+  return request.fair || request.slots > 0 || request.max_waiters;
+}
+
 Error open_error(const LockRequest& request, SysError cause)
 {
-  // A directory that had to be opened for writing, or a missing one (a trailing slash) that we cannot make.
+  // A directory that had to be opened for writing.
   if (cause.code == EISDIR) { return {Reason::wrong_type, request.path, cause}; }
-  // A socket, or a device that nothing stands behind (open(2)).
-  if (cause.code == ENXIO || cause.code == ENODEV) { return {Reason::wrong_type, request.path, {}}; }
+  // A socket, or a device that nothing stands behind (open(2)): to those who lock devices the kernel says it best.
+  const bool is_other = cause.code == ENXIO || cause.code == ENODEV;
+  if (is_other && !request.file.devices) { return {Reason::wrong_type, request.path, {}}; }
   const bool none = cause.code == ENOENT || cause.code == ENOTDIR || cause.code == ENAMETOOLONG || cause.code == EROFS;
   return {none && !request.file.create ? Reason::missing : Reason::open_failed, request.path, cause};
 }
@@ -59,9 +68,19 @@ Result<sys::Descriptor, Error> open_behind_lease(const LockRequest& request, int
   return opened;
 }
 
+// An exclusive lock on bytes needs no right to read; only the queues do.
+bool needs_only_writing(const LockRequest& request, int flags, SysError cause)
+{
+  return cause.code == EACCES && (flags & O_RDWR) != 0 && !locks_bytes(request);
+}
+
 Result<sys::Descriptor, Error> open_patiently(const LockRequest& request, int flags, const Patience& patience)
 {
   auto opened = open_or_create(request, flags);
+  if (!opened && needs_only_writing(request, flags, opened.error())) {
+    flags ^= O_RDWR ^ O_WRONLY;
+    opened = open_or_create(request, flags);
+  }
   if (opened) { return std::move(*opened); }
   if (opened.error().code == EWOULDBLOCK && request.patience != std::chrono::nanoseconds(0)) {
     return open_behind_lease(request, flags, patience);
@@ -90,8 +109,7 @@ Result<LockFile, Error> open_lock_file(const LockRequest& request, Access access
 
 Access access_for(const LockRequest& request)
 {
-  const bool locks_bytes = request.fair || request.slots > 0 || request.max_waiters;
-  const bool writes = locks_bytes || (request.mode == Mode::exclusive && request.api != Api::flock);
+  const bool writes = locks_bytes(request) || (request.mode == Mode::exclusive && request.api != Api::flock);
   return writes ? Access::write : Access::read;
 }
 

@@ -98,12 +98,6 @@ void put_in_order(std::vector<Opened>& opened)
 
 enum class Outcome { complete, start_again };
 
-// NFS wants an exclusive lock to be on a file that is open for writing: EBADF tells.
-bool wants_writing(const Error& error, const Wanted& wanted)
-{
-  return error.reason == Reason::lock_failed && error.cause.code == EBADF && wanted.access == Access::read;
-}
-
 Result<Outcome, Error> take_all(std::vector<Opened>& opened, const Patience& patience)
 {
   for (Opened& each : opened) {
@@ -112,8 +106,9 @@ Result<Outcome, Error> take_all(std::vector<Opened>& opened, const Patience& pat
       each.is_locked = taken->whose == Taken::Whose::ours;
       continue;
     }
-    if (!wants_writing(taken.error(), *each.wanted)) { return failed(taken.error(), *each.wanted); }
-    each.wanted->access = Access::write;
+    Wanted& wanted = *each.wanted;
+    if (wanted.access == Access::write || !wants_writing(taken.error())) { return failed(taken.error(), wanted); }
+    wanted.access = Access::write;
     return Outcome::start_again;
   }
   return Outcome::complete;

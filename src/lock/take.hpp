@@ -7,6 +7,7 @@
 
 #include <lockrun/lock.hpp>
 
+#include <cerrno>
 #include <optional>
 
 namespace lockrun {
@@ -34,6 +35,13 @@ bool asks_for_ancestors(const LockRequest& request);
 
 // Whether Patience::look_at_tree will do, which costs nothing when the lock is had soon.
 bool may_look_later(const sys::FileIdentity& file, const LockRequest& request, const WaitPlan& plan);
+
+// NFS turns flock into a lock on a range of bytes, and an exclusive one wants a file that is open for writing
+// (flock(2), NFS details). That shows as EBADF, with some servers as EIO.
+inline bool wants_writing(const Error& error)
+{
+  return error.reason == Reason::lock_failed && (error.cause.code == EBADF || error.cause.code == EIO);
+}
 
 // An ancestor has it: succeeds under its lock or fails, as the request says.
 Result<Taken, Error> taken_by(AncestorHold ancestor, const LockRequest& request);

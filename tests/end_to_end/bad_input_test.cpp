@@ -83,6 +83,10 @@ const Row k_rows[] = {
   // files
   {"MissingDirectory", {"none/x", k_run}, 73, "cannot open 'none/x': No such file or directory (ENOENT)",
     "the directory 'none' does not exist; lockrun creates files, not directories"},
+  {"MissingDirectoryAsTheLock", {"none/", k_run}, 73, "cannot open 'none/': No such file or directory (ENOENT)",
+    "lockrun creates files, not directories"},
+  {"MissingDirectoryThatMayNotBeMade", {"--no-create", "none/", k_run}, 66, "cannot open 'none/': No such file",
+    "with --no-create the file must exist"},
   {"FileInPlaceOfADirectory", {"file/x", k_run}, 73, "cannot open 'file/x': Not a directory (ENOTDIR)"},
   {"LongName", {k_long, k_run}, 73, "File name too long (ENAMETOOLONG)", "at most 255 bytes"},
   {"NewlineInThePath", {"none/a\nlockrun: all is well", k_run}, 73, R"(cannot open 'none/a\nlockrun: all is well')",

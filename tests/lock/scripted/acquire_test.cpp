@@ -181,6 +181,37 @@ TEST_F(Acquire, RefusesADirectoryThatItCannotOpenForWriting)
   EXPECT_EQ(error.cause.code, EISDIR);
 }
 
+TEST_F(Acquire, FindsNoDirectoryThatItCannotMake)
+{
+  kernel.fails("open", ENOENT);
+  kernel.fails("open", EISDIR);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::open_failed);
+  EXPECT_EQ(error.cause.code, ENOENT);
+}
+
+TEST_F(Acquire, OpensForWritingAloneWhatMayNotBeRead)
+{
+  request.api = Api::ofd;
+  kernel.fails("open", EACCES);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre("open('/x', O_RDWR|O_NONBLOCK)", "open('/x', O_WRONLY|O_NONBLOCK)"));
+  request.fair = true; // who queues reads
+  kernel.fails("open", EACCES);
+  EXPECT_EQ(error_of(request).cause.code, EACCES);
+}
+
+TEST_F(Acquire, SaysWhatIsWrongWithADeviceToThoseWhoLockDevices)
+{
+  request.file.devices = true;
+  for (const int code : {ENXIO, ENODEV}) {
+    kernel.fails("open", code);
+    const Error error = error_of(request);
+    EXPECT_EQ(error.reason, Reason::open_failed);
+    EXPECT_EQ(error.cause.code, code);
+  }
+}
+
 TEST_F(Acquire, RefusesASocketAndADeviceWithNothingBehindIt)
 {
   for (const int code : {ENXIO, ENODEV}) {
@@ -263,6 +294,32 @@ TEST_F(Acquire, OpensForWritingOnceWhenTheFileSystemWantsThat)
   EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDWR|O_NONBLOCK)"));
 }
 
+TEST_F(Acquire, OpensForWritingWhenTheFileSystemCallsItAnInputError)
+{
+  kernel.fails("flock", EIO);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDWR|O_NONBLOCK)"));
+  kernel.fails("flock", EIO);
+  kernel.fails("flock", EIO);
+  EXPECT_EQ(error_of(request).cause.code, EIO);
+}
+
+TEST_F(Acquire, SaysWhatTheLockSaidWhereItMayNotOpenForWriting)
+{
+  for (const int code : {EPERM, EROFS}) {
+    kernel.fails("flock", EBADF);
+    kernel.succeeds("open");
+    kernel.fails("open", code);
+    const Error error = error_of(request);
+    EXPECT_EQ(error.reason, Reason::lock_failed);
+    EXPECT_EQ(error.cause.code, EBADF);
+  }
+  kernel.fails("flock", EBADF);
+  kernel.succeeds("open");
+  kernel.fails("open", ETXTBSY);
+  EXPECT_EQ(error_of(request).reason, Reason::open_failed);
+}
+
 TEST_F(Acquire, OpensForWritingOnlyOnce)
 {
   kernel.fails("flock", EBADF);
@@ -319,7 +376,7 @@ TEST_P(LockErrno, IsReportedAtOnceInTheQueue)
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, LockErrno,
-  ::testing::Values(ENOLCK, EIO, ESTALE, ETIMEDOUT, ENOSYS, EOPNOTSUPP, EINVAL, EDEADLK, EPERM, EACCES, ENOMEM),
+  ::testing::Values(ENOLCK, ESTALE, ETIMEDOUT, ENOSYS, EOPNOTSUPP, EINVAL, EDEADLK, EPERM, EACCES, ENOMEM),
   [](const auto& code) { return ::strerrorname_np(code.param); });
 
 // --- a descriptor of the caller's ---
@@ -435,15 +492,15 @@ TEST_P(EveryStep, IsReportedWithItsCall)
   request.patience = std::chrono::hours(1); // a wait with a helper
   const bool first_try_fails = function == "flock";
   if (first_try_fails) {
-    kernel.fails(function, EIO);
+    kernel.fails(function, ESTALE);
   } else {
     kernel.answers("flock", Attempt::busy); // so that it waits
-    kernel.fails(function, EIO);
+    kernel.fails(function, ESTALE);
     if (function == "open" || function == "fstat") { kernel.take("flock", ""); } // not reached
   }
   const Error error = error_of(request);
   EXPECT_EQ(error.reason, GetParam().reason);
-  EXPECT_EQ(error.cause.code, EIO);
+  EXPECT_EQ(error.cause.code, ESTALE);
   EXPECT_EQ(error.cause.call, function);
   EXPECT_EQ(error.target, "/x");
 }
