@@ -338,6 +338,9 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
     if (const Occurrence* const limit = last_of(given, {OptionId::max_hold})) {
       return contradiction(in_quotes(*limit), "descriptor " + quoted(lock), "there is no command to be ended");
     }
+    if (const Occurrence* const no_fork = last_of(given, {OptionId::no_fork})) {
+      return contradiction(in_quotes(*no_fork), "descriptor " + quoted(lock), "there is no command to become");
+    }
     if (!options.request.fd) { return Failed({"there can be no descriptor " + quoted(lock), {}}); }
     if (options.action == Action::run) { options.action = Action::lock_descriptor; }
   } else if (!has_command && fd == nullptr) {

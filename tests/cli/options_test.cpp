@@ -369,6 +369,8 @@ const Row k_refused[] = {
   {"signal_without_max_hold", {"--signal=INT", "L", "c"}, "'--signal' means nothing without '--max-hold'"},
   {"max_hold_of_a_bare_descriptor", {"--max-hold=1", "9"},
     "'--max-hold' and descriptor '9' contradict each other: there is no command to be ended"},
+  {"no_fork_of_a_bare_descriptor", {"-F", "9"},
+    "'-F' and descriptor '9' contradict each other: there is no command to become"},
   {"descriptor_with_unlink", {"--unlink", "--fd=9", "c"},
     "'--unlink' and '--fd' contradict each other: a descriptor is open already"},
   {"unlock_of_a_path", {"-u", "/tmp/L"},

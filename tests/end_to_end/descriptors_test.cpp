@@ -111,6 +111,16 @@ protected:
   }
 };
 
+TEST_P(ClosedStandard, DescriptorsCannotBeLockedByTheirNames)
+{
+  const char* const names[] = {"/dev/stdin", "/dev/fd/1", "/proc/self/fd/2"};
+  for (int fd = 0; fd < 3; ++fd) {
+    if (!is_closed(fd)) { continue; }
+    EXPECT_EQ(run_lockrun({"-n", names[fd], "touch", dir / "ran"}, with_closed()).status, exited(77));
+    EXPECT_FALSE(std::filesystem::exists(dir / "ran"));
+  }
+}
+
 TEST_P(ClosedStandard, DescriptorsAreNeverTheLockAndStayClosedForTheCommand)
 {
   const std::string out = dir / "out";
