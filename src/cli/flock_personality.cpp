@@ -173,16 +173,47 @@ std::optional<std::int64_t> multiplier(std::string_view suffix)
   return result;
 }
 
+// What the digits behind a point add. Each is rounded by itself, and not well ("1.9K" is 2048): as in flock(1), because
+// whoever asks for the same size must get a lock on the same bytes.
+std::int64_t fraction_of(std::string_view digits, std::int64_t unit)
+{
+  constexpr std::size_t k_most_digits = 17; // so that its place fits; what is behind them is nothing
+  std::int64_t number = 0;
+  std::int64_t place = 10;
+  std::size_t zeros = 0;
+  for (const char digit : digits.substr(0, k_most_digits)) {
+    number = number * 10 + (digit - '0');
+    if (number == 0) { ++zeros; }
+  }
+  while (place < number) { place *= 10; }
+  for (; zeros > 0; --zeros) { place *= 10; }
+  std::int64_t sum = 0;
+  for (; number > 0; number /= 10, place /= 10) {
+    const std::int64_t digit = number % 10;
+    if (digit > 0 && place >= digit) { sum += unit / (place / digit); }
+  }
+  return sum;
+}
+
 Result<std::int64_t, int> read_size(const char* text, const char* complaint)
 {
   char* end = nullptr;
   errno = 0;
-  const std::int64_t digits = std::strtoll(text, &end, 0);
-  const std::int64_t factor = end == text ? 0 : multiplier(end).value_or(0);
-  if (factor == 0 || digits < 0 || errno == ERANGE || digits > std::numeric_limits<std::int64_t>::max() / factor) {
+  const std::int64_t whole = std::strtoll(text, &end, 0);
+  std::string_view suffix = end;
+  std::string_view digits;
+  if (suffix.starts_with('.')) {
+    digits = suffix.substr(1, std::strspn(end + 1, "0123456789"));
+    suffix.remove_prefix(1 + digits.size());
+    if (suffix.empty()) { end = nullptr; } // there are no parts of a byte
+  }
+  const std::int64_t factor = end == nullptr || end == text ? 0 : multiplier(suffix).value_or(0);
+  const std::int64_t fraction = fraction_of(digits, factor);
+  if (factor == 0 || whole < 0 || errno == ERANGE ||
+      whole > (std::numeric_limits<std::int64_t>::max() - fraction) / factor) {
     return tl::unexpected(fail(EX_USAGE, complaint, text));
   }
-  return digits * factor;
+  return whole * factor + fraction;
 }
 
 // Seconds as strtod(3) reads them, "1e3" and "inf" included. What a timer cannot be set to is found out only later, as
@@ -388,13 +419,10 @@ int tell_lock_error(const Call& call, int code)
 
 int tell_wrong_type(const Call& call, int code)
 {
-  if (code != EISDIR) {
-    const std::string words = "cannot open lock file " + call.lock + ": Neither a file, a directory nor a device";
-    return fail(EX_NOINPUT, words.c_str());
-  }
-  // A directory cannot be opened for writing, so it gets no exclusive lock of fcntl(2). The kernel says the same of a
-  // missing file whose name ends with a slash.
-  return sys::stat(call.request.path.c_str()) ? tell_lock_error(call, code) : tell_open_error(call, ENOENT);
+  // A directory cannot be opened for writing, so it gets no exclusive lock of fcntl(2).
+  if (code == EISDIR) { return tell_lock_error(call, code); }
+  const std::string words = "cannot open lock file " + call.lock + ": Neither a file, a directory nor a device";
+  return fail(EX_NOINPUT, words.c_str());
 }
 
 int tell(const Error& error, const Call& call)
@@ -414,6 +442,35 @@ int tell(const Error& error, const Call& call)
   default:
     return tell_lock_error(call, code);
   }
+}
+
+// Standard output was buffered: only now does it turn out whether it could be written. That nobody reads it, or that it
+// was closed from the start, is no failure. On standard error there is one only if there was something to say.
+int flush_output(int status)
+{
+  if (std::fflush(stdout) != 0 && errno != EPIPE && errno != EBADF) {
+    return fail_with_code(k_write_error, "write error", errno);
+  }
+  return std::ferror(stderr) != 0 ? k_write_error : status;
+}
+
+// For a time limit where the kernel does not let go of who waits (an uninterruptible file system).
+class WayOut final : public WaitObserver {
+public:
+  explicit WayOut(const Call& call) : m_call(call) {}
+  nanoseconds look(nanoseconds) override { return std::chrono::hours(24); } // there is nothing to see
+  void stuck(const Error& reason) override { sys::exit_now(flush_output(tell(reason, m_call))); }
+
+private:
+  const Call& m_call;
+};
+
+Result<Lock, Error> take_lock(const Call& call)
+{
+  WayOut way_out(call);
+  WaitPlan plan;
+  if (call.request.patience) { plan.observer = &way_out; }
+  return acquire(call.request, plan);
 }
 
 Result<Lock, Error> open_only(const LockRequest& request)
@@ -484,7 +541,11 @@ int run(const Call& call, const Lock& lock)
   // What --verbose said is lost unless it went to a terminal: it is still in the buffer. As in flock(1).
   if (call.becomes_command) { sys::exit_now(tell_start_error(program.file, sys::execute(program))); }
   const auto child = sys::spawn(program);
-  return child ? wait_for(*child) : tell_start_error(program.file, child.error());
+  if (child) { return wait_for(*child); }
+  const int status = tell_start_error(program.file, child.error());
+  // There the child says it, and what is lost of that does not count.
+  if (status == EX_UNAVAILABLE) { std::clearerr(stderr); }
+  return status;
 }
 
 int carry_out(const Call& call)
@@ -494,20 +555,12 @@ int carry_out(const Call& call)
   }
   if (call.limit && !is_possible(*call.limit)) { return refuse_limit(call); }
   const nanoseconds began = call.verbose ? sys::steady_now() : nanoseconds(0);
-  const auto lock = call.unlocks ? free_lock(call.request) : acquire(call.request, {});
+  const auto lock = call.unlocks ? free_lock(call.request) : take_lock(call);
   if (!lock) { return tell(lock.error(), call); }
   if (call.verbose) { tell_duration(sys::steady_now() - began); }
   if (call.command.empty()) { return EX_OK; }
   if (call.verbose) { std::printf("flock: executing %s\n", call.command.front()); }
   return run(call, *lock);
-}
-
-// Standard output was buffered: only now does it turn out whether it could be written. That nobody reads it, or that it
-// was closed from the start, is no failure.
-int flush_output(int status)
-{
-  if (std::fflush(stdout) == 0 || errno == EPIPE || errno == EBADF) { return status; }
-  return fail_with_code(k_write_error, "write error", errno);
 }
 
 } // namespace

@@ -26,6 +26,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -156,7 +157,7 @@ constexpr const char* k_own_texts[] = {"-h", "--help", "--he", "-V", "--version"
 constexpr const char* k_limit_names[] = {"-w", "--wait", "--timeout", "--wai", "--tim", "--w", "--t"};
 constexpr const char* k_limits[] = {"100", "1e3", "0x10", "+50", " 90", "99.5", "1e10", "123456789012.5", "100.", "0",
   "0.0", "-0", ".0000001", "-0.0000001", "1e-400", "9e18"};
-// Not shorter: flock(1) waits for ever if its alarm comes before it waits.
+// Long enough to be in the queue before they end, so that some of the cases are decided there.
 constexpr const char* k_short_limits[] = {".3", "0.2", "2e-1"};
 constexpr const char* k_bad_limits[] = {"abc", "", "-1", "-.5", "inf", "-inf", "nan", "1x", "1,5", ".", "1 ", "0.5.5",
   "9.3e18", "1e400", "99999999999999999999", "10s", "5m"};
@@ -528,6 +529,11 @@ const RangeRow k_ranges[] = {
   {"large", {"--start", "1T", "--length", "1G"}, std::int64_t{1} << 40, (std::int64_t{1} << 40) + (1 << 30) - 1},
   {"the_last_one_counts", {"--start", "5", "--start", "6", "--length", "1"}, 6, 6},
   {"prefixes", {"--sta", "5", "--len", "1"}, 5, 5},
+  {"halves", {"--start", "1.5K", "--length", "0.5KiB"}, 1536, 1536 + 511},
+  {"halves_in_decimal_units", {"--start", "1.5KB", "--length", "0.05MB"}, 1500, 1500 + 49999},
+  {"no_digit_behind_the_point", {"--start", "1.K", "--length", "2.00K"}, 1024, 1024 + 2047},
+  {"fractions_as_they_are_rounded_there", {"--start", "1.25G", "--length", "1.9K"}, 1342177279, 1342177279 + 2047},
+  {"fractions_of_many_digits", {"--start", "0.5000000000000000001K", "--length", "1"}, 512, 512},
 };
 class FlockRanges : public ::testing::TestWithParam<RangeRow> {};
 
@@ -567,6 +573,12 @@ const RefusedRow k_refused[] = {
   {"start_beyond_all_files", {"--start", "8E", "file"}, 64, "flock: invalid as start offset: '8E'\n"},
   {"start_of_too_many_digits", {"--start", "99999999999999999999", "file"}, 64,
     "flock: invalid as start offset: '99999999999999999999'\n"},
+  {"start_with_part_of_a_byte", {"--start", "1.5", "file"}, 64, "flock: invalid as start offset: '1.5'\n"},
+  {"start_with_a_point_and_nothing_else", {"--start", "1.", "file"}, 64, "flock: invalid as start offset: '1.'\n"},
+  {"start_of_a_point_and_a_unit", {"--start", ".5K", "file"}, 64, "flock: invalid as start offset: '.5K'\n"},
+  {"start_with_two_points", {"--start", "1.5.5K", "file"}, 64, "flock: invalid as start offset: '1.5.5K'\n"},
+  {"start_beyond_all_files_by_its_fraction", {"--start", "7.9E", "file"}, 64,
+    "flock: invalid as start offset: '7.9E'\n"},
   {"length_in_unknown_units", {"--length", "1KX", "file"}, 64, "flock: invalid as length of lock range: '1KX'\n"},
   {"length_missing", {"--length"}, 64, "flock: invalid as length of lock range: 'touch'\n"},
   {"range_beyond_all_files", {"--start", "7E", "--length", "7E", "file"}, 65,
@@ -587,6 +599,7 @@ const RefusedRow k_refused[] = {
     "Try 'flock --help' for more information.\n"},
   {"fd_does_not_change_that_c_is_no_option", {"-c", "true", "--fd", "9"}, 64,
     "flock: invalid option -- 'c'\nTry 'flock --help' for more information.\n"},
+  {"socket", {"socket"}, 66, "flock: cannot open lock file socket: No such device or address\n"},
   // flock(1) would wait until somebody writes.
   {"fifo", {"fifo"}, 66, "flock: cannot open lock file fifo: Neither a file, a directory nor a device\n"},
 };
@@ -599,6 +612,7 @@ TEST_P(FlockRefusals, SayWhyAndRunNothing)
   write_file(directory / "file", "");
   fs::create_directory(directory / "directory");
   ASSERT_EQ(::mkfifo((directory / "fifo").c_str(), 0666), 0);
+  ASSERT_EQ(::mknod((directory / "socket").c_str(), S_IFSOCK | 0666, 0), 0);
   const Opened reading(directory / "file", O_RDONLY);
   Start start;
   start.directory = directory.path();
@@ -699,6 +713,18 @@ TEST(FlockPersonality, NeverLocksOnAStandardDescriptor)
     exited(0));
 }
 
+TEST(FlockPersonality, LocksNothingByTheNameOfAClosedDescriptor)
+{
+  for (const char* name : {"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}) {
+    Start start;
+    start.in = k_closed;
+    const Finished finished = run_ours({"-n", name, "echo", "ran"}, start);
+    EXPECT_EQ(finished.status, exited(66));
+    EXPECT_EQ(finished.out, "");
+    EXPECT_THAT(finished.err, StartsWith("flock: cannot open lock file "));
+  }
+}
+
 TEST(FlockPersonality, LeavesTheDescriptorsOfScriptsFree)
 {
   const TempDir directory;
@@ -712,14 +738,44 @@ TEST(FlockPersonality, EndsInTimeWhateverTheParentBlocksAndIgnores)
 {
   const TempDir directory;
   const HeldLock held(directory / "file");
-  for (const auto& hook :
-    {hostile::block(SIGALRM), hostile::ignore(SIGALRM), hostile::block(SIGCHLD), hostile::ignore(SIGCHLD)}) {
+  for (const auto& hook : {hostile::block(SIGALRM), hostile::ignore(SIGALRM), hostile::block(SIGCHLD),
+         hostile::ignore(SIGCHLD), hostile::limit(RLIMIT_SIGPENDING, 0)}) {
     Start start;
     start.before_exec.push_back(hook);
     const Finished finished = run_ours({"--verbose", "-w", ".02", "-E", "5", directory / "file", "true"}, start);
     EXPECT_EQ(finished.status, exited(5));
     EXPECT_EQ(finished.err, "flock: timeout while waiting to get lock\n");
   }
+}
+
+TEST(FlockPersonality, GoesOnWithWhatItIsGrantedAlsoWhereTheKernelQueuesNoSignals)
+{
+  const TempDir directory;
+  const fs::path file = directory / "file";
+  HeldLock held(file);
+  Start start;
+  start.before_exec = {hostile::limit(RLIMIT_SIGPENDING, 0)};
+  Process process = start_ours({"-w", "1000", file, "echo", "ran"}, start);
+  ASSERT_TRUE(eventually([&] { return waits_for_lock(process.pid()); }));
+  held.release();
+  EXPECT_EQ(process.wait().out, "ran\n");
+}
+
+// A waiter that a debugger has stopped looks to its helper thread as one that the kernel does not let go.
+TEST(FlockPersonality, EndsInTimeAlsoWhenTheKernelDoesNotLetItGo)
+{
+  const TempDir directory;
+  const HeldLock held(directory / "file");
+  Process process = start_ours({"--verbose", "-w", "2", "-E", "5", directory / "file", "true"});
+  ASSERT_TRUE(eventually([&] { return waits_for_lock(process.pid()); }));
+  ASSERT_EQ(::ptrace(PTRACE_SEIZE, process.pid(), nullptr, nullptr), 0);
+  ASSERT_EQ(::ptrace(PTRACE_INTERRUPT, process.pid(), nullptr, nullptr), 0);
+  int stopped = 0;
+  ASSERT_EQ(::waitpid(process.pid(), &stopped, __WALL), process.pid());
+  ASSERT_TRUE(WIFSTOPPED(stopped));
+  const Finished finished = process.wait();
+  EXPECT_EQ(finished.status, exited(5));
+  EXPECT_EQ(finished.err, "flock: timeout while waiting to get lock\n");
 }
 
 TEST(FlockPersonality, FollowsTheNameWhenTheFileWasReplacedMeanwhile)
@@ -770,6 +826,31 @@ TEST(FlockPersonality, FailsWhenWhatItSaysIsLost)
   const Finished finished = run_ours({"--verbose", directory / "file", "true"}, start);
   EXPECT_EQ(finished.status, exited(1));
   EXPECT_EQ(finished.err, "flock: write error: No space left on device\n");
+}
+
+TEST(FlockPersonality, FailsWhenItsComplaintIsLost)
+{
+  const TempDir directory;
+  for (const Redirect& lost : {to_file("/dev/full"), k_closed}) {
+    Start start;
+    start.err = lost;
+    EXPECT_EQ(run_ours({"--bogus"}, start).status, exited(1));
+    EXPECT_EQ(run_ours({directory / "none/file", "true"}, start).status, exited(1));
+    EXPECT_EQ(run_ours({directory / "file", "false"}, start).status, exited(1));
+    EXPECT_EQ(run_ours({directory / "file", "sh", "-c", "exit 7"}, start).status, exited(7));
+    EXPECT_EQ(run_ours({directory / "file", "no-such-command"}, start).status, exited(69)); // its child's complaint
+  }
+}
+
+TEST(FlockPersonality, LocksBytesOfAFileThatItMayOnlyWrite)
+{
+  const TempDir directory;
+  ::chmod(directory.path().c_str(), 0777);
+  const std::string file = write_file(directory / "file", "", 0222);
+  Start start;
+  if (::geteuid() == 0) { start.before_exec = {hostile::become_user(k_nobody)}; }
+  EXPECT_EQ(run_ours({"--fcntl", file, "true"}, start).status, exited(0));
+  EXPECT_EQ(run_ours({"--fcntl", "-s", file, "true"}, start).status, exited(66));
 }
 
 } // namespace
