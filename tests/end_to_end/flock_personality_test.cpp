@@ -166,8 +166,10 @@ constexpr const char* k_codes[] = {"0", "1", "9", "75", "255", "010", " 5", "+5"
 constexpr const char* k_bad_codes[] = {
   "256", "-1", "abc", "", "1x", "0x10", "5 ", "99999999999", "99999999999999999999"};
 constexpr const char* k_common_locks[] = {"file", "file", "file", "./file", "directory", "link", "absent"};
+// Behind a "-", which is the lock then, they are commands: none is called as a program whose output is a matter of
+// luck, as script(1) is.
 constexpr const char* k_odd_locks[] = {"directory/", "absent/", "readonly", "writeonly", "secret", "dangling",
-  "dangling_far", "loop", "missing/file", "file/inside", "sealed/new", "sealed/file", "", "9", "with space", "script",
+  "dangling_far", "loop", "missing/file", "file/inside", "sealed/new", "sealed/file", "", "9", "with space", "no_magic",
   "x\ny"};
 constexpr const char* k_descriptors[] = {
   "9", "9", "9", "9", "9", "0", "7", "09", "+9", " 9", "9x", "abc", "file", "absent", "99999999999", "-1", "", "9 "};
@@ -181,9 +183,9 @@ constexpr const char* k_shells[] = {"", "/bin/sh", "sh", "no-such-shell", "/bin/
 using Words = std::vector<std::string>;
 const Words k_commands[] = {{"true"}, {"true"}, {"false"}, {"echo", "hello", "-n", "--"}, {"sh", "-c", "exit 7"},
   {"sh", "-c", "kill -9 $$"}, {"sh", "-c", "kill -TERM $$"}, {"sh", "-c", "echo out; echo err >&2; exit 1"},
-  {"./script"}, {"./shebang", "a b"}, {"./not_executable"}, {"./directory"}, {"no-such-command"}, {""}, {"--", "true"},
-  {"-n", "true"}, {"-c", "echo $0 $1; exit 3"}, {"-c", "true"}, {"--command", "echo x"}, {"--command", "kill -INT $$"},
-  {"-c"}, {"-c", "a", "b"}, {"--command"}, {"--comm", "x"}, {"-c", ""}, {"-cfalse"},
+  {"./no_magic"}, {"./shebang", "a b"}, {"./not_executable"}, {"./directory"}, {"no-such-command"}, {""},
+  {"--", "true"}, {"-n", "true"}, {"-c", "echo $0 $1; exit 3"}, {"-c", "true"}, {"--command", "echo x"},
+  {"--command", "kill -INT $$"}, {"-c"}, {"-c", "a", "b"}, {"--command"}, {"--comm", "x"}, {"-c", ""}, {"-cfalse"},
   {"grep", "Sig[BI]", "/proc/self/status"}, {"sh", "-c", "umask; ls"}, {"sh", "-c", "[ -e /proc/self/fd/9 ]"},
   // These leave somebody behind who has inherited the lock, or not.
   {"sh", "-c", "cat <&8 >/dev/null 2>&1 & echo left"}, {"sh", "-c", "cat <&8 >/dev/null 2>&1 & exit 5"}};
@@ -264,7 +266,7 @@ Case random_case(Dice& dice)
   one.umask = dice.of(k_umasks);
   // Then flock(1) has the lock on that descriptor, and whoever redirects it in the background gives the lock up.
   const bool leaves_somebody = !one.arguments.empty() && one.arguments.back().find("<&8") != std::string::npos;
-  if (!leaves_somebody && dice.chance(6)) { one.closed = static_cast<int>(dice.below(2)); }
+  if (!leaves_somebody && dice.chance(6)) { one.closed = static_cast<int>(dice.below(3)); }
   if (dice.chance(15)) { one.ignored_signal = dice.of(k_ignored); }
   if (dice.chance(70)) { one.shell = dice.of(k_shells); }
   return one;
@@ -301,13 +303,15 @@ struct Observation {
   std::string out;
   std::string err;
   bool blocked = false;
-  Words files; // afterwards: name, type and permissions, owner, size, and who could lock it
+  bool neither = false; // ended nor blocked for so long that it was killed
+  Words files;          // afterwards: name, type and permissions, owner, size, and who could lock it
   friend bool operator==(const Observation&, const Observation&) = default;
 };
 
 std::ostream& operator<<(std::ostream& out, const Observation& seen)
 {
-  out << seen.status << (seen.blocked ? ", after it was blocked" : "") << "\n  out: '" << seen.out << "'\n  err: '"
+  out << seen.status << (seen.blocked ? ", after it was blocked" : "")
+      << (seen.neither ? ", having neither ended nor blocked" : "") << "\n  out: '" << seen.out << "'\n  err: '"
       << seen.err << "'\n ";
   for (const std::string& file : seen.files) { out << " [" << file << "]"; }
   return out << "\n";
@@ -359,6 +363,7 @@ public:
     if (m_ninth.get() >= 0) { start.descriptors[9] = m_ninth.get(); }
     start.in = m_case.closed == 0 ? k_closed : to_file(m_directory / "file"); // both sides' /dev/null is the same file
     if (m_case.closed == 1) { start.out = k_closed; }
+    if (m_case.closed == 2) { start.err = k_closed; }
     start.before_exec.push_back(hostile::umask(m_case.umask));
     if (m_case.ignored_signal != 0) { start.before_exec.push_back(hostile::ignore(m_case.ignored_signal)); }
     if (m_case.is_unprivileged) { start.before_exec.push_back(hostile::become_user(k_nobody)); }
@@ -370,11 +375,11 @@ public:
   Observation end(Process& process)
   {
     Observation seen;
-    const bool known = m_case.has_short_limit || eventually([&] {
+    seen.neither = !m_case.has_short_limit && !eventually([&] {
       seen.blocked = waits_for_lock(process.pid());
       return seen.blocked || has_ended(process.pid());
     });
-    EXPECT_TRUE(known) << "neither ended nor blocked: " << m_case;
+    if (seen.neither) { process.signal(SIGKILL); }
     if (seen.blocked) { ::flock(m_holder.get(), LOCK_UN); }
     const Finished finished = process.wait();
     seen.status = finished.status;
@@ -400,7 +405,7 @@ private:
     write_file(m_directory / "writeonly", "", 0222);
     write_file(m_directory / "secret", "", 0000);
     write_file(m_directory / "not_executable", "", 0644);
-    write_file(m_directory / "script", "echo script\n", 0755);
+    write_file(m_directory / "no_magic", "echo script\n", 0755);
     write_file(m_directory / "shebang", "#!/bin/sh\necho $# \"$1\"\n", 0755);
     fs::create_symlink("file", m_directory / "link");
     fs::create_symlink("made", m_directory / "dangling");
@@ -430,6 +435,40 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise)
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
+struct Comparison {
+  Observation theirs;
+  Observation ours;
+  bool is_equal() const { return ours == theirs && !theirs.neither; }
+};
+
+std::ostream& operator<<(std::ostream& out, const Comparison& comparison)
+{
+  return out << "flock(1): " << comparison.theirs << "lockrun:  " << comparison.ours;
+}
+
+Comparison compare(const Case& one)
+{
+  Side theirs(one);
+  Side ours(one);
+  Process their_process = theirs.begin([](Start& start) {
+    start.environment["PATH"] = k_search_path;
+    start.before_exec.push_back([] { ::setenv("PATH", k_search_path, 1); });
+  });
+  Process our_process = ours.begin(search_ours);
+  Comparison result;
+  result.theirs = theirs.end(their_process);
+  result.ours = ours.end(our_process);
+  return result;
+}
+
+// A busy machine has no room for a process, or no time. Nothing else is a matter of luck: who runs at all, least.
+bool lacked_something(const Observation& seen)
+{
+  constexpr const char* k_words[] = {"Resource temporarily unavailable", "Cannot allocate memory", "Cannot fork"};
+  return seen.neither || std::any_of(std::begin(k_words), std::end(k_words),
+                           [&](const char* words) { return seen.err.find(words) != std::string::npos; });
+}
+
 TEST(FlockPersonality, DoesWhatTheMachinesFlockDoes)
 {
   if (::access(k_machines_flock, X_OK) != 0) {
@@ -442,17 +481,14 @@ TEST(FlockPersonality, DoesWhatTheMachinesFlockDoes)
   std::uint64_t succeeded = 0;
   for (std::uint64_t number = 0; number < count && !HasFailure(); ++number) {
     const Case one = random_case(dice);
-    Side theirs(one);
-    Side ours(one);
-    Process their_process = theirs.begin([](Start& start) {
-      start.environment["PATH"] = k_search_path;
-      start.before_exec.push_back([] { ::setenv("PATH", k_search_path, 1); });
-    });
-    Process our_process = ours.begin(search_ours);
-    const Observation wanted = theirs.end(their_process);
-    EXPECT_EQ(ours.end(our_process), wanted) << "case " << number << " of LOCKRUN_SEED=" << seed << ": " << one;
-    blocked += wanted.blocked ? 1 : 0;
-    succeeded += wanted.status == exited(0) ? 1 : 0;
+    Comparison result = compare(one);
+    if (!result.is_equal() && (lacked_something(result.theirs) || lacked_something(result.ours))) {
+      std::cout << "once more: case " << number << " of LOCKRUN_SEED=" << seed << ": " << one << result << std::endl;
+      result = compare(one);
+    }
+    EXPECT_TRUE(result.is_equal()) << "case " << number << " of LOCKRUN_SEED=" << seed << ": " << one << result;
+    blocked += result.theirs.blocked ? 1 : 0;
+    succeeded += result.theirs.status == exited(0) ? 1 : 0;
   }
   std::cout << "LOCKRUN_SEED=" << seed << ": " << count << " cases, " << blocked << " blocked, " << succeeded
             << " succeeded" << std::endl;
