@@ -38,8 +38,7 @@ public:
   Ending stay(const sys::SignalSet& listened)
   {
     while (!is_over()) {
-      const auto received =
-        m_how.leash != nullptr ? m_how.leash->wait(patience()) : sys::wait_signal(listened, patience());
+      const auto received = next(listened);
       if (!received || !*received) {
         sweep();
       } else {
@@ -54,6 +53,18 @@ public:
   }
 
 private:
+  // The kernel hands out the lowest number first, and a child's end has a lower one than the alarm: a tree that forks
+  // and forks must not keep us from what ends it.
+  Result<std::optional<sys::Signal>> next(const sys::SignalSet& listened)
+  {
+    if (m_how.leash != nullptr) { return m_how.leash->wait(patience()); }
+    if (m_alarm != nullptr) {
+      auto alarm = sys::wait_signal({alarm_signal()}, nanoseconds(0));
+      if (alarm && *alarm) { return alarm; }
+    }
+    return sys::wait_signal(listened, patience());
+  }
+
   bool is_over() const
   {
     if (m_phase == Phase::running && !m_how.until_tree_ends) { return m_command_ended; }
@@ -108,8 +119,10 @@ private:
   // Takes each step towards the tree's end whose time has come, and sets the alarm for the next one.
   void act_on_clock()
   {
+    take_stock();
     const nanoseconds now = sys::elapsed_now();
     if (m_how.leash != nullptr) { obey(*m_how.leash, now); }
+    if (is_over()) { return; } // by itself, while we were stopped perhaps
     if (m_phase == Phase::running && m_how.limit && now >= m_how.limit->moment) {
       m_how.observer->overtime(*m_how.limit);
       m_kill_at = now + m_how.limit->kill_after;

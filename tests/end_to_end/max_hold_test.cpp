@@ -221,6 +221,17 @@ TEST_F(MaxHold, CatchesAProcessThatForksOnAndOn)
   }
 }
 
+// With their ends coming in all the time, what the clock says is heard all the same.
+TEST_F(MaxHold, KillsManyThatIgnoreTheSignalAndMakeOrphansOnAndOn)
+{
+  start.before_exec = {hostile::ignore(SIGTERM)};
+  const std::string maker = program("orphans") + " 8 & ";
+  Process lockrun =
+    run_script({"--max-hold", "200ms", "-k", "200ms"}, maker + maker + maker + maker + maker + maker + k_stay);
+  EXPECT_EQ(lockrun.wait().status, exited(137));
+  expect_all_gone(lockrun);
+}
+
 TEST_F(MaxHold, ActsWhenItIsContinuedAfterTheTimeHasPassed)
 {
   std::string command;

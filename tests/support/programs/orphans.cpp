@@ -1,0 +1,23 @@
+// orphans FD: makes orphans on and on, some of which live at any time. Ends with the end of file of FD, and so do they.
+
+#include <csignal>
+#include <cstdlib>
+
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(int, char** argv)
+{
+  constexpr int k_lifetime = 20; // ms
+  pollfd end{std::atoi(argv[1]), POLLIN, 0};
+  while (::poll(&end, 1, 0) == 0) {
+    const pid_t parent = ::fork();
+    if (parent == 0) {
+      if (::fork() == 0) { (void)::poll(&end, 1, k_lifetime); }
+      ::_exit(0);
+    }
+    if (parent > 0) { (void)::waitpid(parent, nullptr, 0); }
+  }
+  return 0;
+}
