@@ -1,11 +1,11 @@
 #include "cli/json.hpp"
 
 #include "cli/holder_words.hpp"
+#include "cli/report.hpp"
 #include "sys/clock.hpp"
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <ctime>
 
 #include <fmt/format.h>
@@ -92,12 +92,6 @@ std::string moment_text(nanoseconds since_1970)
   ::gmtime_r(&time, &parts);
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", parts.tm_year + 1900, parts.tm_mon + 1,
     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, microseconds);
-}
-
-std::string signal_name(int signal)
-{
-  const char* const name = ::sigabbrev_np(signal);
-  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("{}", signal); // those for real time have none
 }
 
 // To the microsecond.

@@ -142,6 +142,12 @@ std::string hint_for_lock(const Error& error, const Options& options)
   }
 }
 
+// "cannot open 'x': …".
+void fail_to(const char* verb, const std::string& name, const Error& error, const Options& options)
+{
+  fail(options, fmt::format("cannot {} {}: {}", verb, name, errno_words(error.cause.code)));
+}
+
 void report_not_run(const Error& error, const Options& options)
 {
   const std::string name = quoted(error.target);
@@ -151,7 +157,7 @@ void report_not_run(const Error& error, const Options& options)
     if (error.target.starts_with('-')) { tell_hint("options stand in front of LOCK", options.verbosity); }
     return;
   }
-  fail(options, fmt::format("cannot run {}: {}", name, errno_words(error.cause.code)));
+  fail_to("run", name, error, options);
   if (error.cause.code == ENOENT && exists(error.target)) {
     tell_hint("the file exists, but the interpreter that its first line names does not", options.verbosity);
   }
@@ -183,6 +189,29 @@ std::string words_of(const std::vector<sys::ProcessStatus>& members)
   }
   if (members.size() > k_named) { words += fmt::format(" and {} more", members.size() - k_named); }
   return words;
+}
+
+void report_busy(const std::string& name, const std::string& held, const Options& options)
+{
+  announce(options, Severity::note, fmt::format("{} is {}", name, held));
+}
+
+void report_timed_out(const std::string& name, const std::string& held, const Options& options)
+{
+  announce(options, Severity::warning,
+    fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience), held));
+}
+
+void report_interrupted(const std::string& name, int signal, const Options& options)
+{
+  announce(options, Severity::note, fmt::format("gave up waiting for {}: got {}", name, signal_name(signal)));
+}
+
+std::string ending_words(int signal)
+{
+  const std::string name = signal_name(signal);
+  const char* const kind = name.starts_with("SIG") ? "" : "signal ";
+  return fmt::format("ending the command and all that it started with {}{}", kind, name);
 }
 
 void report_nested(const Error& error, const Options& options, std::string_view name)
@@ -247,14 +276,18 @@ std::string errno_words(int code)
   return fmt::format("{} ({})", text, name);
 }
 
+std::string signal_name(int signal)
+{
+  const char* const name = ::sigabbrev_np(signal);
+  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("{}", signal);
+}
+
 void report(const Error& error, const Options& options)
 {
   const std::string name = lock_name(error, options);
   switch (error.reason) {
   case Reason::busy:
-    if (is_told(options)) {
-      announce(options, Severity::note, fmt::format("{} is {}", name, held_words(holders(error, options))));
-    }
+    if (is_told(options)) { report_busy(name, held_words(holders(error, options)), options); }
     return;
   case Reason::too_many_waiters:
     if (options.verbosity != Verbosity::quiet) {
@@ -263,11 +296,7 @@ void report(const Error& error, const Options& options)
     }
     return;
   case Reason::timed_out:
-    if (is_told(options)) {
-      announce(options, Severity::warning,
-        fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience),
-          held_words(holders(error, options))));
-    }
+    if (is_told(options)) { report_timed_out(name, held_words(holders(error, options)), options); }
     return;
   case Reason::deadlock:
     return report_deadlock(error, options, name);
@@ -276,16 +305,15 @@ void report(const Error& error, const Options& options)
   case Reason::unsafe_place:
     return report_unsafe_place(error, options);
   case Reason::interrupted:
-    return announce(options, Severity::note,
-      fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(error.cause.code)));
+    return report_interrupted(name, error.cause.code, options);
   case Reason::missing:
-    fail(options, fmt::format("cannot open {}: {}", name, errno_words(error.cause.code)));
+    fail_to("open", name, error, options);
     tell_hint(error.cause.code == ENOENT && exists(directory_of(error.target)) ? "with --no-create the file must exist"
                                                                                : hint_for_open(error, options),
       options.verbosity);
     return;
   case Reason::open_failed:
-    fail(options, fmt::format("cannot open {}: {}", name, errno_words(error.cause.code)));
+    fail_to("open", name, error, options);
     tell_hint(hint_for_open(error, options), options.verbosity);
     return;
   case Reason::wrong_type:
@@ -298,11 +326,11 @@ void report(const Error& error, const Options& options)
       options.verbosity);
     return;
   case Reason::lock_failed:
-    fail(options, fmt::format("cannot lock {}: {}", name, errno_words(error.cause.code)));
+    fail_to("lock", name, error, options);
     tell_hint(hint_for_lock(error, options), options.verbosity);
     return;
   case Reason::bad_descriptor:
-    fail(options, fmt::format("cannot lock {}: {}", name, errno_words(error.cause.code)));
+    fail_to("lock", name, error, options);
     tell_hint(hint_for_descriptor(error, options), options.verbosity);
     return;
   case Reason::start_failed:
@@ -340,8 +368,8 @@ void report_events_failure(const SysError& error, const Options& options)
 
 void SupervisionReport::overtime(const child::TimeLimit& limit)
 {
-  tell_now(fmt::format("{} has been held for {}, the limit: ending the command and all that it started with SIG{}",
-    lock_name(m_options), duration_text(*m_options.max_hold), ::sigabbrev_np(limit.signal)));
+  tell_now(fmt::format("{} has been held for {}, the limit: {}", lock_name(m_options),
+    duration_text(*m_options.max_hold), ending_words(limit.signal)));
   m_events.overtime(limit);
 }
 
@@ -357,8 +385,8 @@ void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& member
 void SupervisionReport::lease_ran_out()
 {
   m_events.lost("it could not be renewed in time");
-  tell_now(fmt::format("{} could not be renewed in time: ending the command and all that it started with SIG{}",
-    lock_name(m_options), ::sigabbrev_np(m_options.end_signal)));
+  tell_now(
+    fmt::format("{} could not be renewed in time: {}", lock_name(m_options), ending_words(m_options.end_signal)));
 }
 
 void report(const backends::EngineFailure& failure, const Options& options)
@@ -368,21 +396,16 @@ void report(const backends::EngineFailure& failure, const Options& options)
   const std::string held = failure.holder.empty() ? "held by another process" : "held by " + escaped(failure.holder);
   switch (failure.kind) {
   case Kind::busy:
-    announce(options, Severity::note, fmt::format("{} is {}", name, held));
-    return;
+    return report_busy(name, held, options);
   case Kind::timed_out:
-    announce(options, Severity::warning,
-      fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience), held));
-    return;
+    return report_timed_out(name, held, options);
   case Kind::too_many_waiters:
     announce(options, Severity::note,
       fmt::format("{} is {}, and the limit of {} waiting for it is reached", name, held,
         options.request.max_waiters.value_or(0)));
     return;
   case Kind::interrupted:
-    announce(
-      options, Severity::note, fmt::format("gave up waiting for {}: got SIG{}", name, ::sigabbrev_np(failure.code)));
-    return;
+    return report_interrupted(name, failure.code, options);
   case Kind::nested: {
     const Error error{Reason::nested, options.request.path, {},
       {{failure.holder_pid, sys::command_line(failure.holder_pid).value_or(""), {}}}};
@@ -437,8 +460,7 @@ void report_trouble(const std::string& text, const Options& options)
 
 void report_loss(const std::string& reason, const Options& options)
 {
-  tell_now(fmt::format("{} is lost: {}; ending the command and all that it started with SIG{}", lock_name(options),
-    escaped(reason), ::sigabbrev_np(options.end_signal)));
+  tell_now(fmt::format("{} is lost: {}; {}", lock_name(options), escaped(reason), ending_words(options.end_signal)));
 }
 
 void report_late_loss(const Options& options)

@@ -128,6 +128,15 @@ TEST_F(MaxHold, SendsTheSignalThatItIsToldAndContinuesWhatIsStopped)
   EXPECT_TRUE(is_free(lock));
 }
 
+TEST_F(MaxHold, NamesASignalWithoutANameByItsNumber)
+{
+  Process lockrun = run_script({"--max-hold", "50ms", "--signal", "64"}, k_stay);
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(124));
+  EXPECT_THAT(ended.err, HasSubstr(" with signal 64\n"));
+  expect_all_gone(lockrun);
+}
+
 TEST_F(MaxHold, KillsWhatIgnoresTheSignal)
 {
   start.before_exec = {hostile::ignore(SIGTERM)};
