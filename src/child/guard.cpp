@@ -133,10 +133,12 @@ private:
   void hear_signals()
   {
     for (;;) {
-      const auto signal = sys::read_signal(m_signals);
+      auto signal = sys::read_signal(m_signals);
       if (!signal || !*signal) { return; }
       if ((*signal)->number == alarm_signal()) { continue; } // the clock is looked at anyway
       if ((*signal)->number == SIGCHLD) { continue; }
+      // The twin, which leads no session, must not take it for one that the command has got too.
+      if (is_told_as_leader(**signal)) { (*signal)->origin = SI_USER; }
       order({Order::Kind::pass_on, **signal});
     }
   }

@@ -29,6 +29,11 @@ bool is_from_terminal(const sys::Signal& signal)
   return signal.origin > 0; // sigaction(2): SI_USER and its like are zero or less
 }
 
+bool is_told_as_leader(const sys::Signal& signal)
+{
+  return signal.number == SIGHUP && is_from_terminal(signal) && sys::leads_session();
+}
+
 bool is_for_command(const sys::Signal& signal, pid_t command)
 {
   // Blocked and ignored: the kernel queues it all the same and leaves it to us to pass over it.
@@ -37,6 +42,7 @@ bool is_for_command(const sys::Signal& signal, pid_t command)
   }
   const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
+  if (is_told_as_leader(signal)) { return true; }
   if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command); }
   return true;
 }

@@ -14,6 +14,10 @@ bool is_for_command(const sys::Signal& signal, pid_t command);
 // Whether a key on the terminal sent it, or what else the kernel has to say to its foreground group.
 bool is_from_terminal(const sys::Signal& signal);
 
+// Whether the kernel says only to us that the terminal has hung up, and not to its foreground group: we lead the
+// session.
+bool is_told_as_leader(const sys::Signal& signal);
+
 // The two halves of stop_with(), for who is not the command's parent. The first says whether we stopped, and returns
 // when we are continued; the second is for the parent.
 bool stop_beside(pid_t command);

@@ -175,6 +175,11 @@ Result<pid_t> process_group(pid_t pid)
   return group;
 }
 
+bool leads_session()
+{
+  return ::getsid(0) == ::getpid();
+}
+
 Result<Descriptor> open_process(pid_t pid)
 {
   const auto fd = raw_call("pidfd_open", SYS_pidfd_open, pid, 0);

@@ -58,6 +58,9 @@ uid_t effective_user();
 // The process group of `pid`, 0 for our own (getpgid(2)).
 Result<pid_t> process_group(pid_t pid);
 
+// Whether we are the leader of our session (getsid(2)).
+bool leads_session();
+
 // A handle on the process that has this number now: a later owner of the number is never mistaken for it
 // (pidfd_open(2), Linux 5.3). ESRCH: nobody has it.
 Result<Descriptor> open_process(pid_t pid);

@@ -53,6 +53,22 @@ TEST_P(IsForCommand, NotWhenItIsIgnored)
   EXPECT_FALSE(child::is_for_command({row.number, row.origin, 1}, ::getpid()));
   ASSERT_TRUE(sys::set_disposition(row.number, sys::Disposition::standard));
 }
+// The kernel tells nobody else.
+TEST(IsForCommandOfALeader, AHangUpOfTheTerminalToo)
+{
+  for (const bool leads : {false, true}) {
+    Forked supervisor([&] {
+      if (leads) { ::setsid(); }
+      Forked command([] {
+        ::pause();
+        return 0;
+      });
+      if (child::is_for_command({SIGINT, SI_KERNEL, 0}, command.pid())) { return 2; }
+      return child::is_for_command({SIGHUP, SI_KERNEL, 0}, command.pid()) == leads ? 0 : 1;
+    });
+    EXPECT_EQ(supervisor.wait(), exited(0));
+  }
+}
 INSTANTIATE_TEST_SUITE_P(
   Table, IsForCommand, ::testing::ValuesIn(k_rows), [](const auto& row) { return std::string(row.param.name); });
 

@@ -195,6 +195,16 @@ TEST_F(AtATerminal, HangingUpEndsTheCommandAndThenLockrun)
   EXPECT_TRUE(eventually([&] { return is_free(lock); }));
 }
 
+// As in a window that was opened for this command alone.
+TEST_F(AtATerminal, HangingUpEndsTheCommandOfALeaderOfItsSession)
+{
+  Terminal another(lockrun_argv({lock, "sh", "-c", "echo started $$; exec cat <&8"}), start());
+  ASSERT_TRUE(another.await("started "));
+  EXPECT_FALSE(is_free(lock));
+  another.hang_up();
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+}
+
 // --- Stopping and going on
 
 TEST_F(AtATerminal, CtrlZStopsTheCommandAndFgContinuesIt)

@@ -367,6 +367,11 @@ uid_t effective_user()
   return value("effective_user", "", uid_t{0});
 }
 
+bool leads_session()
+{
+  return value("leads_session", "", false);
+}
+
 Result<pid_t> process_group(pid_t pid)
 {
   return scripted("process_group", fmt::format("{}", pid), pid_t{0});

@@ -60,9 +60,14 @@ Terminal::Terminal(const std::vector<std::string>& argv, const Start& start)
 
 Terminal::~Terminal()
 {
-  ::close(m_fd); // hangs up
+  hang_up();
   ::kill(m_pid, SIGKILL);
   while (::waitpid(m_pid, nullptr, 0) < 0 && errno == EINTR) {}
+}
+
+void Terminal::hang_up()
+{
+  if (m_fd >= 0) { ::close(std::exchange(m_fd, -1)); }
 }
 
 void Terminal::type(const std::string& keys) const

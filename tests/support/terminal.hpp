@@ -28,6 +28,9 @@ public:
   // Reads to the end of the line; for what comes behind an awaited text.
   std::string rest_of_line();
 
+  // As closing the window does: whoever is in it goes on for as long as it likes.
+  void hang_up();
+
   // Makes the screen another size, of which the kernel tells the foreground group with SIGWINCH.
   void resize(int columns) const;
 
