@@ -130,6 +130,10 @@ Result<void, UsageError> check_options(const Occurrences& given)
   if (unlink != nullptr && queue != nullptr) {
     return contradiction(in_quotes(*unlink), in_quotes(*queue), "who queues does so in the file");
   }
+  const Occurrence* const range = last_of(given, {OptionId::start, OptionId::length});
+  if (unlink != nullptr && range != nullptr) {
+    return contradiction(in_quotes(*unlink), in_quotes(*range), "others may hold the rest of the file");
+  }
   const Occurrence* const shell = last_of(given, {OptionId::shell});
   if (shell != nullptr && *shell->value == '\0') { return Failed({"bad value '' for '--shell': it is empty", {}}); }
   return {};
