@@ -490,17 +490,17 @@ void log_ending(const child::Ending& ending, const Options& options)
 
 void report_acquired(std::chrono::nanoseconds waited, const Options& options)
 {
-  tell(fmt::format("got {} after {}", lock_name(options), duration_text(waited)));
+  tell_now(fmt::format("got {} after {}", lock_name(options), duration_text(waited)));
 }
 
 void report_released(std::chrono::nanoseconds held, const Options& options)
 {
-  tell(fmt::format("released {} after {}", lock_name(options), duration_text(held)));
+  tell_now(fmt::format("released {} after {}", lock_name(options), duration_text(held)));
 }
 
 void report_left_behind(const std::vector<sys::ProcessStatus>& members)
 {
-  if (!members.empty()) { tell(fmt::format("the command left running: {}", words_of(members))); }
+  if (!members.empty()) { tell_now(fmt::format("the command left running: {}", words_of(members))); }
 }
 
 } // namespace lockrun::cli

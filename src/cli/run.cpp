@@ -61,6 +61,9 @@ std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, cons
 
 int run_holding(Lock& lock, const Options& options, EventLog& events, const sys::SignalSet& mask)
 {
+  SupervisionReport observer(options, events);
+  const auto supervision = supervision_of(options, observer); // the time counts before anybody is told
+  events.acquired(lock.slot());
   const auto told = told_to_command(options.request, lock.slot());
   const auto environment = sys::environment_with(told);
   const auto inherited = inherited_descriptors(lock, options);
@@ -69,10 +72,9 @@ int run_holding(Lock& lock, const Options& options, EventLog& events, const sys:
   if (options.lifetime == Lifetime::exec) {
     return answer(child::start_error(program.file, sys::execute(program)), options, events);
   }
-  SupervisionReport observer(options, events);
   const bool is_verbose = options.verbosity == Verbosity::verbose;
   const auto acquired = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
-  const auto ending = child::run(program, supervision_of(options, observer));
+  const auto ending = child::run(program, supervision);
   if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
   events.released();
   if (is_verbose) { report_released(sys::steady_now() - acquired, options); }
@@ -99,7 +101,6 @@ Result<Lock, Error> acquire_talking(const Options& options, EventLog& events, Wa
   auto lock = acquire(options.request, plan);
   progress.end();
   if (lock && is_verbose) { report_acquired(sys::steady_now() - began, options); }
-  if (lock) { events.acquired(lock->slot()); }
   return lock;
 }
 
@@ -108,6 +109,7 @@ int lock_descriptor(const Options& options, EventLog& events, const WaitPlan& pl
 {
   const auto lock = acquire_talking(options, events, plan);
   if (!lock) { return end(lock.error(), options, events, inherited); }
+  events.acquired(lock->slot());
   events.finished(k_success);
   return k_success;
 }

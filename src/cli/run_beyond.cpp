@@ -183,14 +183,15 @@ Outcome outcome_of(const Result<child::Ending, Error>& ending, const Options& op
 Outcome run_holding(child::Guard& guard, Engine& engine, const Grant& grant, const Options& options, EventLog& events,
   const sys::SignalSet& mask)
 {
+  SupervisionReport observer(options, events);
+  const auto supervision = supervision_of(options, observer); // the time counts before anybody is told
+  events.acquired(grant.slot, grant.token);
   const char* const file = options.command.front();
   const Told told(options, grant);
   const auto environment = sys::environment_with(told.assignments());
   const sys::Program program{file, options.command.data(), mask, false, {}, environment.data()};
-  SupervisionReport observer(options, events);
   EngineKeeper keeper(engine, options, events);
   const auto terms = terms_of(grant, options);
-  const auto supervision = supervision_of(options, observer);
   auto ending = guard.run(program, supervision, terms, options.end_signal, keeper);
   const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
   const bool is_lost_late = release(engine, grant, was_lost, options);
@@ -226,10 +227,7 @@ Outcome run_with_engine(
   const bool waits_for_ancestors = options.request.nested == Nested::wait;
   const auto grant = engine->acquire(options.engine_url,
     {options.request, options.ttl, words_of(options.command), ended_by, waits_for_ancestors}, listener);
-  if (grant) {
-    events.acquired(grant->slot, grant->token);
-    return run_holding(*guard, *engine, *grant, options, events, inherited);
-  }
+  if (grant) { return run_holding(*guard, *engine, *grant, options, events, inherited); }
   const EngineFailure& failure = grant.error();
   if (failure.kind == EngineFailure::Kind::nested && options.request.nested == Nested::run) {
     return run_under_ancestor(options, events, inherited);

@@ -94,6 +94,20 @@ TEST_F(Messages, BusyNamesWhatAnotherLockrunRuns)
   holder.end();
 }
 
+// What --verbose says is not worth holding the lock for.
+TEST_F(Messages, NobodyWaitsForSomebodyToReadThatTheLockWasGot)
+{
+  Pipe full;
+  full.fill();
+  Start start;
+  start.descriptors = {{9, full.write_end}};
+  EXPECT_EQ(
+    run_program(
+      {"sh", "-c", "exec \"$@\" 2>&9", "sh", lockrun_binary(), "-v", path.string(), "sh", "-c", "exit 3"}, start)
+      .status,
+    exited(3));
+}
+
 TEST_F(Messages, QuietBusySaysNothing)
 {
   const HeldLock held(path);
