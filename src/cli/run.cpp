@@ -149,9 +149,10 @@ int run(const Options& options)
   if (const auto filled = fill_standard_descriptors(); !filled) {
     return answer({Reason::open_failed, "/", filled.error()}, options, events);
   }
-  // A message to a closed pipe must not end us while the command runs.
+  // A message to a closed pipe, or to a file that may not grow, must not end us while the command runs.
   sys::SignalSet blocked(k_ending_signals);
   blocked.add(SIGPIPE);
+  blocked.add(SIGXFSZ);
   const sys::SignalSet inherited = sys::block_signals(blocked);
   events.begin();
   if (options.action == Action::unlock_descriptor) { return unlock_descriptor(options, events); }

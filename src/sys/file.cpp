@@ -30,12 +30,12 @@ FileStatus status_of(const struct ::stat& raw)
 SysError write_error()
 {
   const int code = errno;
-  if (code == EPIPE) {
-    ::sigset_t broken_pipe;
-    ::sigemptyset(&broken_pipe);
-    ::sigaddset(&broken_pipe, SIGPIPE);
+  if (code == EPIPE || code == EFBIG) {
+    ::sigset_t sent;
+    ::sigemptyset(&sent);
+    ::sigaddset(&sent, code == EPIPE ? SIGPIPE : SIGXFSZ);
     const ::timespec at_once{};
-    (void)::sigtimedwait(&broken_pipe, nullptr, &at_once); // there is none if it is ignored
+    (void)::sigtimedwait(&sent, nullptr, &at_once); // there is none if it is ignored
   }
   return {"write", code};
 }

@@ -62,8 +62,9 @@ Result<void> let_inherit(const Descriptor& fd);
 // Moves the file offset, which everybody who shares the descriptor shares too (lseek(2)).
 Result<void> seek(const Descriptor& fd, std::int64_t offset);
 
-// What writes to a pipe that nobody reads fails with EPIPE, and takes back the SIGPIPE that comes with it if that is
-// blocked: it would end us, or the command that we become, once it is not.
+// What writes to a pipe that nobody reads fails with EPIPE, and to a file that may not grow (RLIMIT_FSIZE) with EFBIG.
+// The SIGPIPE or SIGXFSZ that comes with it is taken back if it is blocked: it would end us, or the command that we
+// become, once it is not.
 
 // One write(2); returns how many bytes went out.
 Result<std::size_t> write(const Descriptor& fd, std::string_view bytes);

@@ -414,6 +414,23 @@ TEST_F(Events, AFullDiskHarmsNothing)
     told.err, "lockrun: cannot write events to '/dev/full': No space left on device (ENOSPC), going on without\n");
 }
 
+// Nor does it end a command that lockrun becomes; the command's own files are its own business.
+TEST_F(Events, AFileThatMayNotGrowHarmsNothing)
+{
+  Start start;
+  start.err = k_pipe;
+  start.before_exec = {hostile::limit(RLIMIT_FSIZE, 0)};
+  for (const Words& options : {Words{}, {"-F"}}) {
+    Words call = options;
+    call.insert(call.end(), {"--events", dir / "events", path, "sh", "-c", "exit 3"});
+    Process lockrun(lockrun_argv(call), start);
+    EXPECT_EQ(lockrun.wait().status, exited(3));
+    EXPECT_THAT(lockrun.err_line().value(), HasSubstr("File too large (EFBIG), going on without"));
+  }
+  Process lockrun(lockrun_argv({path, "sh", "-c", "echo >" + (dir / "mine").string()}), start);
+  EXPECT_EQ(lockrun.wait().status, exited(128 + SIGXFSZ));
+}
+
 TEST_F(Events, AFileThatCannotBeMadeHarmsNothing)
 {
   const std::string missing = dir / "missing" / "events";
