@@ -151,7 +151,7 @@ private:
     } else if (m_kills) {
       kill();
     } else if (!m_deadline.is_asked() && now >= m_deadline.ask_at() + k_twins_turn) {
-      if (tell_why_if_nobody_did()) { m_terminator->ask(m_polite_signal); }
+      if (tell_why_if_nobody_did()) { (void)m_terminator->ask(m_polite_signal); }
     }
     if (m_has_immortals && m_deadline.is_asked() && !std::exchange(m_has_abandoned, true)) { m_keeper.abandon(); }
     if (!m_kills) { set_alarm(); }
@@ -176,12 +176,12 @@ private:
   void kill()
   {
     if (m_twin != 0) {
-      m_terminator->kill();
+      (void)m_terminator->kill();
       if (is_stopped(m_twin)) { (void)sys::kill(m_twin, SIGKILL); } // what is left of the tree falls to us then
       return;
     }
     for (int i = 0; i < k_chase && m_terminator->kill_children(); ++i) { reap(); }
-    m_terminator->kill();
+    (void)m_terminator->kill();
     reap();
     const auto members = m_tree.members();
     if (!m_tree.children().empty() || !members || !members->empty()) { return; }

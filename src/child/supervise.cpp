@@ -87,14 +87,14 @@ private:
   void kill()
   {
     for (int i = 0; i < k_chase && m_terminator->kill_children(); ++i) { reap(); }
-    if (!is_over()) { m_terminator->kill(); }
+    if (!is_over() && !m_terminator->kill()) { signal_command(SIGKILL); }
   }
 
   void handle(const sys::Signal& signal)
   {
     if (signal.number == SIGCHLD) {
       take_stock();
-      if (m_phase == Phase::asked_to_end && !is_over()) { m_terminator->ask(m_polite_signal); }
+      if (m_phase == Phase::asked_to_end && !is_over()) { (void)m_terminator->ask(m_polite_signal); }
       if (m_phase == Phase::being_killed && !is_over()) { kill(); }
     } else if (signal.number == alarm_signal()) {
       act_on_clock();
@@ -160,7 +160,15 @@ private:
     m_phase = Phase::asked_to_end;
     m_cause = cause;
     m_polite_signal = signal;
-    m_terminator->ask(signal);
+    if (m_terminator->ask(signal)) { return; }
+    signal_command(signal);
+    signal_command(SIGCONT);
+  }
+
+  // The tree cannot be seen, for want of descriptors perhaps: at least the one that we know.
+  void signal_command(int signal) const
+  {
+    if (!m_command_ended) { (void)sys::kill(m_command, signal); }
   }
 
   void begin_killing()
@@ -283,10 +291,13 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   }
   Tree tree;
   const bool ends_the_tree = supervision.limit || supervision.leash != nullptr;
-  if (supervision.until_tree_ends || ends_the_tree || supervision.names_left_behind) {
+  const bool needs_the_tree = supervision.until_tree_ends || ends_the_tree;
+  bool names_left_behind = supervision.names_left_behind;
+  if (needs_the_tree || names_left_behind) {
     auto strangers = Tree::before_start();
-    if (!strangers) { return tl::unexpected(cannot_supervise(program, strangers.error())); }
-    tree = std::move(*strangers);
+    if (!strangers && needs_the_tree) { return tl::unexpected(cannot_supervise(program, strangers.error())); }
+    if (strangers) { tree = std::move(*strangers); }
+    names_left_behind = names_left_behind && strangers;
   }
   std::optional<sys::Alarm> alarm;
   if (ends_the_tree) {
@@ -304,9 +315,7 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   if (supervision.leash != nullptr) { supervision.leash->command_started(*started); }
   Supervisor supervisor(*started, supervision, tree, alarm ? &*alarm : nullptr);
   Ending ending = supervisor.stay(listened);
-  if (supervision.names_left_behind) {
-    ending.left_behind = tree.members().value_or(std::vector<sys::ProcessStatus>());
-  }
+  if (names_left_behind) { ending.left_behind = tree.members().value_or(std::vector<sys::ProcessStatus>()); }
   return ending;
 }
 

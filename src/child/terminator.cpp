@@ -14,22 +14,23 @@ constexpr std::chrono::milliseconds k_patience_with_killed{2000};
 
 } // namespace
 
-void Terminator::ask(int signal)
+bool Terminator::ask(int signal)
 {
   const auto members = m_tree.members();
-  if (!members) { return; }
+  if (!members) { return false; }
   for (const auto& member : *members) {
     if (was_asked(member)) { continue; }
     m_asked.push_back(member);
     (void)send(member, signal);
     (void)send(member, SIGCONT);
   }
+  return true;
 }
 
-void Terminator::kill()
+bool Terminator::kill()
 {
   const auto members = m_tree.members();
-  if (!members) { return; }
+  if (!members) { return false; }
   std::vector<sys::ProcessStatus> immortal;
   const bool long_enough = sys::elapsed_now() - m_kill_began > k_patience_with_killed;
   for (const auto& member : *members) {
@@ -37,6 +38,7 @@ void Terminator::kill()
     if (delivery == Delivery::refused || (long_enough && delivery == Delivery::sent)) { immortal.push_back(member); }
   }
   if (!immortal.empty() && !std::exchange(m_told, true)) { m_complaint(immortal); }
+  return true;
 }
 
 bool Terminator::kill_children() const

@@ -18,10 +18,11 @@ public:
   Terminator(const Tree& tree, Complaint complaint) : m_tree(tree), m_complaint(std::move(complaint)) {}
 
   // Everybody who has not been asked yet gets `signal`, and SIGCONT so that a stopped one can obey.
-  void ask(int signal);
+  // False if the tree could not be looked at.
+  bool ask(int signal);
 
-  // One sweep with SIGKILL over all that live now. Members that fork meanwhile are met the next time.
-  void kill();
+  // One sweep with SIGKILL over all that live now. Members that fork meanwhile are met the next time. False as above.
+  bool kill();
 
   // A process that forks and ends, and so on, is somebody else before kill() comes to it. But each of them becomes our
   // own child, where it is seen at once; and no number is given to a stranger before we have reaped its owner. Whether

@@ -12,6 +12,7 @@ namespace lockrun::child {
 Result<Tree> Tree::before_start()
 {
   Tree tree;
+  if (const auto checked = sys::check_proc(); !checked) { return tl::unexpected(checked.error()); }
   const auto child = sys::wait_child(0, WEXITED | WNOHANG | WNOWAIT);
   if (!child && child.error().code == ECHILD) { return tree; }
   const auto all = sys::all_processes();

@@ -336,6 +336,10 @@ void report(const Error& error, const Options& options)
   case Reason::start_failed:
     fail(options,
       fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, errno_words(error.cause.code)));
+    if (error.cause.code == EOPNOTSUPP) {
+      tell_hint("what a command starts is found in a /proc of this pid namespace only; see 'unshare --mount-proc'",
+        options.verbosity);
+    }
     return;
   case Reason::lost:
     fail(options, fmt::format("{} was not ours for long enough to start {}", lock_name(options), name));

@@ -86,6 +86,7 @@ AncestorHold hold_of(pid_t pid, Mode mode)
 
 TreeLocks lock_of_ancestors(const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
 {
+  if (!sys::check_proc()) { return {}; }
   const pid_t us = sys::process_id();
   pid_t holder = 0;
   Mode mode = Mode::exclusive;

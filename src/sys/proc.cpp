@@ -372,6 +372,14 @@ Result<std::string> read_file(const char* path)
   }
 }
 
+Result<void> check_proc()
+{
+  char number[16];
+  const ssize_t size = ::readlink("/proc/self", number, sizeof number);
+  if (size > 0 && number_of<pid_t>({number, static_cast<std::size_t>(size)}) == ::getpid()) { return {}; }
+  return tl::unexpected(SysError{"/proc", EOPNOTSUPP});
+}
+
 Result<ProcessStatus> process_status(pid_t pid)
 {
   const auto line = read_at_once(proc_path(pid, "/stat"));
@@ -400,13 +408,20 @@ Result<std::vector<pid_t>> children()
 Result<std::vector<ProcessStatus>> all_processes()
 {
   std::vector<ProcessStatus> all;
+  std::optional<SysError> failure;
   const auto visited = for_each_entry("/proc", [&](const Descriptor&, const char* name) {
     const auto pid = number_of<pid_t>(name);
     if (pid <= 0) { return true; }
-    if (auto status = process_status(pid)) { all.push_back(std::move(*status)); }
-    return true;
+    auto status = process_status(pid);
+    if (status) {
+      all.push_back(std::move(*status));
+    } else if (status.error().code == EMFILE || status.error().code == ENFILE) {
+      failure = status.error(); // it has not ended, we are too poor to look
+    }
+    return !failure;
   });
   if (!visited) { return tl::unexpected(visited.error()); }
+  if (failure) { return tl::unexpected(*failure); }
   return all;
 }
 

@@ -99,6 +99,10 @@ Result<uid_t> user_of(pid_t pid);
 // The content of a file of /proc, read to its end.
 Result<std::string> read_file(const char* path);
 
+// Whether /proc is there and shows our own pid namespace. EOPNOTSUPP if not: what it calls by our numbers are
+// strangers.
+Result<void> check_proc();
+
 // ESRCH: there is no such process.
 Result<ProcessStatus> process_status(pid_t pid);
 

@@ -137,6 +137,42 @@ TEST_F(MaxHold, NamesASignalWithoutANameByItsNumber)
   expect_all_gone(lockrun);
 }
 
+// Nobody else can be seen then.
+TEST_F(MaxHold, EndsTheCommandWhenDescriptorsAreTooFewToLookAtTheTree)
+{
+  start.before_exec = {hostile::limit(RLIMIT_NOFILE, 5)};
+  Process lockrun = run({"--max-hold", "50ms", "-k", "1h"}, {"sleep", "1h"});
+  EXPECT_EQ(lockrun.wait().status, exited(124));
+  expect_all_gone(lockrun);
+  start.before_exec.push_back(hostile::ignore(SIGTERM));
+  Process again = run({"--max-hold", "50ms", "-k", "50ms"}, {"sleep", "1h"});
+  EXPECT_EQ(again.wait().status, exited(137));
+  expect_all_gone(again);
+}
+
+// The numbers of another pid namespace are strangers here.
+TEST_F(MaxHold, IsRefusedWhereProcDoesNotShowUs)
+{
+  const auto run_inside = [&](Words options) {
+    Words words{"unshare", "--pid", "--fork"};
+    options.insert(options.end(), {lock, "touch", dir / "ran"});
+    for (const std::string& word : lockrun_argv(options)) { words.push_back(word); }
+    return run_program(words);
+  };
+  if (run_program({"unshare", "--pid", "--fork", "true"}).status != exited(0)) { GTEST_SKIP() << "may not unshare"; }
+  for (const Words& options : {Words{"--max-hold", "1h"}, {"--hold", "tree"}}) {
+    const Finished refused = run_inside(options);
+    EXPECT_EQ(refused.status, exited(69));
+    EXPECT_THAT(refused.err, HasSubstr("cannot start 'touch': /proc: Operation not supported (EOPNOTSUPP)\n"));
+    EXPECT_THAT(refused.err, HasSubstr("lockrun: hint: what a command starts"));
+    EXPECT_FALSE(std::filesystem::exists(dir / "ran"));
+  }
+  const Finished ran = run_inside({"-v"});
+  EXPECT_EQ(ran.status, exited(0));
+  EXPECT_THAT(ran.err, ::testing::Not(HasSubstr("left running")));
+  EXPECT_TRUE(std::filesystem::exists(dir / "ran"));
+}
+
 TEST_F(MaxHold, KillsWhatIgnoresTheSignal)
 {
   start.before_exec = {hostile::ignore(SIGTERM)};

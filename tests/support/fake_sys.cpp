@@ -526,6 +526,11 @@ Result<uid_t> user_of(pid_t pid)
   return scripted("user_of", fmt::format("{}", pid), uid_t{0});
 }
 
+Result<void> check_proc()
+{
+  return scripted("check_proc");
+}
+
 Result<ProcessStatus> process_status(pid_t pid)
 {
   return scripted("process_status", fmt::format("{}", pid), ProcessStatus());
