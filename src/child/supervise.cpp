@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <sys/wait.h>
 
@@ -100,10 +101,18 @@ private:
       act_on_clock();
     } else if (!m_command_ended) {
       if (is_from_terminal(signal)) { m_key = signal.number; }
-      if (is_for_command(signal, m_command)) { (void)sys::kill(m_command, signal.number); }
+      if (is_for_command(signal, m_command)) { pass_on(signal.number); }
     } else {
       pass_to_rest(signal);
     }
+  }
+
+  void pass_on(int signal)
+  {
+    const auto sent = sys::kill(m_command, signal);
+    if (sent || sent.error().code != EPERM || std::exchange(m_has_told_of_refusal, true)) { return; }
+    const auto command = sys::process_status(m_command);
+    if (m_how.observer != nullptr && command) { m_how.observer->cannot_pass_on(signal, {*command}); }
   }
 
   // The command has ended, its daemons hold the lock on: signals are for them now.
@@ -241,6 +250,7 @@ private:
   Ending::How m_cause = Ending::How::overtime; // why it is being ended, if it is
   int m_polite_signal = SIGTERM;
   nanoseconds m_kill_at{};
+  bool m_has_told_of_refusal = false;
   bool m_command_ended = false;
   bool m_tree_is_empty = false;
   milliseconds m_next_sweep = k_first_sweep;

@@ -43,6 +43,8 @@ public:
   virtual void overtime(const TimeLimit& limit) = 0;
   // These could not be ended, and the lock is kept until they have ended by themselves.
   virtual void cannot_end(const std::vector<sys::ProcessStatus>& members) = 0;
+  // A signal is for the command, one process, and we may not send it.
+  virtual void cannot_pass_on(int /*signal*/, const std::vector<sys::ProcessStatus>& /*command*/) {}
   // The lock was not renewed in time, and the tree is being ended.
   virtual void lease_ran_out() {}
 };

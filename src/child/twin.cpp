@@ -80,6 +80,10 @@ public:
   explicit Spokesman(const TwinTask& task) : m_task(task) {}
   void overtime(const TimeLimit& limit) override { m_task.supervision.observer->overtime(limit); }
   void lease_ran_out() override { m_task.supervision.observer->lease_ran_out(); }
+  void cannot_pass_on(int signal, const std::vector<sys::ProcessStatus>& command) override
+  {
+    m_task.supervision.observer->cannot_pass_on(signal, command);
+  }
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override
   {
     tell(m_task.channel, {Report::Kind::cannot_end});

@@ -386,6 +386,11 @@ void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& member
   if (m_options.syslog) { log_to_system(Severity::failure, text); }
 }
 
+void SupervisionReport::cannot_pass_on(int signal, const std::vector<sys::ProcessStatus>& command)
+{
+  tell_now(fmt::format("cannot pass {} on to {}: {}", signal_name(signal), words_of(command), errno_words(EPERM)));
+}
+
 void SupervisionReport::lease_ran_out()
 {
   m_events.lost("it could not be renewed in time");

@@ -63,6 +63,7 @@ public:
   SupervisionReport(const Options& options, EventLog& events) : m_options(options), m_events(events) {}
   void overtime(const child::TimeLimit& limit) override;
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override;
+  void cannot_pass_on(int signal, const std::vector<sys::ProcessStatus>& command) override;
   void lease_ran_out() override;
 
 private:

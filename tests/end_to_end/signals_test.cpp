@@ -14,12 +14,16 @@
 #include <string>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 namespace lockrun::testing {
 namespace {
 
+using ::testing::HasSubstr;
 using Words = std::vector<std::string>;
 
 class Signals : public ::testing::Test {
@@ -394,6 +398,31 @@ TEST_P(WaitingGoesOn, AndKeepsItsPlace)
   EXPECT_EQ(second.wait().status, exited(0));
 }
 INSTANTIATE_TEST_SUITE_P(Signal, WaitingGoesOn, ::testing::Values(SIGCONT, SIGWINCH, SIGCHLD, SIGURG), name_of_signal);
+
+// --- Not for us to send
+
+TEST_F(Signals, WhatCannotBePassedOnIsToldOnce)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  const auto as_root = dir / "as_root";
+  std::filesystem::copy_file(program("as_root"), as_root);
+  ASSERT_EQ(::chmod(as_root.c_str(), 04755), 0);
+  ASSERT_EQ(::chmod(dir.path().c_str(), 0777), 0);
+  start.before_exec = {hostile::become_user(k_nobody)};
+  start.err = k_pipe;
+  Process lockrun = run({}, {as_root, "sh", "-c", "echo $$; exec cat <&8"});
+  const std::string command = lockrun.out_line().value();
+  struct ::stat status {};
+  ASSERT_EQ(::stat(("/proc/" + command).c_str(), &status), 0);
+  if (status.st_uid != 0) { GTEST_SKIP() << "this file system has no setuid programs"; }
+  for (const int signal : {SIGTERM, SIGINT}) { lockrun.signal(signal); }
+  const std::string line = lockrun.err_line().value();
+  EXPECT_THAT(line, HasSubstr("lockrun: cannot pass SIG"));
+  EXPECT_THAT(line, HasSubstr(" on to PID " + command + " ("));
+  EXPECT_THAT(line, HasSubstr("): Operation not permitted (EPERM)"));
+  expect_clean_end(lockrun);
+  EXPECT_EQ(lockrun.err_line(), std::nullopt);
+}
 
 // --- At every moment
 
