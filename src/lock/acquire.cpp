@@ -103,17 +103,20 @@ Result<std::vector<Hold>, Error> acquire_path(const LockRequest& request, const 
 
 Result<std::vector<Hold>, Error> acquire_name(const LockRequest& request, const Patience& patience)
 {
-  auto place = place_of(request.path);
-  if (!place) { return tl::unexpected(place.error()); }
-  LockRequest placed = request;
-  placed.path = place->path;
-  auto holds = acquire_path(placed, patience);
-  if (!holds) {
-    holds.error().target = request.path;
+  for (;;) {
+    auto place = place_of(request.path);
+    if (!place) { return tl::unexpected(place.error()); }
+    LockRequest placed = request;
+    placed.path = place->path;
+    auto holds = acquire_path(placed, patience);
+    if (!holds && is_place_gone(holds.error())) { continue; }
+    if (!holds) {
+      holds.error().target = request.path;
+      return holds;
+    }
+    if (!holds->empty()) { holds->push_back({std::move(place->directory), Mode::shared, Api::flock, {}, {}, false}); }
     return holds;
   }
-  if (!holds->empty()) { holds->push_back({std::move(place->directory), Mode::shared, Api::flock, {}, {}, false}); }
-  return holds;
 }
 
 } // namespace

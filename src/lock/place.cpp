@@ -63,4 +63,9 @@ Result<Place, Error> place_of(std::string_view name)
   return Place{std::move(*fd), directory + "/" + std::string(name)};
 }
 
+bool is_place_gone(const Error& error)
+{
+  return error.reason == Reason::open_failed && error.cause.code == ENOENT;
+}
+
 } // namespace lockrun

@@ -29,4 +29,7 @@ std::string path_of_name(std::string_view name);
 // sticky and world-writable; else /tmp/lockrun-UID. Reasons: unsafe_place, open_failed, lock_failed.
 Result<Place, Error> place_of(std::string_view name);
 
+// Whether the directory has been removed since place_of() made it, as what opens the file there says: make it again.
+bool is_place_gone(const Error& error);
+
 } // namespace lockrun

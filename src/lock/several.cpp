@@ -145,20 +145,28 @@ std::vector<Hold> holds_of(std::vector<Opened>& opened, std::vector<Wanted>& all
   return holds;
 }
 
+Result<std::vector<Hold>, Error> acquire_wanted(std::vector<Wanted>& all, const Patience& patience)
+{
+  for (;;) {
+    auto opened = open_all(all, patience); // whatever is locked in vain is freed when these are closed
+    if (!opened) { return tl::unexpected(opened.error()); }
+    put_in_order(*opened);
+    auto outcome = take_all(*opened, patience);
+    if (outcome && *outcome == Outcome::complete) { outcome = check_names(*opened, all); }
+    if (!outcome) { return tl::unexpected(outcome.error()); }
+    if (*outcome == Outcome::complete) { return holds_of(*opened, all); }
+  }
+}
+
 } // namespace
 
 Result<std::vector<Hold>, Error> acquire_several(const LockRequest& request, const Patience& patience)
 {
-  auto all = all_wanted(request);
-  if (!all) { return tl::unexpected(all.error()); }
   for (;;) {
-    auto opened = open_all(*all, patience); // whatever is locked in vain is freed when these are closed
-    if (!opened) { return tl::unexpected(opened.error()); }
-    put_in_order(*opened);
-    auto outcome = take_all(*opened, patience);
-    if (outcome && *outcome == Outcome::complete) { outcome = check_names(*opened, *all); }
-    if (!outcome) { return tl::unexpected(outcome.error()); }
-    if (*outcome == Outcome::complete) { return holds_of(*opened, *all); }
+    auto all = all_wanted(request);
+    if (!all) { return tl::unexpected(all.error()); }
+    auto holds = acquire_wanted(*all, patience);
+    if (holds || !is_name(holds.error().target) || !is_place_gone(holds.error())) { return holds; }
   }
 }
 

@@ -132,6 +132,27 @@ TEST_F(NamedLock, IsWaitedForAndRemovedAsAnyOther)
   EXPECT_FALSE(std::filesystem::exists(file));
 }
 
+// As by somebody who clears away what looks old.
+TEST_F(NamedLock, IsWaitedForAlthoughItsDirectoryIsRemoved)
+{
+  for (const Words& options : {Words{}, {"--also", dir / "another"}}) {
+    Start start = as_user();
+    start.in = start.out = k_pipe;
+    Process holder(lockrun_argv({lock, "sh", "-c", "echo; read line || :"}), start);
+    ASSERT_TRUE(holder.out_line());
+    Words call = options;
+    call.insert(call.end(), {lock, "true"});
+    Process waiter(lockrun_argv(call), as_user());
+    ASSERT_TRUE(eventually([&] { return kernel_waiters(file) == 1; }));
+    std::filesystem::remove_all(place);
+    holder.close_input();
+    (void)holder.wait();
+    const Finished ended = waiter.wait();
+    EXPECT_EQ(ended.status, exited(0)) << ended.err;
+    EXPECT_TRUE(std::filesystem::exists(file));
+  }
+}
+
 TEST_F(NamedLock, KeepsItsDirectoryLockedWhileInUse)
 {
   Start start = as_user();
