@@ -4,6 +4,7 @@
 #include "child/relay.hpp"
 #include "child/terminator.hpp"
 #include "sys/clock.hpp"
+#include "sys/terminal.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -211,8 +212,10 @@ private:
     }
   }
 
-  void stop() const
+  void stop(int signal) const
   {
+    // No key and no shell has stopped it there: who did so to the command alone will continue it alone, as cpulimit(1).
+    if (signal == SIGSTOP && sys::is_in_background()) { return; }
     if (m_how.leash != nullptr) { return m_how.leash->command_stopped(); }
     stop_with(m_command);
   }
@@ -229,7 +232,7 @@ private:
       const sys::ChildChange& told = **change;
       if (m_command_ended || told.pid != m_command) { continue; } // its number may be another's once it is reaped
       if (told.kind == sys::ChildChange::Kind::stopped) {
-        if (m_phase == Phase::running) { stop(); }
+        if (m_phase == Phase::running) { stop(told.value); }
         continue;
       }
       m_command_ended = true;

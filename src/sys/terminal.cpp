@@ -1,5 +1,8 @@
 #include "sys/terminal.hpp"
 
+#include "sys/file.hpp"
+
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
@@ -9,6 +12,13 @@ namespace lockrun::sys {
 bool owns_terminal()
 {
   return ::isatty(STDERR_FILENO) == 1 && ::tcgetpgrp(STDERR_FILENO) == ::getpgrp();
+}
+
+bool is_in_background()
+{
+  const auto terminal = open("/dev/tty", O_RDONLY | O_NONBLOCK);
+  const pid_t foreground = terminal ? ::tcgetpgrp(terminal->get()) : -1;
+  return foreground >= 0 && foreground != ::getpgrp();
 }
 
 std::optional<unsigned> terminal_columns()

@@ -8,6 +8,9 @@ namespace lockrun::sys {
 // we draw on it.
 bool owns_terminal();
 
+// Whether the foreground process group of our controlling terminal is another one.
+bool is_in_background();
+
 // How many columns the terminal at standard error has now (TIOCGWINSZ); none when it does not say.
 std::optional<unsigned> terminal_columns();
 

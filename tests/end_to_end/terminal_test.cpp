@@ -9,6 +9,7 @@
 #include "support/terminal.hpp"
 
 #include <csignal>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <sstream>
@@ -45,6 +46,19 @@ pid_t parent_of(pid_t pid)
     if (word == "PPid:" && words >> parent) { return parent; }
   }
   return 0;
+}
+
+// It waits for the next signal, and SIGCHLD is none that is pending.
+bool has_heard_of_children(pid_t pid)
+{
+  std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/status"));
+  for (std::string word; words >> word;) {
+    std::uint64_t pending = 0;
+    if (word == "ShdPnd:" && words >> std::hex >> pending) {
+      return (pending & (std::uint64_t{1} << (SIGCHLD - 1))) == 0 && is_asleep(pid);
+    }
+  }
+  return false;
 }
 
 class AtATerminal : public ::testing::Test {
@@ -259,6 +273,17 @@ TEST_F(AtATerminal, ACommandInAGroupOfItsOwnStopsAlone)
   ASSERT_TRUE(bash.await("behind"));
   leash.close_write();
   expect_status(0);
+}
+
+TEST_F(AtATerminal, InTheBackgroundACommandMayBeStoppedAndContinuedAlone)
+{
+  run_command("$LOCKRUN lock sh -c 'echo started $$; kill -STOP $$; echo behind; cat <&8' &");
+  ASSERT_TRUE(eventually([&] { return state_of(command) == 'T' && has_heard_of_children(lockrun); }));
+  ASSERT_EQ(::kill(command, SIGCONT), 0);
+  ASSERT_TRUE(bash.await("behind"));
+  ASSERT_EQ(::kill(command, SIGKILL), 0);
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
+  EXPECT_THAT(bash.screen(), Not(HasSubstr("Stopped")));
 }
 
 TEST_F(AtATerminal, AStoppedCommandCanBeEnded)

@@ -623,6 +623,11 @@ bool owns_terminal()
   return value("owns_terminal", "", false);
 }
 
+bool is_in_background()
+{
+  return value("is_in_background", "", false);
+}
+
 std::optional<unsigned> terminal_columns()
 {
   return value("terminal_columns", "", std::optional<unsigned>());
