@@ -3,6 +3,7 @@
 #include "sys/lock.hpp"
 
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 
 namespace lockrun {
 
@@ -19,6 +20,11 @@ bool LookTurn::may_be_on(const sys::FileIdentity& file)
 {
   const auto proc = sys::stat("/proc");
   return proc && proc->identity.device == file.device;
+}
+
+bool LookTurn::may_be_on(const sys::LockLine& line)
+{
+  return may_be_on(sys::FileIdentity{makedev(line.device_major, line.device_minor), line.inode});
 }
 
 } // namespace lockrun

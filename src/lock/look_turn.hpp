@@ -2,6 +2,7 @@
 
 #include "sys/descriptor.hpp"
 #include "sys/file.hpp"
+#include "sys/proc.hpp"
 
 #include <optional>
 
@@ -20,6 +21,7 @@ public:
 
   // Whether a lock on this file is a turn, which nobody waits for.
   static bool may_be_on(const sys::FileIdentity& file);
+  static bool may_be_on(const sys::LockLine& line);
 
 private:
   // None when it is somebody else's turn. Does not block.

@@ -59,22 +59,17 @@ private:
   bool m_has_any = false; // of all that were looked through
 };
 
-// The taker's number is all that /proc/locks shows; an ancestor that lives has kept its number.
-std::optional<LockLine> taken_by(
-  const std::vector<pid_t>& hidden, const sys::FileIdentity& identity, LockLine::Kind kind, const Range& range)
+// The locks that `hidden` took. The taker's number is all that /proc/locks shows; an ancestor that lives has kept its
+// number.
+std::vector<LockLine> taken_by(const std::vector<pid_t>& hidden)
 {
-  for (const LockLine& line : sys::all_locks_checked().value_or(sys::LockList()).lines) {
-    if (line.inode != identity.inode || !matches(line, kind, range)) { continue; }
-    if (std::find(hidden.begin(), hidden.end(), line.pid) != hidden.end()) { return line; }
-  }
-  return std::nullopt;
-}
-
-// The first process of the machine, which most users may not look into, takes no locks for those whom it starts:
-// because of it alone each of a thousand waiters would read /proc/locks. In a container it can be one of us.
-bool is_init(const sys::ProcessStatus& process)
-{
-  return process.pid == 1 && process.name != "lockrun" && process.name != "flock";
+  auto lines = sys::all_locks_checked().value_or(sys::LockList()).lines;
+  const auto is_other = [&](const LockLine& line) {
+    return line.waits || std::find(hidden.begin(), hidden.end(), line.pid) == hidden.end() ||
+           backends::is_place(line) || LookTurn::may_be_on(line);
+  };
+  lines.erase(std::remove_if(lines.begin(), lines.end(), is_other), lines.end());
+  return lines;
 }
 
 AncestorHold hold_of(pid_t pid, Mode mode)
@@ -104,10 +99,14 @@ TreeLocks lock_of_ancestors(const sys::FileIdentity& identity, LockLine::Kind ki
     pid = status ? status->parent : 0;
   }
   // What only we have was inherited from somebody, maybe from one that we may not look into.
+  bool has_any = look.has_any();
   if ((holder == 0 || holder == us) && !hidden.empty()) {
-    if (const auto line = taken_by(hidden, identity, kind, range)) { return {hold_of(line->pid, line->mode), true}; }
+    for (const LockLine& line : taken_by(hidden)) {
+      has_any = true;
+      if (line.inode == identity.inode && matches(line, kind, range)) { return {hold_of(line.pid, line.mode), true}; }
+    }
   }
-  return {holder != 0 ? std::optional(hold_of(holder, mode)) : std::nullopt, look.has_any()};
+  return {holder != 0 ? std::optional(hold_of(holder, mode)) : std::nullopt, has_any};
 }
 
 } // namespace lockrun

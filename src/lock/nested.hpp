@@ -28,4 +28,11 @@ struct TreeLocks {
 // None also when nothing can be seen.
 TreeLocks lock_of_ancestors(const sys::FileIdentity& identity, sys::LockLine::Kind kind, const Range& range);
 
+// The first process of the machine, which most users may not look into, takes no locks for those whom it starts:
+// because of it alone each of a thousand waiters would read /proc/locks. In a container it can be one of us.
+inline bool is_init(const sys::ProcessStatus& process)
+{
+  return process.pid == 1 && process.name != "lockrun" && process.name != "flock";
+}
+
 } // namespace lockrun

@@ -6,12 +6,14 @@
 #include "support/temp_dir.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 namespace lockrun::testing {
 namespace {
@@ -203,6 +205,74 @@ TEST_F(CircleOfQueues, WhoOnlyQueuesInFrontOfOneOfThemStays)
   EXPECT_EQ(ends[second_gave_up ? 1 : 0].status, exited(75));
   EXPECT_EQ(ends[second_gave_up ? 0 : 1].status, exited(0)) << ends[0].err << ends[1].err;
   EXPECT_THAT(ends[second_gave_up ? 1 : 0].err, HasSubstr("2 processes wait for one another in a circle"));
+}
+
+// --- parties that may not look into one another ---
+
+struct Pair {
+  const char* name;
+  uid_t first;
+  uid_t second; // starts later, and gives up
+  std::vector<std::string> options;
+};
+class CircleOfUsers : public CircleOfQueues, public ::testing::WithParamInterface<Pair> {
+protected:
+  Process call_as(uid_t user, const std::string& first, const std::string& second)
+  {
+    start.before_exec.clear();
+    if (user != 0) { start.before_exec = {hostile::become_user(user)}; }
+    return call(GetParam().options, first, second);
+  }
+};
+
+TEST_P(CircleOfUsers, IsSeenByBothAndTheLaterOneGivesUp)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  std::filesystem::permissions(dir.path(), std::filesystem::perms::all);
+  for (const std::string& lock : {a, b}) {
+    std::filesystem::permissions(write_file(lock, "", 0666), std::filesystem::perms(0666));
+  }
+  Process first = call_as(GetParam().first, a, b);
+  ASSERT_EQ(first.out_line(), "held");
+  Process second = call_as(GetParam().second, b, a);
+  ASSERT_EQ(second.out_line(), "held");
+  first.write("\n");
+  ASSERT_TRUE(has_waiters(b, 1));
+  second.write("\n");
+  const Finished ends[] = {first.wait(), second.wait()};
+  EXPECT_EQ(ends[0].status, exited(0)) << ends[0].err;
+  EXPECT_EQ(ends[1].status, exited(75));
+  EXPECT_THAT(ends[1].err, HasSubstr("2 processes wait for one another in a circle"));
+  for (const std::string& lock : {a, b}) { EXPECT_THAT(ends[1].err, HasSubstr("waits for '" + lock + "'")); }
+}
+
+const Pair k_pairs[] = {
+  {"RootAndAnother", 0, k_nobody, {}},
+  {"AnotherAndRoot", k_nobody, 0, {}},
+  {"TwoOthers", k_nobody - 1, k_nobody, {}},
+  {"TwoOthersInQueues", k_nobody - 1, k_nobody, {"--fair"}},
+};
+INSTANTIATE_TEST_SUITE_P(
+  Of, CircleOfUsers, ::testing::ValuesIn(k_pairs), [](const auto& row) { return std::string(row.param.name); });
+
+// It is the same program, and looks.
+TEST_F(CircleOfQueues, OnlyOneGivesUpAlsoWhereTheyWereStartedByTwoNames)
+{
+  const std::string other_name = dir / "lr";
+  std::filesystem::create_symlink(std::filesystem::canonical(lockrun_binary()), other_name);
+  const auto party = [&](const std::string& program, const std::string& first, const std::string& second) {
+    const std::string script = "echo held; read go; exec " + program + " " + second + " true";
+    return Process({program, first, "sh", "-c", script}, start);
+  };
+  Process one = party(lockrun_binary(), a, b);
+  ASSERT_EQ(one.out_line(), "held");
+  Process other = party(other_name, b, a);
+  ASSERT_EQ(other.out_line(), "held");
+  one.write("\n");
+  ASSERT_TRUE(has_waiters(b, 1));
+  other.write("\n");
+  EXPECT_EQ(one.wait().status, exited(0));
+  EXPECT_EQ(other.wait().status, exited(75));
 }
 
 } // namespace
