@@ -148,7 +148,7 @@ Result<Attempt> WaitingPlace::take(int limit)
   if (m_own) { return Attempt::acquired; }
   for (int i = 0; i < limit; ++i) {
     const int64_t offset = k_first_waiting_place + i;
-    const auto taken = sys::ofd_lock(*m_fd, Mode::exclusive, byte(offset), Wait::never);
+    const auto taken = sys::posix_lock(*m_fd, Mode::exclusive, byte(offset), Wait::never);
     if (!taken) { return taken; }
     if (*taken == Attempt::acquired) {
       m_own = offset;
@@ -160,7 +160,7 @@ Result<Attempt> WaitingPlace::take(int limit)
 
 void WaitingPlace::leave() noexcept
 {
-  if (m_own) { (void)sys::ofd_unlock(*m_fd, byte(*m_own)); } // can fail for a closed descriptor only
+  if (m_own) { (void)sys::posix_unlock(*m_fd, byte(*m_own)); } // can fail for a closed descriptor only
   m_own.reset();
 }
 

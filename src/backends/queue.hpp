@@ -65,7 +65,9 @@ private:
   std::optional<std::int64_t> m_ahead; // the nearest earlier byte, as far as we know
 };
 
-// One of the first `limit` waiting places of a lock file, a byte that is locked while one waits.
+// One of the first `limit` waiting places of a lock file, a byte that is locked while one waits. It belongs to this
+// process on the same terms as a place in the queue: where the descriptor is shared, as one that a shell opened is,
+// neither have two processes the same place nor does it outlive the one that took it.
 class WaitingPlace {
 public:
   explicit WaitingPlace(const sys::Descriptor& fd) noexcept : m_fd(&fd) {} // open for writing

@@ -286,44 +286,70 @@ TEST_F(Queue, LocalFileSystemsKeepTheKindsOfLockApart)
 
 // --- waiting places ---
 
-TEST_F(Queue, ThereAreAsManyWaitingPlacesAsTheCallerSays)
+// All with one descriptor, as a shell's that several of its jobs wait with.
+class WaitingPlaces : public Queue {
+protected:
+  // What another process gets.
+  Attempt try_elsewhere(int limit) const
+  {
+    const WaitStatus status = Forked([&] { return static_cast<int>(*WaitingPlace(fd).take(limit)); }).wait();
+    EXPECT_EQ(status.kind, WaitStatus::Kind::exited);
+    return static_cast<Attempt>(status.value);
+  }
+
+  const sys::Descriptor fd = open_file(path);
+};
+
+TEST_F(WaitingPlaces, AreAsManyAsTheCallerSays)
 {
-  const auto files = [&] { return open_file(path); };
-  const auto fd1 = files();
-  const auto fd2 = files();
-  const auto fd3 = files();
-  WaitingPlace first(fd1);
-  WaitingPlace second(fd2);
-  WaitingPlace third(fd3);
+  const Notice taken;
+  const Notice end;
+  WaitingPlace first(fd);
   EXPECT_EQ(first.take(0), Attempt::busy);
   EXPECT_EQ(first.take(2), Attempt::acquired);
   EXPECT_EQ(first.take(2), Attempt::acquired); // the same one
-  EXPECT_EQ(second.take(1), Attempt::busy);
-  EXPECT_EQ(second.take(2), Attempt::acquired);
-  EXPECT_EQ(third.take(2), Attempt::busy);
+  EXPECT_EQ(try_elsewhere(1), Attempt::busy);
+  Forked second([&] {
+    WaitingPlace place(fd);
+    if (place.take(2) != Attempt::acquired) { return 1; }
+    taken.give();
+    return end.await() ? 0 : 2;
+  });
+  ASSERT_TRUE(taken.await());
+  EXPECT_EQ(try_elsewhere(2), Attempt::busy);
   EXPECT_EQ(kernel_locks(path).size(), 2U);
   first.leave();
-  EXPECT_EQ(third.take(2), Attempt::acquired);
-  EXPECT_EQ(first.take(2), Attempt::busy);
+  EXPECT_EQ(try_elsewhere(2), Attempt::acquired);
+  end.give();
+  EXPECT_EQ(second.wait(), exited(0));
 }
 
-TEST_F(Queue, AWaitingPlaceIsFreeWhenItsOwnerIsKilled)
+TEST_F(WaitingPlaces, AreFreeWhenTheirOwnersAreKilled)
 {
   const Notice taken;
   const Notice end;
   Forked owner([&] {
-    const auto fd = open_file(path);
     WaitingPlace place(fd);
     if (place.take(1) != Attempt::acquired) { return 1; }
     taken.give();
     return end.await() ? 0 : 2;
   });
   ASSERT_TRUE(taken.await());
-  const auto fd = open_file(path);
   WaitingPlace place(fd);
   EXPECT_EQ(place.take(1), Attempt::busy);
   (void)owner.kill();
   EXPECT_EQ(place.take(1), Attempt::acquired);
+}
+
+// Versions that took ofd locks meet this one in the same bytes.
+TEST_F(WaitingPlaces, MayBeTakenWithOfdLocks)
+{
+  const auto other = open_file(path);
+  ASSERT_EQ(
+    sys::ofd_lock(other, Mode::exclusive, {backends::k_first_waiting_place, 1}, Wait::never), Attempt::acquired);
+  WaitingPlace place(fd);
+  EXPECT_EQ(place.take(1), Attempt::busy);
+  EXPECT_EQ(place.take(2), Attempt::acquired);
 }
 
 } // namespace

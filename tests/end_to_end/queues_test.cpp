@@ -405,6 +405,29 @@ TEST_F(Queues, OneMoreRunIsEnough)
   EXPECT_EQ(last.end().status, exited(0));
 }
 
+// The waiters share the descriptor with one another and with the shell.
+TEST_F(Queues, TheLimitHoldsForADescriptor)
+{
+  const int fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  ASSERT_GE(fd, 0);
+  Start start;
+  start.descriptors[9] = fd;
+  const Words one_at_most = {"--max-waiters", "1", "9"};
+  HoldingProcess holder(lock);
+  Process killed_one(lockrun_argv(one_at_most), start);
+  ASSERT_TRUE(has_waiters(1));
+  const Finished refused = run_lockrun(Words{"-w", "20"} + one_at_most, start);
+  EXPECT_EQ(refused.status, exited(75));
+  EXPECT_THAT(refused.err, HasSubstr("the limit of waiters (1) is reached"));
+  killed_one.signal(SIGKILL);
+  EXPECT_EQ(killed_one.wait().status, killed(SIGKILL));
+  Process waiter(lockrun_argv(one_at_most), start);
+  ASSERT_TRUE(has_waiters(1));
+  holder.release();
+  EXPECT_EQ(waiter.wait().status, exited(0));
+  ::close(fd);
+}
+
 // --- where there can be none ---
 
 // A stand-in: strace changes the file system's number to that of NFS in the answer of fstatfs(2), on this machine's
