@@ -125,6 +125,10 @@ Result<void, UsageError> check_options(const Occurrences& given)
   if (slots != nullptr && also != nullptr) {
     return contradiction(in_quotes(*slots), in_quotes(*also), "slots are of one lock");
   }
+  const Occurrence* const max_waiters = last_of(given, {OptionId::max_waiters});
+  if (max_waiters != nullptr && also != nullptr) {
+    return contradiction(in_quotes(*max_waiters), in_quotes(*also), "those are counted who wait for one lock");
+  }
   const Occurrence* const unlink = last_of(given, {OptionId::unlink});
   const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots, OptionId::max_waiters});
   if (unlink != nullptr && queue != nullptr) {

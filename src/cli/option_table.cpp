@@ -241,7 +241,7 @@ constexpr OptionSpec k_options[] = {
    "strictly first come first served, shared and\nexclusive alike, among all who say so",
    [](Options& o, std::string_view) -> const char* { o.request.fair = true; return nullptr; }},
   {Id::max_waiters, required, "", "max-waiters", "N", k_waiting,
-   "do not wait when N wait already, of those who say so",
+   "do not wait when N wait already, of those who say so\n(not with --also)",
    set_max_waiters},
   {Id::nested, required, "", "nested", "fail|run|wait", k_waiting,
    "when an ancestor of lockrun holds LOCK and waits for\nus: fail (default, exit status 75), run the command\nunder the ancestor's lock, or wait all the same",

@@ -346,6 +346,8 @@ const Row k_refused[] = {
     "'-j' and '--also' contradict each other: slots are of one lock"},
   {"also_shared_with_slots", {"--slots=2", "--also-shared", "M", "L", "c"},
     "'--slots' and '--also-shared' contradict each other: slots are of one lock"},
+  {"also_with_max_waiters", {"--also", "M", "--max-waiters=1", "L", "c"},
+    "'--max-waiters' and '--also' contradict each other: those are counted who wait for one lock"},
   {"also_descriptor", {"--also", "M", "9"},
     "'--also' and descriptor '9' contradict each other: a descriptor is locked by itself"},
   {"also_with_fd", {"--fd=9", "--also", "M", "c"},
