@@ -9,6 +9,7 @@
 #include "lock/place.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
+#include "sys/passwd.hpp"
 #include "sys/process.hpp"
 #include "sys/terminal.hpp"
 #include "sys/thread.hpp"
@@ -46,6 +47,15 @@ bool may_draw()
   if (!sys::owns_terminal()) { return false; }
   const char* const terminal = std::getenv("TERM");
   return terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
+}
+
+// Whether to look up a user's name would cost the place in the queue: it is lost when anything closes the file.
+bool is_list_of_users(const LockRequest& request)
+{
+  const std::string path = request.fd ? "/proc/self/fd/" + std::to_string(*request.fd) : request.path;
+  const auto file = sys::stat(path.c_str());
+  const auto users = sys::stat(sys::k_users);
+  return file && users && file->identity == users->identity;
 }
 
 // "12s", "3m12s"; rounded up, so that it does not say that nothing is left.
@@ -91,6 +101,9 @@ bool Progress::refresh()
   if (!m_turn) { return false; }
   const nanoseconds before = sys::thread_time();
   m_seen = lockrun::look(m_request);
+  if (is_list_of_users(m_request)) {
+    for (Holder& holder : m_seen.holders) { holder.user.reset(); }
+  }
   m_has_seen = true;
   m_next_look = sys::steady_now() + k_rest_per_look * (sys::thread_time() - before);
   return true;

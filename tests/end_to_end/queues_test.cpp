@@ -19,7 +19,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 namespace lockrun::testing {
@@ -426,6 +428,33 @@ TEST_F(Queues, TheLimitHoldsForADescriptor)
   holder.release();
   EXPECT_EQ(waiter.wait().status, exited(0));
   ::close(fd);
+}
+
+// Makes `file` the one that has the users' names, for this process only.
+bool become_list_of_users(const std::string& file)
+{
+  return ::unshare(CLONE_NEWNS) == 0 && ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         ::mount(file.c_str(), "/etc/passwd", nullptr, MS_BIND, nullptr) == 0;
+}
+
+// It would be lost if anything closed the file, and the line names a user.
+TEST_F(Queues, ALineAboutTheWaitDoesNotCostThePlace)
+{
+  write_file(lock, "root:x:0:0::/:/bin/sh\n");
+  if (Forked([&] { return become_list_of_users(lock) ? 0 : 1; }).wait() != exited(0)) {
+    GTEST_SKIP() << "may not mount anything";
+  }
+  Start start;
+  start.err = k_pipe;
+  start.before_exec = {[this] { (void)become_list_of_users(lock); }};
+  HoldingProcess holder(lock);
+  for (const char* const option : {"--fair", "--max-waiters=1"}) {
+    Process waiter(lockrun_argv({option, "/etc/passwd", "true"}), start);
+    EXPECT_THAT(waiter.err_line().value_or(""), HasSubstr("waiting for '/etc/passwd', held by PID "));
+    EXPECT_EQ(places(), std::vector<pid_t>{waiter.pid()});
+    waiter.signal(SIGTERM);
+    EXPECT_EQ(waiter.wait().status, killed(SIGTERM));
+  }
 }
 
 // --- where there can be none ---
