@@ -3,6 +3,7 @@
 #include "backends/kernel_lock.hpp"
 #include "backends/slots.hpp"
 
+#include <cerrno>
 #include <utility>
 
 namespace lockrun {
@@ -122,7 +123,12 @@ Result<void, Error> queue_up(
     return answer;
   };
   auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
-  if (!waited) { wanted.give_back(); } // the part that we had, or all in the moment in which a signal ended the wait
+  if (!waited) {
+    wanted.give_back(); // the part that we had, or all in the moment in which a signal ended the wait
+    // Of a lock it is no error: there can be no thread for each slot.
+    Error& error = waited.error();
+    if (error.reason == Reason::lock_failed && error.cause.code == EAGAIN) { error.reason = Reason::start_failed; }
+  }
   return waited;
 }
 

@@ -99,6 +99,16 @@ TEST_F(InTurn, ACircleThatTheKernelSeesIsAnError)
   EXPECT_EQ(failure.cause.code, EDEADLK);
 }
 
+TEST_F(InTurn, WithoutAThreadForEachSlotThereIsNoWaiting)
+{
+  request.slots = 2;
+  for (int i = 0; i < 4; ++i) { kernel.answers("ofd_lock", Attempt::busy); }
+  kernel.fails("start_thread", EAGAIN);
+  const Error failure = error();
+  EXPECT_EQ(failure.reason, Reason::start_failed);
+  EXPECT_EQ(failure.cause.code, EAGAIN);
+}
+
 // --- file systems on which flock and fcntl locks see each other: stand-ins that only have their numbers ---
 
 struct FileSystem {
