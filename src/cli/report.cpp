@@ -68,6 +68,14 @@ LockStatus holders(const Error& error, const Options& options)
   return look(request);
 }
 
+// Why it is busy for us, who may not overtake them, although the holder would share it or there is a slot.
+std::string queue_words(const LockStatus& status, const LockRequest& request)
+{
+  const bool queues = request.fair || request.slots > 0;
+  if (!queues || status.waiters.empty() || status.holders.empty()) { return {}; }
+  return fmt::format(", and {} wait already", status.waiters.size());
+}
+
 // Whether anybody wants to hear that it was busy.
 bool is_told(const Options& options)
 {
@@ -287,7 +295,10 @@ void report(const Error& error, const Options& options)
   const std::string name = lock_name(error, options);
   switch (error.reason) {
   case Reason::busy:
-    if (is_told(options)) { report_busy(name, held_words(holders(error, options)), options); }
+    if (is_told(options)) {
+      const LockStatus status = holders(error, options);
+      report_busy(name, held_words(status) + queue_words(status, options.request), options);
+    }
     return;
   case Reason::too_many_waiters:
     if (options.verbosity != Verbosity::quiet) {

@@ -274,7 +274,9 @@ TEST_F(Queues, ReadersCannotStarveAFairWriter)
   ASSERT_EQ(reader.says(), "none");
   Call writer({"--fair", lock}, "writes");
   ASSERT_TRUE(has_waiters(1));
-  EXPECT_EQ(try_once({"--fair", "-s"}), exited(75));
+  const Finished refused = run_lockrun({"-n", "--fair", "-s", lock, "true"});
+  EXPECT_EQ(refused.status, exited(75));
+  EXPECT_THAT(refused.err, HasSubstr(", and 1 wait already\n"));
   EXPECT_EQ(try_once({"-s"}), exited(0)); // the twin: a reader that is not fair goes before the writer
   EXPECT_EQ(reader.end().status, exited(0));
   EXPECT_EQ(writer.says(), "writes");
