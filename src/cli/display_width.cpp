@@ -8,6 +8,8 @@
 namespace lockrun::cli {
 namespace {
 
+constexpr std::string_view k_dots = "...";
+
 struct Span {
   std::uint32_t first, last;
 };
@@ -93,9 +95,21 @@ std::size_t display_width(std::string_view text)
 std::string cut_to_width(std::string_view text, std::size_t columns)
 {
   if (bytes_within(text, columns) == text.size()) { return std::string(text); }
-  constexpr std::string_view k_dots = "...";
   if (columns < k_dots.size()) { return std::string(k_dots.substr(0, columns)); }
   return std::string(text.substr(0, bytes_within(text, columns - k_dots.size()))) + std::string(k_dots);
+}
+
+std::string cut_front_to_width(std::string_view text, std::size_t columns)
+{
+  std::size_t width = display_width(text);
+  if (width <= columns) { return std::string(text); }
+  if (columns < k_dots.size()) { return std::string(k_dots.substr(0, columns)); }
+  while (width > columns - k_dots.size() || (!text.empty() && width_of(first_character(text).code) == 0)) {
+    const Character character = first_character(text);
+    width -= width_of(character.code);
+    text.remove_prefix(std::max<std::size_t>(character.size, 1));
+  }
+  return std::string(k_dots).append(text);
 }
 
 } // namespace lockrun::cli

@@ -14,4 +14,7 @@ std::size_t display_width(std::string_view text);
 // `text`, and if it is wider than `columns`, its beginning with "..." at the end. Never cuts a character in two.
 std::string cut_to_width(std::string_view text, std::size_t columns);
 
+// The same with its end, and "..." in front: of a path that tells the most.
+std::string cut_front_to_width(std::string_view text, std::size_t columns);
+
 } // namespace lockrun::cli

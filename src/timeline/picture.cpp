@@ -47,6 +47,14 @@ std::string count_text(std::size_t count, const char* noun)
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
+// Behind the beginning, with so much between two.
+std::string distance_text(Moment distance, Moment step)
+{
+  if (distance == Moment(0)) { return "0s"; }
+  if (step >= 1ms) { return "+" + cli::duration_text(distance); }
+  return fmt::format("+{}us", std::chrono::duration_cast<std::chrono::microseconds>(distance).count());
+}
+
 // Of how much of the time somebody had the lock, from 0 to 1.
 double share_held(const Lock& lock)
 {
@@ -143,9 +151,7 @@ std::vector<Tick> ticks(const Picture& picture, std::size_t count)
 
   std::vector<Tick> all;
   if (step < 1s) {
-    for (Moment at{}; at <= span; at += step) {
-      all.push_back({picture.begin + at, at == Moment(0) ? "0s" : "+" + cli::duration_text(at)});
-    }
+    for (Moment at{}; at <= span; at += step) { all.push_back({picture.begin + at, distance_text(at, step)}); }
     return all;
   }
   const std::time_t time = std::chrono::floor<std::chrono::seconds>(picture.begin).count();

@@ -34,7 +34,8 @@ public:
 private:
   std::size_t half_at(Moment moment) const;
   std::string inked(const std::string& text, const std::string& colour) const;
-  std::string cut(std::string text, std::size_t columns) const;
+  std::string shown(std::string text) const;
+  std::string cut(const std::string& text, std::size_t columns) const;
   std::string margin(const std::string& label) const;
   std::string space(std::size_t column) const;
   std::string glyph(const Cell& cell, std::size_t column) const;
@@ -94,15 +95,20 @@ std::string Drawing::inked(const std::string& text, const std::string& colour) c
   return fmt::format("\x1b[{}m{}\x1b[0m", colour, text);
 }
 
-// What does not fit is left out, and so is what the terminal has no letters for.
-std::string Drawing::cut(std::string text, std::size_t columns) const
+// What the terminal has no letters for is left out.
+std::string Drawing::shown(std::string text) const
 {
   if (!m_is_unicode) {
     std::erase_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80U; });
     std::replace_if(
       text.begin(), text.end(), [](char byte) { return static_cast<unsigned char>(byte) >= 0x80; }, '?');
   }
-  return cli::cut_to_width(text, columns);
+  return text;
+}
+
+std::string Drawing::cut(const std::string& text, std::size_t columns) const
+{
+  return cli::cut_to_width(shown(text), columns);
 }
 
 std::string Drawing::margin(const std::string& label) const
@@ -168,7 +174,8 @@ void Drawing::row(const Lane& lane, const std::string& label, const std::string&
 
 void Drawing::lock(const Lock& lock)
 {
-  const std::string name = cut(cli::escaped(lock.name), std::max<std::size_t>(m_paper.columns / 2, 8));
+  const std::size_t room = std::max<std::size_t>(m_paper.columns / 2, 8);
+  const std::string name = cli::cut_front_to_width(shown(cli::escaped(lock.name)), room);
   const std::size_t used = cli::display_width(name) + 2;
   line("");
   line(inked(name, "1") + "  " +
@@ -228,7 +235,9 @@ void Drawing::histogram(
   const double most = *std::max_element(counts.begin(), counts.end());
   const double scale = height == 1 ? 1.0 : std::max(std::ceil(most), 1.0);
   for (std::size_t level = height; level-- > 0;) {
-    std::string text = margin(level + 1 < height ? "" : height == 1 ? label : fmt::format("{} {}", scale, label));
+    std::string text = margin(level + 1 < height ? ""
+                              : height == 1      ? label
+                                                 : fmt::format("{} {}", std::lround(scale), label));
     std::string bar;
     for (std::size_t column = 0; column < m_chart; ++column) {
       const double fill = counts[column] / scale * static_cast<double>(height) - static_cast<double>(level);

@@ -122,6 +122,8 @@ TEST(Ticks, AreRoundAndFew)
   EXPECT_EQ(texts(25s, 4), (Lines{"12:00:10", "12:00:20"}));
   EXPECT_EQ(texts(1s, 4), (Lines{"0s", "+500ms", "+1s"}));
   EXPECT_EQ(texts(24h, 4), (Lines{"Sep 28", "12:00"}));
+  EXPECT_EQ(texts(1ms, 4), (Lines{"0s", "+500us", "+1000us"}));
+  EXPECT_EQ(texts(4ms, 4), (Lines{"0s", "+2ms", "+4ms"}));
   for (const Moment span : {Moment(1), Moment(1s), Moment(1h), Moment(240000h), Moment(87600000h)}) {
     EXPECT_LE(texts(span, 5).size(), 6U);
   }
@@ -160,12 +162,20 @@ TEST(TerminalPicture, FitsTheWidthWhateverTheNumberOfCalls)
 TEST(TerminalPicture, FoldsManyCalls)
 {
   EXPECT_THAT(drawn(crowd(24)), HasSubstr("make -j8"));
-  EXPECT_THAT(drawn(crowd(1000)), HasSubstr("waiting"));
+  EXPECT_THAT(drawn(crowd(1000)), HasSubstr("\n  993 waiting  █"));
   std::vector<Call> one_after_another;
   for (int i = 0; i < 1000; ++i) { one_after_another.push_back(call(i * 1min, i * 1min, i * 1min + 30s)); }
   const std::string lanes = drawn(one_after_another);
   EXPECT_THAT(lanes, Not(HasSubstr("waiting")));
   EXPECT_LE(lines_of(lanes).size(), 40U);
+}
+
+TEST(TerminalPicture, ShowsTheEndOfALongName)
+{
+  std::vector<Call> calls = crowd(1);
+  calls[0].lock = "/srv/" + std::string(100, 'd') + "irectory/a.lock";
+  EXPECT_THAT(drawn(calls), HasSubstr("\n..."));
+  EXPECT_THAT(drawn(calls), HasSubstr("ddirectory/a.lock  1 call"));
 }
 
 TEST(TerminalPicture, LeavesOpenWhatHasNoEnd)
