@@ -6,8 +6,8 @@ namespace lockrun::cli {
 
 enum class Severity { note, warning, failure };
 
-// One line in the system's log (syslog(3)), from "lockrun". `text` has no control characters. May block as long as the
-// log does.
+// One line in the system's log (syslog(3)), from "lockrun". `text` has no control characters. A log that does not take
+// it within 100 ms loses it.
 void log_to_system(Severity severity, std::string_view text);
 
 } // namespace lockrun::cli

@@ -1,6 +1,7 @@
 #include "sys/file.hpp"
 
 #include <cerrno>
+#include <climits>
 
 #include <csignal>
 
@@ -167,10 +168,15 @@ Result<void> write_standard_error(std::string_view text)
   return write_all(STDERR_FILENO, text);
 }
 
-Result<void> offer_standard_error(std::string_view text)
+Result<void> offer_standard_error(std::string_view text, std::chrono::milliseconds patience)
 {
-  const auto room = wait_for_room(STDERR_FILENO, std::chrono::milliseconds(0));
-  return room ? write_all(STDERR_FILENO, text) : room;
+  while (!text.empty()) {
+    if (const auto room = wait_for_room(STDERR_FILENO, patience); !room) { return room; }
+    const auto written = write_once(STDERR_FILENO, text.substr(0, PIPE_BUF)); // for more there may be no room
+    if (!written) { return tl::unexpected(written.error()); }
+    text.remove_prefix(*written);
+  }
+  return {};
 }
 
 Result<void> write_standard_output(std::string_view text)

@@ -77,9 +77,11 @@ Result<std::size_t> offer(const Descriptor& fd, std::string_view text, std::chro
 Result<void> write_standard_error(std::string_view text);
 Result<void> write_standard_output(std::string_view text);
 
-// The same for a caller that must not block: EAGAIN, and nothing is written, while standard error takes nothing (a full
-// pipe, a stopped terminal). `text` has at most PIPE_BUF bytes (pipe(7)), otherwise the rest may block.
-Result<void> offer_standard_error(std::string_view text);
+// The same for a caller that must not block for ever: EAGAIN, and the rest is not written, when standard error takes
+// nothing for `patience` (a full pipe, a stopped terminal). What has at most PIPE_BUF bytes goes out whole or not at
+// all (pipe(7)).
+Result<void> offer_standard_error(
+  std::string_view text, std::chrono::milliseconds patience = std::chrono::milliseconds(0));
 
 // Standard descriptors (0 to 2) that are closed, bit i for descriptor i. One call (poll(2), POLLNVAL).
 Result<unsigned> closed_standard_descriptors();

@@ -1,9 +1,13 @@
 #include "sys/socket.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/time.h>
+#include <sys/un.h>
 
 namespace lockrun::sys {
 
@@ -28,6 +32,32 @@ Result<int> connection_error(const Descriptor& socket)
     return tl::unexpected(SysError{"getsockopt", errno});
   }
   return error;
+}
+
+Result<void> send_message(const char* path, const std::string& text, std::chrono::milliseconds patience)
+{
+  ::sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::copy_n(path, std::min(std::strlen(path), sizeof address.sun_path - 1), address.sun_path);
+  const auto* const where = reinterpret_cast<const ::sockaddr*>(&address);
+  constexpr suseconds_t k_microseconds = 1000;
+  const ::timeval limit{0, static_cast<suseconds_t>(patience.count()) * k_microseconds};
+  for (const bool is_stream : {false, true}) {
+    const Descriptor socket(::socket(AF_UNIX, (is_stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0));
+    if (!socket.is_open()) { return tl::unexpected(SysError{"socket", errno}); }
+    if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
+      return tl::unexpected(SysError{"setsockopt", errno});
+    }
+    if (::connect(socket.get(), where, sizeof address) != 0) {
+      if (errno == EPROTOTYPE && !is_stream) { continue; }
+      return tl::unexpected(SysError{"connect", errno});
+    }
+    if (::send(socket.get(), text.c_str(), text.size() + (is_stream ? 1 : 0), MSG_NOSIGNAL) < 0) {
+      return tl::unexpected(SysError{"send", errno});
+    }
+    return {};
+  }
+  return tl::unexpected(SysError{"connect", EPROTOTYPE});
 }
 
 } // namespace lockrun::sys

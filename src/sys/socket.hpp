@@ -4,6 +4,9 @@
 
 #include <lockrun/error.hpp>
 
+#include <chrono>
+#include <string>
+
 #include <sys/socket.h>
 
 namespace lockrun::sys {
@@ -20,5 +23,9 @@ Result<Descriptor> connect(const SocketAddress& address);
 
 // The error that waits at a socket, 0 for none (SO_ERROR).
 Result<int> connection_error(const Descriptor& socket);
+
+// One message to whoever listens at the local socket `path`, which takes datagrams, or else a stream of messages that
+// end with NUL. EAGAIN: it has not taken it within `patience`, or a bit more.
+Result<void> send_message(const char* path, const std::string& text, std::chrono::milliseconds patience);
 
 } // namespace lockrun::sys

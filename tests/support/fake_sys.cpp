@@ -12,6 +12,7 @@
 #include "sys/process.hpp"
 #include "sys/raw.hpp"
 #include "sys/signal.hpp"
+#include "sys/socket.hpp"
 #include "sys/terminal.hpp"
 #include "sys/thread.hpp"
 
@@ -273,7 +274,7 @@ Result<std::size_t> offer(const Descriptor&, std::string_view text, std::chrono:
   return scripted("offer", fmt::format("'{}'", text), text.size());
 }
 
-Result<void> offer_standard_error(std::string_view text)
+Result<void> offer_standard_error(std::string_view text, std::chrono::milliseconds)
 {
   return scripted("offer_standard_error", fmt::format("'{}'", text));
 }
@@ -432,6 +433,11 @@ Result<std::size_t> receive(const Descriptor&, std::span<std::byte>)
 Result<std::size_t> send(const Descriptor&, std::span<const std::byte> bytes)
 {
   return scripted("send", "", bytes.size());
+}
+
+Result<void> send_message(const char* path, const std::string& text, std::chrono::milliseconds)
+{
+  return scripted("send_message", fmt::format("'{}', '{}'", path, text));
 }
 
 Result<unsigned> wait_readable(std::initializer_list<const Descriptor*>, std::optional<std::chrono::nanoseconds>)
