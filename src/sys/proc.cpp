@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace lockrun::sys {
@@ -77,6 +78,23 @@ Result<void> for_each_entry(const char* path, Visit visit)
       at += entry->d_reclen;
     }
   }
+}
+
+// What is behind an entry of /proc/PID/fd. A file server that may be dead is not asked (AT_STATX_DONT_SYNC): what it is
+// and its number do not change, and the size is what is known here.
+Result<FileStatus> behind(int directory, const char* entry)
+{
+  struct ::statx raw {};
+  if (::statx(directory, entry, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO | STATX_SIZE, &raw) != 0) {
+    return tl::unexpected(SysError{"statx", errno});
+  }
+  FileStatus status;
+  status.identity = {::makedev(raw.stx_dev_major, raw.stx_dev_minor), raw.stx_ino};
+  status.size = static_cast<std::int64_t>(raw.stx_size);
+  if (S_ISREG(raw.stx_mode)) { status.type = FileType::regular; }
+  if (S_ISDIR(raw.stx_mode)) { status.type = FileType::directory; }
+  if (S_ISBLK(raw.stx_mode) || S_ISCHR(raw.stx_mode)) { status.type = FileType::device; }
+  return status;
 }
 
 // A file that the kernel shows in one piece: it ends where a read is not filled.
@@ -267,23 +285,23 @@ Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
   bool hidden = false;
   const auto visited = for_each_entry(proc_path(pid, "/fd").c_str(), [&](const Descriptor& all, const char* name) {
     if (*name == '.') { return true; }
-    struct ::stat status {};
-    if (::fstatat(all.get(), name, &status, 0) != 0) {
+    const auto status = behind(all.get(), name);
+    if (!status) {
       // Listing them may be allowed where looking at them is not (proc_pid_fd(5)), and then none of them can be seen.
-      hidden = errno == EACCES;
-    } else if (status.st_dev == identity.device && status.st_ino == identity.inode) {
+      hidden = status.error().code == EACCES;
+    } else if (status->identity == identity) {
       found.push_back(number_of<int>(name));
     }
     return !hidden;
   });
   if (!visited) { return tl::unexpected(gone(visited.error())); }
-  if (hidden) { return tl::unexpected(SysError{"fstatat", EACCES}); }
+  if (hidden) { return tl::unexpected(SysError{"statx", EACCES}); }
   return found;
 }
 
 Result<FileStatus> descriptor_status(pid_t pid, int fd)
 {
-  return stat(proc_path(pid, "/fd/" + std::to_string(fd)).c_str());
+  return behind(AT_FDCWD, proc_path(pid, "/fd/" + std::to_string(fd)).c_str());
 }
 
 Result<std::string> descriptor_path(pid_t pid, int fd)

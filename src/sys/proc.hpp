@@ -54,7 +54,8 @@ Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
 // All of its descriptors, by number.
 Result<std::vector<int>> descriptors_of(pid_t pid);
 
-// What is behind one of them (stat(2)), and under which name it was opened (readlink(2)).
+// What is behind one of them (statx(2): identity, type and size), and under which name it was opened (readlink(2)). No
+// file server is asked.
 Result<FileStatus> descriptor_status(pid_t pid, int fd);
 Result<std::string> descriptor_path(pid_t pid, int fd);
 
