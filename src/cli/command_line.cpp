@@ -289,6 +289,9 @@ Result<Options, UsageError> complete_look(
     if (!is_status && !backends::engine_name(word).empty()) {
       return contradiction(in_quotes(look), quoted(without_password(word)), "it tries file systems");
     }
+    if (!is_status && is_all_digits(word)) {
+      return contradiction(in_quotes(look), "the descriptor " + quoted(word), "it opens the file twice");
+    }
     auto subject = subject_of(options.request, word);
     if (!subject) { return tl::unexpected(subject.error()); }
     options.asked.push_back(*std::move(subject));

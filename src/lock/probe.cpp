@@ -7,6 +7,7 @@
 #include "sys/process.hpp"
 
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include <fcntl.h>
@@ -47,6 +48,11 @@ Result<ProbedLock, Attempt> try_out(const backends::KernelLock& kind, const Pair
   if (!third) { return ProbedLock{Outcome::refused, third.error()}; }
   (void)kind.unlock(files.other, Range{});
   return ProbedLock{*third == Attempt::acquired ? Outcome::excludes : Outcome::is_not_released, {}};
+}
+
+bool is_lockable(sys::FileType type)
+{
+  return type == sys::FileType::regular || type == sys::FileType::directory;
 }
 
 bool see_each_other(const Pair& files)
@@ -107,14 +113,23 @@ Result<Probe, Attempt> try_out_all(const Pair& files, const std::string& name)
 
 Result<Probe, Error> probe(const LockRequest& request)
 {
-  const std::string path = is_name(request.path) ? path_of_name(request.path) : request.path;
+  std::string path = request.path;
   const auto failed = [&](Reason reason, SysError cause) { return tl::unexpected(Error{reason, request.path, cause}); };
+  std::optional<Place> place;
+  if (is_name(request.path)) {
+    auto made = place_of(request.path);
+    if (!made) { return tl::unexpected(made.error()); }
+    path = made->path;
+    place = std::move(*made);
+  }
+  // To open a FIFO or a device does something to it.
+  if (const auto status = sys::stat(path.c_str()); status && !is_lockable(status->type)) {
+    return failed(Reason::wrong_type, {});
+  }
   const auto files = open_twice(path, 0);
   if (!files && files.error().code != ENOENT) { return failed(Reason::open_failed, files.error()); }
   if (files) {
-    if (files->type != sys::FileType::regular && files->type != sys::FileType::directory) {
-      return failed(Reason::wrong_type, {});
-    }
+    if (!is_lockable(files->type)) { return failed(Reason::wrong_type, {}); }
     auto result = try_out_all(*files, path);
     if (result) { return std::move(*result); }
   }

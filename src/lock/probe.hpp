@@ -32,7 +32,8 @@ struct Probe {
 };
 
 // Opens the file twice and lets the one exclude the other. When it is missing or held by somebody, a file is made
-// beside it and removed again. Reasons: open_failed, wrong_type, busy (held, and no file can be made beside it).
+// beside it and removed again. Of name:NAME the directory is made and stays. Reasons: open_failed, wrong_type,
+// unsafe_place, lock_failed, busy (held, and no file can be made beside it).
 Result<Probe, Error> probe(const LockRequest& request);
 
 } // namespace lockrun

@@ -243,6 +243,8 @@ const Row k_refused[] = {
   {"empty_command", {"L", ""}, "the command's name is empty"},
   {"empty_command_behind_dash_dash", {"L", "--", ""}, "the command's name is empty"},
   {"empty_command_behind_fd", {"--fd=9", ""}, "the command's name is empty"},
+  {"probe_of_a_descriptor", {"--probe", "9"},
+    "'--probe' and the descriptor '9' contradict each other: it opens the file twice"},
   {"string_missing", {"L", "-c"}, "'-c' needs a value: STRING"},
   {"string_missing_long", {"L", "--command"}, "'--command' needs a value: STRING"},
   {"string_missing_behind_digits", {"9", "-c"}, "'-c' needs a value: STRING"},
@@ -476,9 +478,10 @@ TEST(OptionTable, EachOptionMakesADifference)
       plain = {"LOCK", "-c", "x"};
       break;
     case OptionId::status:
-    case OptionId::probe:
       plain = {"9"};
       break;
+    case OptionId::probe:
+      continue; // what it takes means nothing without it: it has rows in the tables
     case OptionId::json:
       plain = {"--status", "LOCK"};
       break;

@@ -117,6 +117,33 @@ TEST(ProbeOption, TellsWhatItCannotOpen)
   EXPECT_EQ(run_lockrun({"--probe", "/dev/null"}).status, exited(77));
 }
 
+TEST(ProbeOption, OfANameMakesTheDirectory)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  constexpr uid_t k_newcomer = 54321;
+  Start start;
+  start.before_exec = {hostile::become_user(k_newcomer)};
+  const auto told = run_lockrun({"--probe", "name:lockrun-test-of-probe"}, start);
+  EXPECT_EQ(told.status, exited(0)) << told.err;
+  EXPECT_THAT(told.out, HasSubstr("'name:lockrun-test-of-probe'\n  file system  "));
+  for (const char* const place : {"/run/lock/lockrun-54321", "/tmp/lockrun-54321"}) {
+    std::error_code none;
+    std::filesystem::remove(place, none); // fails unless it is empty
+    EXPECT_FALSE(std::filesystem::exists(place));
+  }
+}
+
+TEST(ProbeOption, RefusesADescriptor)
+{
+  const TempDir dir;
+  Start start;
+  start.directory = dir.path();
+  const auto told = run_lockrun({"--probe", "0"}, start);
+  EXPECT_EQ(told.status, exited(64));
+  EXPECT_THAT(told.err, HasSubstr("'--probe' and the descriptor '0' contradict each other"));
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
 TEST(ProbeOption, TakesOneLockAndNoCommand)
 {
   EXPECT_EQ(run_lockrun({"--probe"}).status, exited(64));
