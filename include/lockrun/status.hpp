@@ -41,7 +41,7 @@ struct Holder : LockUser {
   // those who inherited the descriptor, and its number to a stranger.
   enum class Evidence {
     descriptor, // a descriptor of this process has the lock
-    taker,      // it took the lock, but this user may not look into it
+    taker,      // it took the lock, but this user may not look into it: `since` would be a guess
     gone,       // it took the lock and has it no more; who has it now cannot be seen
   };
   enum class SinceKind {
@@ -68,14 +68,14 @@ struct LockStatus {
   std::vector<Waiter> waiters{};
 };
 
-// Who holds what `request` asks for, and who waits for it: read from the kernel, nothing is opened, nothing blocks. For
-// messages: no more than three holders are told, and of waiters pid and position only. Never says `free`: the state is
-// `unknown` when nobody is seen.
+// Who holds what `request` asks for, and who waits for it: read from the kernel, nothing is opened, nothing blocks, and
+// with request.fd no file server is asked. For messages: no more than three holders are told, and of waiters pid and
+// position only. Never says `free`: the state is `unknown` when nobody is seen.
 LockStatus look(const LockRequest& request);
 
 // The whole truth about the lock at request.path or request.fd: the locks of every kind. When nobody is seen to hold
 // it, asks the kernel: for flock by trying, and having, the lock for an instant. Never makes the file. Reasons:
-// open_failed, bad_descriptor.
+// open_failed, bad_descriptor, wrong_type.
 Result<LockStatus, Error> status(const LockRequest& request);
 
 } // namespace lockrun

@@ -133,7 +133,7 @@ void EventLog::overtime(const child::TimeLimit& limit)
   if (m_is_on) { write(overtime_line(head(), *m_options.max_hold, limit.signal)); }
 }
 
-void EventLog::finished(const Error& reason, int exit_code)
+void EventLog::finished(const Error& reason, int exit_code, const LockStatus* seen)
 {
   if (!m_is_on) { return; }
   Finish finish;
@@ -141,13 +141,14 @@ void EventLog::finished(const Error& reason, int exit_code)
   finish.exit_code = exit_code;
   if (reason.reason == Reason::interrupted) { finish.signal = reason.cause.code; }
   finish.error = words_of(reason);
-  LockStatus seen;
+  LockStatus looked;
   if (finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out) {
     LockRequest request = m_options.request;
     if (!request.fd) { request.path = reason.target; }
-    seen = look(request);
+    if (seen == nullptr) { looked = look(request); }
+    const auto& holders = seen != nullptr ? seen->holders : looked.holders;
+    if (!holders.empty()) { finish.holder = &holders.front(); }
   }
-  if (!seen.holders.empty()) { finish.holder = &seen.holders.front(); }
   this->finish(std::move(finish));
 }
 

@@ -8,6 +8,7 @@
 
 #include <lockrun/error.hpp>
 #include <lockrun/request.hpp>
+#include <lockrun/status.hpp>
 
 #include <chrono>
 #include <optional>
@@ -29,8 +30,8 @@ public:
   void acquired(std::optional<int> slot, const std::string& token = {});
   void released();
   void overtime(const child::TimeLimit& limit);
-  void lost(const std::string& reason); // once, however often it is said
-  void finished(const Error& reason, int exit_code);
+  void lost(const std::string& reason);                                                // once, however often it is said
+  void finished(const Error& reason, int exit_code, const LockStatus* seen = nullptr); // the holders, as in report()
   void finished(const backends::EngineFailure& reason, int exit_code);
   void finished(const child::Ending& ending, int exit_code);
   // The lock is had or freed, and there is no command.

@@ -54,6 +54,20 @@ std::vector<char*> command_of_lockrun(const std::vector<char*>& words)
   return command;
 }
 
+// One of several, and what is not certain of it.
+std::string holder_words(const Holder& holder)
+{
+  switch (holder.evidence) {
+  case Holder::Evidence::gone:
+    return fmt::format("PID {} (took it and is gone)", holder.pid);
+  case Holder::Evidence::taker:
+    return user_words(holder, "took it, this user may not look into it");
+  case Holder::Evidence::descriptor:
+    break;
+  }
+  return user_words(holder);
+}
+
 std::string listed(const std::vector<Holder>& holders, std::size_t more)
 {
   const std::size_t named = std::min(holders.size(), k_named_holders);
@@ -61,12 +75,34 @@ std::string listed(const std::vector<Holder>& holders, std::size_t more)
   std::string words;
   for (std::size_t i = 0; i < named; ++i) {
     const bool is_last = i > 0 && i + 1 == named && more == 0;
-    words += (i == 0 ? "" : is_last ? " and " : ", ") + user_words(holders[i]);
+    words += (i == 0 ? "" : is_last ? " and " : ", ") + holder_words(holders[i]);
   }
   return more == 0 ? words : words + fmt::format(" and {} more", more);
 }
 
 } // namespace
+
+const char* state_name(LockState state)
+{
+  switch (state) {
+  case LockState::free:
+    return "free";
+  case LockState::shared:
+    return "shared";
+  case LockState::exclusive:
+    return "exclusive";
+  case LockState::held:
+    return "held";
+  case LockState::unknown:
+    break;
+  }
+  return "unknown";
+}
+
+const char* mode_name(Mode mode)
+{
+  return mode == Mode::shared ? "shared" : "exclusive";
+}
 
 std::string command_words(std::string_view command_line, std::size_t columns)
 {
@@ -94,12 +130,13 @@ std::string party_words(const Party& party)
   return fmt::format("PID {} ({})", party.pid, command_words(party.command));
 }
 
-std::string user_words(const LockUser& user)
+std::string user_words(const LockUser& user, std::string_view note)
 {
-  const std::string command = command_words(user.command);
+  std::string facts = command_words(user.command);
   const std::string owner = user.user ? fmt::format("user {}", escaped(user_name(*user.user))) : "";
-  const char* const between = command.empty() || owner.empty() ? "" : ", ";
-  const std::string facts = command + between + owner;
+  for (const std::string_view fact : {std::string_view(owner), note}) {
+    facts.append(facts.empty() || fact.empty() ? "" : ", ").append(fact);
+  }
   return facts.empty() ? fmt::format("PID {}", user.pid) : fmt::format("PID {} ({})", user.pid, facts);
 }
 
@@ -119,7 +156,11 @@ std::string held_words(const LockStatus& status)
   if (holders.empty() && status.state == LockState::unknown && !status.waiters.empty()) {
     return fmt::format("free just now, but {} wait for it in the queue", status.waiters.size());
   }
-  if (holders.empty()) { return "held by a process that cannot be seen from here"; }
+  if (holders.empty()) {
+    // Without its line in the kernel's list it may have been freed before that was read.
+    const char* const addition = status.state == LockState::unknown ? ", or was until just now" : "";
+    return fmt::format("held by a process that cannot be seen from here{}", addition);
+  }
   if (holders.size() > 1 || status.more_holders > 0) { return "held by " + listed(holders, status.more_holders); }
   const Holder& holder = holders.front();
   switch (holder.evidence) {

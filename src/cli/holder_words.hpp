@@ -1,6 +1,7 @@
 #pragma once
 
 #include <lockrun/error.hpp>
+#include <lockrun/request.hpp>
 #include <lockrun/status.hpp>
 
 #include <cstddef>
@@ -10,6 +11,10 @@
 #include <sys/types.h>
 
 namespace lockrun::cli {
+
+// "exclusive", in tables and for programs.
+const char* state_name(LockState state);
+const char* mode_name(Mode mode);
 
 // A command line (words separated by NUL) on one line, shortened and escaped. Of a lockrun it is the command that it
 // runs: that is what people know, and the rest only says what they are being told anyway.
@@ -21,11 +26,11 @@ std::string user_name(uid_t user);
 // "PID 4312 (rsync -a /srv /backup)".
 std::string party_words(const Party& party);
 
-// "PID 4312 (rsync -a /srv /backup, user root)".
-std::string user_words(const LockUser& user);
+// "PID 4312 (rsync -a /srv /backup, user root)", and behind that a note.
+std::string user_words(const LockUser& user, std::string_view note = {});
 
 // What follows "is ": "held by PID 4312 (rsync -a /srv /backup, user root) for 3m12s", "held by PID 1 (a), PID 2 (b),
-// PID 3 (c) and 3 more". Says so when it cannot be seen who it is.
+// PID 3 (c) and 3 more". Says so when it is not certain, or cannot be seen, who it is.
 std::string held_words(const LockStatus& status);
 
 // "for 3m12s", "for at most 3m12s"; empty when nothing is known.

@@ -2,11 +2,13 @@
 
 #include "cli/holder_words.hpp"
 #include "cli/report.hpp"
+#include "cli/utf8.hpp"
 #include "sys/clock.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <ctime>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -17,24 +19,28 @@ namespace {
 using nlohmann::ordered_json;
 using std::chrono::nanoseconds;
 
-// Events have at most PIPE_BUF bytes, so that those of many processes do not mix in a pipe (pipe(7)).
-constexpr std::size_t k_command_bytes = 256;
+// Events have at most PIPE_BUF bytes, so that those of many processes do not mix in a pipe (pipe(7)). Two paths and a
+// command fit in, or one, two commands and an error.
+constexpr std::size_t k_path_bytes = 1500;
+constexpr std::size_t k_command_bytes = 500;
 
-const char* name_of(LockState state)
+// The beginning of `text` that takes at most so many bytes as JSON.
+std::string within(std::size_t bytes, std::string_view text)
 {
-  switch (state) {
-  case LockState::free:
-    return "free";
-  case LockState::shared:
-    return "shared";
-  case LockState::exclusive:
-    return "exclusive";
-  case LockState::held:
-    return "held";
-  case LockState::unknown:
-    break;
+  constexpr std::size_t k_escaped = 6;  // "\u001b"
+  constexpr std::size_t k_replaced = 3; // U+FFFD
+  std::size_t length = 0;
+  while (length < text.size()) {
+    const Character character = first_character(text.substr(length));
+    const bool is_quoted = character.code == '"' || character.code == '\\';
+    const std::size_t needed = character.size == 0    ? k_replaced
+                               : character.code < ' ' ? k_escaped
+                                                      : character.size + (is_quoted ? 1 : 0);
+    if (needed > bytes) { break; }
+    bytes -= needed;
+    length += std::max<std::size_t>(character.size, 1);
   }
-  return "unknown";
+  return std::string(text.substr(0, length));
 }
 
 const char* name_of(LockApi api)
@@ -52,9 +58,17 @@ const char* name_of(LockApi api)
   return "posix";
 }
 
-const char* name_of(Mode mode)
+const char* name_of(Holder::Evidence evidence)
 {
-  return mode == Mode::shared ? "shared" : "exclusive";
+  switch (evidence) {
+  case Holder::Evidence::taker:
+    return "taker";
+  case Holder::Evidence::gone:
+    return "gone";
+  case Holder::Evidence::descriptor:
+    break;
+  }
+  return "descriptor";
 }
 
 const char* name_of(CallOutcome outcome)
@@ -138,10 +152,10 @@ ordered_json json_of(const Holder& holder, nanoseconds now)
   const bool is_known = holder.since_kind == Holder::SinceKind::acquired;
   json["since_kind"] = or_null(holder.since.has_value(), is_known ? "acquired" : "at_most");
   json["held_s"] = holder.since ? ordered_json(seconds_of(now - *holder.since)) : ordered_json();
-  json["mode"] = name_of(holder.mode);
+  json["mode"] = mode_name(holder.mode);
   json["slot"] = holder.slot ? ordered_json(*holder.slot) : ordered_json();
   if (!holder.token.empty()) { json["token"] = holder.token; }
-  json["gone"] = holder.evidence == Holder::Evidence::gone;
+  if (holder.api != LockApi::engine) { json["evidence"] = name_of(holder.evidence); }
   return json;
 }
 
@@ -149,7 +163,7 @@ ordered_json json_of(const Waiter& waiter)
 {
   ordered_json json = json_of(static_cast<const LockUser&>(waiter));
   json["since_kind"] = or_null(waiter.since.has_value(), "at_most");
-  json["mode"] = waiter.mode ? ordered_json(name_of(*waiter.mode)) : ordered_json();
+  json["mode"] = waiter.mode ? ordered_json(mode_name(*waiter.mode)) : ordered_json();
   json["position"] = waiter.position;
   return json;
 }
@@ -159,9 +173,9 @@ ordered_json begin(const EventHead& head, const char* event)
   ordered_json json;
   json["event"] = event;
   json["time"] = moment_text(head.time);
-  json["lock"] = head.lock;
+  json["lock"] = within(k_path_bytes, head.lock);
   json["pid"] = head.pid;
-  json["command"] = or_null(!head.command.empty(), head.command.substr(0, k_command_bytes));
+  json["command"] = or_null(!head.command.empty(), within(k_command_bytes, head.command));
   return json;
 }
 
@@ -172,7 +186,7 @@ std::string status_line(const std::string& lock, const LockStatus& status)
   const nanoseconds now = sys::wall_now();
   ordered_json json;
   json["lock"] = lock;
-  json["state"] = name_of(status.state);
+  json["state"] = state_name(status.state);
   json["api"] = status.holders.empty() ? ordered_json() : ordered_json(name_of(status.holders.front().api));
   json["holders"] = ordered_json::array();
   for (const Holder& holder : status.holders) { json["holders"].push_back(json_of(holder, now)); }
@@ -184,7 +198,7 @@ std::string status_line(const std::string& lock, const LockStatus& status)
 std::string waiting_line(const EventHead& head, const std::string& waits_for)
 {
   ordered_json json = begin(head, "waiting");
-  json["waits_for"] = waits_for;
+  json["waits_for"] = within(k_path_bytes, waits_for);
   return line_of(json);
 }
 
@@ -193,7 +207,7 @@ std::string acquired_line(
 {
   ordered_json json = begin(head, "acquired");
   json["waited_s"] = seconds_of(waited);
-  json["mode"] = name_of(mode);
+  json["mode"] = mode_name(mode);
   json["slot"] = slot ? ordered_json(*slot) : ordered_json();
   if (!token.empty()) { json["token"] = token; }
   return line_of(json);
@@ -210,7 +224,7 @@ std::string overtime_line(const EventHead& head, nanoseconds limit, int signal)
 std::string lost_line(const EventHead& head, const std::string& reason)
 {
   ordered_json json = begin(head, "lost");
-  json["error"] = reason;
+  json["error"] = within(k_command_bytes, reason);
   return line_of(json);
 }
 
@@ -225,10 +239,10 @@ std::string finished_line(const EventHead& head, const Finish& finish)
   json["holder"] = nullptr;
   if (finish.holder != nullptr) {
     Holder holder = *finish.holder;
-    holder.command.resize(std::min(holder.command.size(), k_command_bytes));
+    holder.command = within(k_command_bytes, plain_command(std::move(holder.command)));
     json["holder"] = json_of(holder, head.time);
   }
-  json["error"] = or_null(!finish.error.empty(), finish.error);
+  json["error"] = or_null(!finish.error.empty(), within(k_command_bytes, finish.error));
   return line_of(json);
 }
 

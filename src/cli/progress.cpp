@@ -17,7 +17,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 namespace lockrun::cli {
@@ -52,8 +54,8 @@ bool may_draw()
 // Whether to look up a user's name would cost the place in the queue: it is lost when anything closes the file.
 bool is_list_of_users(const LockRequest& request)
 {
-  const std::string path = request.fd ? "/proc/self/fd/" + std::to_string(*request.fd) : request.path;
-  const auto file = sys::stat(path.c_str());
+  const auto file =
+    request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(request.path.c_str());
   const auto users = sys::stat(sys::k_users);
   return file && users && file->identity == users->identity;
 }
@@ -72,6 +74,12 @@ void Progress::waiting(const LockRequest& request)
   end();
   m_request = request;
   m_request.fd = request.fd;
+  m_subject = m_request;
+  // The file server may be dead when we look, and to follow the path could take for ever then.
+  if (!request.fd && m_options.verbosity != Verbosity::quiet) {
+    if (auto place = sys::open(request.path.c_str(), O_PATH)) { m_place = std::move(*place); }
+    if (m_place.is_open()) { m_subject.fd = m_place.get(); }
+  }
   m_began.reset();
   m_has_seen = false;
   m_next_line = {};
@@ -84,6 +92,7 @@ nanoseconds Progress::look(nanoseconds waited)
   if (m_options.verbosity == Verbosity::quiet) { return k_never; }
   if (!m_began) { m_began = waited; }
   const bool draws = may_draw();
+  if (!draws) { m_is_drawn = false; } // in the background now, and the shell has gone on below
   const nanoseconds silence = draws ? k_silence : k_first_line;
   if (waited - *m_began < silence) { return *m_began + silence - waited; }
   const nanoseconds next = draws ? draw(waited) : say(waited);
@@ -100,8 +109,8 @@ bool Progress::refresh()
   if (!m_turn) { m_turn = LookTurn::at_locks(); }
   if (!m_turn) { return false; }
   const nanoseconds before = sys::thread_time();
-  m_seen = lockrun::look(m_request);
-  if (is_list_of_users(m_request)) {
+  m_seen = lockrun::look(m_subject);
+  if (is_list_of_users(m_subject)) {
     for (Holder& holder : m_seen.holders) { holder.user.reset(); }
   }
   m_has_seen = true;
@@ -173,22 +182,30 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
   std::string who = "somebody unseen";
   std::string command;
   std::string time;
+  std::string more;
+  const char* verb = "held";
   if (!m_seen.holders.empty()) {
     const Holder& first = m_seen.holders.front();
     who = fmt::format("PID {}", first.pid);
-    if (m_seen.holders.size() == 1) { time = " " + held_time_words(first); }
+    if (first.evidence != Holder::Evidence::descriptor) { verb = "taken"; }
+    if (const std::size_t count = m_seen.holders.size() - 1 + m_seen.more_holders; count > 0) {
+      more = fmt::format(" and {} more", count);
+    } else if (const std::string words = held_time_words(first); !words.empty()) {
+      time = " " + words;
+    }
     const std::size_t others =
-      display_width(fmt::format("lockrun: waiting for {}, held by {} (){}{}", lock, who, time, rest));
+      display_width(fmt::format("lockrun: waiting for {}, {} by {} (){}{}{}", lock, verb, who, more, time, rest));
     if (others + k_shortest_command <= columns) {
       command = " (" + command_words(first.command, columns - others) + ")";
     }
   }
   const std::string candidates[] = {
     fmt::format("lockrun: waiting for {}, {}{}", lock, held_words(m_seen), rest),
-    fmt::format("lockrun: waiting for {}, held by {}{}{}{}", lock, who, command, time, rest),
-    fmt::format("lockrun: waiting for {}, held by {}{}", lock, who, rest),
-    fmt::format("lockrun: waiting for {}{}{}", who, time, rest),
-    fmt::format("lockrun: waiting for {}{}", who, place_text),
+    fmt::format("lockrun: waiting for {}, {} by {}{}{}{}{}", lock, verb, who, command, more, time, rest),
+    fmt::format("lockrun: waiting for {}, {} by {}{}{}", lock, verb, who, more, rest),
+    fmt::format("lockrun: waiting for {}{}{}{}", who, more, time, rest),
+    fmt::format("lockrun: waiting for {}{}{}", who, more, place_text),
+    fmt::format("lockrun: waiting for {}{}", who, more),
     fmt::format("lockrun: waiting for {}", who),
   };
   for (const std::string& text : candidates) {
@@ -201,14 +218,14 @@ void Progress::stuck(const Error& reason)
 {
   end();
   const int exit_code = exit_code_for(reason, m_options.conflict_exit_code);
-  report(reason, m_options);
-  m_events.finished(reason, exit_code);
+  report(reason, m_options, &m_seen); // another look might not come back either
+  m_events.finished(reason, exit_code, &m_seen);
   sys::exit_now(exit_code);
 }
 
 void Progress::end()
 {
-  if (m_is_drawn) { (void)sys::offer_standard_error("\r\x1b[K"); }
+  if (m_is_drawn && may_draw()) { (void)sys::offer_standard_error("\r\x1b[K"); }
   m_is_drawn = false;
   m_turn.reset();
 }

@@ -3,6 +3,7 @@
 #include "cli/events.hpp"
 #include "cli/options.hpp"
 #include "lock/look_turn.hpp"
+#include "sys/descriptor.hpp"
 
 #include <lockrun/lock.hpp>
 #include <lockrun/status.hpp>
@@ -38,6 +39,8 @@ private:
   const Options& m_options;
   EventLog& m_events;
   LockRequest m_request{};
+  LockRequest m_subject{};                         // the same as a descriptor
+  sys::Descriptor m_place;                         // which this is, unless the caller has one
   std::optional<std::chrono::nanoseconds> m_began; // of this lock, in terms of `waited`
   LockStatus m_seen{};
   bool m_has_seen = false;

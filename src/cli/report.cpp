@@ -20,10 +20,16 @@
 namespace lockrun::cli {
 namespace {
 
+// For readers that are slow. Who does not read at all must not keep us: no signal would end us.
+constexpr std::chrono::seconds k_patience_with_reader{3};
+
 void tell(std::string_view text)
 {
-  // Nobody is left to be told when this fails.
-  (void)sys::write_standard_error(fmt::format("lockrun: {}\n", text));
+  // Nobody is left to be told when this fails, or what follows.
+  static bool is_read = true;
+  if (is_read) {
+    is_read = sys::offer_standard_error(fmt::format("lockrun: {}\n", text), k_patience_with_reader).has_value();
+  }
 }
 
 // To the system's log as well, if that is wanted.
@@ -61,8 +67,9 @@ std::string lock_name(const Error& error, const Options& options)
 }
 
 // Who has it, as far as that can still be seen.
-LockStatus holders(const Error& error, const Options& options)
+LockStatus holders(const Error& error, const Options& options, const LockStatus* seen)
 {
+  if (seen != nullptr) { return *seen; }
   LockRequest request = options.request;
   if (!request.fd) { request.path = error.target; }
   return look(request);
@@ -111,6 +118,7 @@ std::string hint_for_open(const Error& error, const Options& options)
       return "--fair, --slots and --max-waiters need a file that this user may write to";
     }
     if (exists(error.target)) { return "it exists, but this user may not open it that way; look with 'ls -l'"; }
+    if (options.action == Action::status) { return {}; } // which creates nothing
     return fmt::format("this user may not create files in {}", quoted(directory));
   case EROFS:
     return "the file system is read-only; choose a place that is not, as /run/lock or /tmp";
@@ -290,24 +298,25 @@ std::string signal_name(int signal)
   return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("{}", signal);
 }
 
-void report(const Error& error, const Options& options)
+void report(const Error& error, const Options& options, const LockStatus* seen)
 {
   const std::string name = lock_name(error, options);
   switch (error.reason) {
   case Reason::busy:
     if (is_told(options)) {
-      const LockStatus status = holders(error, options);
+      const LockStatus status = holders(error, options, seen);
       report_busy(name, held_words(status) + queue_words(status, options.request), options);
     }
     return;
   case Reason::too_many_waiters:
-    if (options.verbosity != Verbosity::quiet) {
-      tell(fmt::format("{} is {}, and the limit of waiters ({}) is reached", name, held_words(holders(error, options)),
-        *options.request.max_waiters));
+    if (is_told(options)) {
+      announce(options, Severity::note,
+        fmt::format("{} is {}, and the limit of waiters ({}) is reached", name, held_words(holders(error, options, seen)),
+          *options.request.max_waiters));
     }
     return;
   case Reason::timed_out:
-    if (is_told(options)) { report_timed_out(name, held_words(holders(error, options)), options); }
+    if (is_told(options)) { report_timed_out(name, held_words(holders(error, options, seen)), options); }
     return;
   case Reason::deadlock:
     return report_deadlock(error, options, name);

@@ -6,6 +6,7 @@
 #include "cli/options.hpp"
 
 #include <lockrun/error.hpp>
+#include <lockrun/status.hpp>
 
 #include <chrono>
 #include <string>
@@ -20,8 +21,8 @@ std::string errno_words(int code);
 // "SIGTERM"; "64" for one that has no name, as those for real time.
 std::string signal_name(int signal);
 
-// A failure, with a hint where we truly know one.
-void report(const Error& error, const Options& options);
+// A failure, with a hint where we truly know one. `seen` are the holders; null: they are looked for.
+void report(const Error& error, const Options& options, const LockStatus* seen = nullptr);
 
 // A command line that means nothing.
 void report(const UsageError& error);

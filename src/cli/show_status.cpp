@@ -24,28 +24,6 @@
 namespace lockrun::cli {
 namespace {
 
-const char* name_of(LockState state)
-{
-  switch (state) {
-  case LockState::free:
-    return "free";
-  case LockState::shared:
-    return "shared";
-  case LockState::exclusive:
-    return "exclusive";
-  case LockState::held:
-    return "held";
-  case LockState::unknown:
-    break;
-  }
-  return "unknown";
-}
-
-const char* name_of(Mode mode)
-{
-  return mode == Mode::shared ? "shared" : "exclusive";
-}
-
 using Row = std::array<std::string, 6>;
 
 std::string held_time(const Holder& holder)
@@ -66,7 +44,7 @@ Row row_of(const Holder& holder)
   const char* note = "";
   if (holder.evidence == Holder::Evidence::gone) { note = "(took it and is gone; who has it now cannot be seen)"; }
   if (holder.evidence == Holder::Evidence::taker) { note = " (took it; this user may not look into it)"; }
-  const std::string slot = holder.slot ? fmt::format("slot {}", *holder.slot) : name_of(holder.mode);
+  const std::string slot = holder.slot ? fmt::format("slot {}", *holder.slot) : mode_name(holder.mode);
   return {
     "", slot, fmt::format("{}", holder.pid), owner_of(holder), held_time(holder), command_words(holder.command) + note};
 }
@@ -88,7 +66,7 @@ void add_rows(std::vector<Row>& rows, const std::string& lock, const LockStatus&
 {
   const std::size_t first = rows.size();
   for (const Holder& holder : status.holders) { rows.push_back(row_of(holder)); }
-  if (status.holders.empty()) { rows.push_back({"", name_of(status.state), "", "", "", note_on(status)}); }
+  if (status.holders.empty()) { rows.push_back({"", state_name(status.state), "", "", "", note_on(status)}); }
   for (const Waiter& waiter : status.waiters) { rows.push_back(row_of(waiter)); }
   rows[first][0] = escaped(lock);
 }

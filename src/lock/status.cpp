@@ -25,6 +25,8 @@ using std::chrono::nanoseconds;
 using sys::LockLine;
 
 constexpr std::size_t k_holders_in_brief = 3;
+// How often to look again when holders come and go so fast that what was seen is not one moment's truth.
+constexpr int k_more_looks = 3;
 
 enum class Detail { brief, full };
 
@@ -66,6 +68,14 @@ bool concerns(const LockLine& line, const Subject& subject)
     break;
   }
   return false;
+}
+
+// Whether no two can have these at once.
+bool exclude_each_other(const LockLine& one, const LockLine& other)
+{
+  const bool are_of_one_kind = (one.kind == LockLine::Kind::flock) == (other.kind == LockLine::Kind::flock);
+  const bool is_exclusive = one.mode == Mode::exclusive || other.mode == Mode::exclusive;
+  return are_of_one_kind && is_exclusive && one.start <= other.end && other.start <= one.end;
 }
 
 // Whether /proc/locks and a descriptor's fdinfo, or two descriptors, show the same lock.
@@ -120,12 +130,16 @@ public:
     if (!m_lost.empty() || m_taken.empty()) { look_at_everybody(); }
     tell_lost();
     tell_sighted();
+    count_more();
     settle_state();
     if (m_detail == Detail::full) {
       for (Waiter& waiter : m_status.waiters) { describe(waiter); }
     }
     return std::move(m_status);
   }
+
+  // Whether the lock changed hands meanwhile, so that the end of the look does not fit its beginning.
+  bool is_outdated() const { return tells_too_much() || (!m_lost.empty() && has_moved()); }
 
 private:
   // The device decides nothing when it differs: on btrfs and overlayfs it is not stat's.
@@ -142,7 +156,6 @@ private:
     if (m_detail == Detail::full) { return ours_of(sys::all_locks_checked().value_or(sys::LockList()).lines); }
     // A waiter takes a glance. When it shows no holder it may have missed the line, or have come just between two
     // holders: to look again is cheaper than to look at everybody.
-    constexpr int k_more_looks = 3;
     auto lines = ours_of(sys::all_locks().value_or(std::vector<LockLine>()));
     for (int look = 0; look < k_more_looks && !shows_holder(lines); ++look) {
       lines = ours_of(sys::all_locks().value_or(std::vector<LockLine>()));
@@ -190,12 +203,18 @@ private:
       m_status.waiters.begin(), m_status.waiters.end(), [pid](const Waiter& waiter) { return waiter.pid == pid; });
   }
 
+  // Other file systems have an inode of this number, too.
+  bool is_subject(const LockLine& line) const
+  {
+    if (is_certainly_subject(line)) { return true; }
+    if (line.pid <= 0) { return false; }
+    const auto open = sys::descriptors_of(line.pid, m_subject.file.identity);
+    return open && !open->empty();
+  }
+
   void add_waiter(const LockLine& line, std::optional<Mode> mode)
   {
-    if (!is_certainly_subject(line)) {
-      const auto open = sys::descriptors_of(line.pid, m_subject.file.identity);
-      if (!open || open->empty()) { return; }
-    }
+    if (!is_subject(line)) { return; }
     Waiter waiter;
     waiter.pid = std::max(line.pid, 0);
     waiter.mode = mode;
@@ -234,8 +253,8 @@ private:
   void look_at_takers()
   {
     for (const LockLine& line : m_taken) {
-      if (m_detail == Detail::brief && m_sighted.size() >= k_holders_in_brief) {
-        if (!is_sighted(line)) { ++m_status.more_holders; }
+      if (m_detail == Detail::brief && holders_sighted() >= k_holders_in_brief) {
+        m_more.push_back(line);
         continue;
       }
       if (line.pid > 0) {
@@ -250,6 +269,15 @@ private:
     }
   }
 
+  std::size_t holders_sighted() const
+  {
+    std::vector<pid_t> pids;
+    for (const Sighting& sighting : m_sighted) {
+      if (!contains(pids, sighting.pid)) { pids.push_back(sighting.pid); }
+    }
+    return pids.size();
+  }
+
   void look_at_everybody()
   {
     const auto processes = sys::all_processes();
@@ -257,13 +285,26 @@ private:
     for (const sys::ProcessStatus& process : *processes) { (void)look_into(process.pid); }
   }
 
+  // One with locks of both kinds is one.
+  void count_more()
+  {
+    std::vector<pid_t> counted;
+    for (const LockLine& line : m_more) {
+      if (is_sighted(line) || contains(m_looked, line.pid) || contains(counted, line.pid) || !is_subject(line)) {
+        continue;
+      }
+      ++m_status.more_holders;
+      if (line.pid > 0) { counted.push_back(line.pid); }
+    }
+  }
+
   // Whoever has these locks, we do not see them.
   void tell_lost()
   {
     for (const LockLine& line : m_hidden) { add_holder({line.pid, line, 0, {}}, Holder::Evidence::taker); }
+    const auto is_other = [this](const LockLine& line) { return is_sighted(line) || !is_certainly_subject(line); };
+    m_lost.erase(std::remove_if(m_lost.begin(), m_lost.end(), is_other), m_lost.end());
     for (const LockLine& line : m_lost) {
-      if (is_sighted(line) || !is_certainly_subject(line)) { continue; }
-      m_unseen = true;
       if (line.pid > 0) { add_holder({line.pid, line, 0, {}}, Holder::Evidence::gone); }
     }
   }
@@ -300,6 +341,7 @@ private:
   {
     const pid_t pid = sighting.pid;
     const LockLine& line = sighting.line;
+    m_told.push_back(line);
     const auto known = std::find_if(m_status.holders.begin(), m_status.holders.end(),
       [&](const Holder& holder) { return holder.pid == pid && holder.evidence == evidence; });
     if (known != m_status.holders.end()) { // with a lock of another kind
@@ -313,8 +355,10 @@ private:
     holder.evidence = evidence;
     holder.slot = sighting.slot;
     if (evidence != Holder::Evidence::gone) { describe(holder); }
-    // Who inherited a lock may be younger than the lock. (The kernel does not tell who took an ofd lock.)
-    if (line.kind != LockLine::Kind::ofd && line.pid != pid) { holder.since.reset(); }
+    // Who inherited a lock may be younger than the lock, and so may a stranger with the taker's number. (The kernel
+    // does not tell who took an ofd lock.)
+    const bool is_heir = line.kind != LockLine::Kind::ofd && line.pid != pid;
+    if (is_heir || evidence == Holder::Evidence::taker) { holder.since.reset(); }
     if (const auto moment = stamped_moment(sighting.offset, m_subject.file.size, m_now)) {
       holder.since = *moment;
       holder.since_kind = Holder::SinceKind::acquired;
@@ -339,9 +383,28 @@ private:
     if (!m_status.holders.empty()) {
       const bool exclusive = std::any_of(m_status.holders.begin(), m_status.holders.end(), is_exclusive);
       m_status.state = exclusive ? LockState::exclusive : LockState::shared;
-    } else if (m_unseen) {
+    } else if (!m_lost.empty()) {
       m_status.state = LockState::held;
     }
+  }
+
+  bool tells_too_much() const
+  {
+    return std::any_of(m_told.begin(), m_told.end(), [this](const LockLine& one) {
+      return one.mode == Mode::exclusive && std::any_of(m_told.begin(), m_told.end(), [&](const LockLine& other) {
+        return !is_same_lock(one, other) && exclude_each_other(one, other);
+      });
+    });
+  }
+
+  // Whether the locks that nobody has are gone. Those of the ofd kind all look the same.
+  bool has_moved() const
+  {
+    const auto now = ours_of(sys::all_locks().value_or(std::vector<LockLine>()));
+    return std::any_of(m_lost.begin(), m_lost.end(), [&](const LockLine& lost) {
+      return lost.kind == LockLine::Kind::ofd ||
+             std::none_of(now.begin(), now.end(), [&](const LockLine& line) { return is_same_lock(line, lost); });
+    });
   }
 
   const Subject& m_subject;
@@ -350,11 +413,21 @@ private:
   std::vector<LockLine> m_taken;  // in /proc/locks
   std::vector<LockLine> m_hidden; // of these, taken by somebody whom we may not look into
   std::vector<LockLine> m_lost;   // of these, not with the process that took it
+  std::vector<LockLine> m_more;   // of these, not looked at
+  std::vector<LockLine> m_told;   // of those who are told to be holders
   std::vector<pid_t> m_looked;
   std::vector<Sighting> m_sighted;
-  bool m_unseen = false;
   LockStatus m_status;
 };
+
+LockStatus look_at(const Subject& subject, Detail detail)
+{
+  for (int more = k_more_looks;; --more) {
+    Look look(subject, detail);
+    LockStatus seen = look.run();
+    if (more == 0 || !look.is_outdated()) { return seen; }
+  }
+}
 
 // The inode's number as the kernel's lists of locks have it. Only named (O_PATH), not opened: to close an open file
 // would drop a POSIX lock that we may have on it (fcntl_locking(2)), and to open it could break a lease.
@@ -388,11 +461,11 @@ std::string path_of(const LockRequest& request)
 LockStatus look(const LockRequest& request)
 {
   const std::string path = path_of(request);
-  const auto file = status_of(request, path);
+  const auto file = request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(path.c_str());
   if (!file) { return {}; }
   const Subject subject{
     *file, kernel_inode_of(request, path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
-  return Look(subject, Detail::brief).run();
+  return look_at(subject, Detail::brief);
 }
 
 namespace {
@@ -432,10 +505,18 @@ Result<LockStatus, Error> status(const LockRequest& request)
     missing.is_missing = true;
     return missing;
   }
+  // To open a FIFO or a device does something to it.
+  if (file->type != sys::FileType::regular && file->type != sys::FileType::directory) {
+    return tl::unexpected(Error{Reason::wrong_type, request.path, {}});
+  }
   const Subject subject{*file, kernel_inode_of(request, path, *file), true, true, Range{}};
-  LockStatus seen = Look(subject, Detail::full).run();
-  if (seen.state == LockState::unknown) { seen.state = ask(path); }
-  return seen;
+  for (int more = k_more_looks;; --more) {
+    LockStatus seen = look_at(subject, Detail::full);
+    if (seen.state != LockState::unknown) { return seen; }
+    seen.state = ask(path);
+    const bool has_holder = seen.state != LockState::free && seen.state != LockState::unknown;
+    if (more == 0 || !has_holder) { return seen; } // with a holder that came just now the next look sees it
+  }
 }
 
 } // namespace lockrun

@@ -7,6 +7,7 @@
 
 #include "sys/descriptor.hpp"
 
+#include <climits>
 #include <csignal>
 #include <map>
 #include <sstream>
@@ -80,7 +81,7 @@ void expect_valid_holder(const json& holder)
     holder, {{"pid", Type::integer, allowed}, {"user", Type::text, allowed}, {"command", Type::text, allowed},
               {"api", Type::text, never}, {"since", Type::text, allowed}, {"since_kind", Type::text, allowed},
               {"held_s", Type::number, allowed}, {"mode", Type::text, never}, {"slot", Type::integer, allowed},
-              {"gone", Type::boolean, never}});
+              {"evidence", Type::text, never}});
   if (!holder.at("since").is_null()) { expect_moment(holder.at("since")); }
 }
 
@@ -308,6 +309,27 @@ TEST_F(Events, OfALockThatCannotBeHad)
   EXPECT_EQ(finished().at("error"), "open: No such file or directory (ENOENT)");
   EXPECT_EQ(lockrun({"/dev/null", "true"}).status, exited(77));
   EXPECT_EQ(finished().at("error"), "neither a regular file nor a directory");
+}
+
+// So that it goes into a pipe in one piece, whatever bytes are in it (pipe(7)).
+TEST_F(Events, HaveAtMostPipeBufBytes)
+{
+  const std::string bytes(200, '\x01');
+  std::filesystem::path place = dir.path();
+  for (int i = 0; i < 10; ++i) { place /= bytes; }
+  std::filesystem::create_directories(place);
+  const std::string lock = place / "\xff\"";
+  const std::string argument(2000, '\x02');
+  Process holder(lockrun_argv({lock, "sh", "-c", "read line", argument}), [] {
+    Start start;
+    start.in = k_pipe;
+    return start;
+  }());
+  ASSERT_TRUE(eventually([&] { return is_stamped(lock); }));
+  EXPECT_EQ(lockrun({"-w", "10ms", lock, "true", argument}).status, exited(75));
+  EXPECT_EQ(events().size(), 2U); // waiting, finished
+  std::istringstream in(read_file(file));
+  for (std::string line; std::getline(in, line);) { EXPECT_LT(line.size(), std::size_t{PIPE_BUF}); }
 }
 
 TEST_F(Events, OfTooManyWaiters)

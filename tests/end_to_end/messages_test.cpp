@@ -247,6 +247,36 @@ TEST_F(Messages, NamesTheHolderOfADescriptorsFile)
   EXPECT_THAT(told.err, HasSubstr(fmt::format("lockrun: descriptor 7 is held by PID {} (", holder.pid())));
 }
 
+// Nothing would end it: its signals are blocked.
+TEST_F(Messages, AFullPipeKeepsNobody)
+{
+  const HoldingProcess holder(path);
+  const Pipe full;
+  full.fill();
+  Start start;
+  start.descriptors = {{2, full.write_end}};
+  EXPECT_EQ(try_lock({}, start).status, exited(75));
+}
+
+TEST_F(Messages, ASlowReaderLosesNothing)
+{
+  const HoldingProcess holder(path);
+  Pipe slow;
+  slow.fill();
+  Start start;
+  start.descriptors = {{2, slow.write_end}};
+  Process process(lockrun_argv({"-n", path.string(), "true"}), start);
+  ASSERT_TRUE(eventually([&] { return is_asleep(process.pid()); }));
+  slow.close_write();
+  std::string all;
+  char bytes[4096];
+  for (ssize_t size = 0; (size = ::read(slow.read_end, bytes, sizeof bytes)) > 0;) {
+    all.append(bytes, static_cast<std::size_t>(size));
+  }
+  EXPECT_EQ(process.wait().status, exited(75));
+  EXPECT_THAT(all, HasSubstr("lockrun: '" + path.string() + "' is held by PID "));
+}
+
 // --- what cannot be seen ---
 
 TEST_F(Messages, SaysWhenAHolderMayNotBeLookedInto)
@@ -261,6 +291,18 @@ TEST_F(Messages, SaysWhenAHolderMayNotBeLookedInto)
       fmt::format("held, taken by PID {} \\(.*, user root\\), which this user may not look into", holder.pid()))));
 }
 
+TEST_F(Messages, SaysOfEachOfSeveralWhetherItIsCertain)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  std::filesystem::permissions(dir.path(), std::filesystem::perms(0755));
+  const HoldingProcess one(path, Mode::shared);
+  const HoldingProcess other(path, Mode::shared);
+  Start start;
+  start.before_exec = {hostile::become_user(k_nobody)};
+  const char* const holder = "PID [0-9]+ \\([^)]*, user root, took it, this user may not look into it\\)";
+  EXPECT_THAT(try_lock({}, start).err, MatchesRegex(holder_line(fmt::format("held by {} and {}", holder, holder))));
+}
+
 TEST_F(Messages, SaysWhenTheHolderIsInAnotherPidNamespace)
 {
   const HoldingProcess holder(path);
@@ -268,7 +310,7 @@ TEST_F(Messages, SaysWhenTheHolderIsInAnotherPidNamespace)
     run_program(joined({"unshare", "-pf", "--mount-proc"}, lockrun_argv({"-n", path.string(), "true"})));
   if (told.err.find("unshare: ") == 0) { GTEST_SKIP() << told.err; }
   EXPECT_EQ(told.status, exited(75));
-  EXPECT_EQ(told.err, holder_line("held by a process that cannot be seen from here"));
+  EXPECT_EQ(told.err, holder_line("held by a process that cannot be seen from here, or was until just now"));
 }
 
 TEST_F(Messages, SeesIntoAPidNamespaceBelow)

@@ -1,4 +1,5 @@
 // Why do I wait: what lockrun says while it is queued.
+#include "end_to_end/trace.hpp"
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
 #include "support/kernel_locks.hpp"
@@ -120,6 +121,21 @@ TEST_F(Waiting, AFullPipeHoldsNothingUp)
   Process process(lockrun_argv({"--progress=1s", "-w", "1.5", path.string(), "true"}), start);
   ASSERT_TRUE(eventually([&] { return kernel_waiters(path) == 1; }));
   EXPECT_TRUE(eventually([&] { return kernel_waiters(path) == 0; })); // it has given up
+}
+
+// A file server that does not answer would keep the thread that watches the clock.
+TEST_F(Waiting, NoFileServerIsAsked)
+{
+  if (!can_trace()) { GTEST_SKIP() << "no strace"; }
+  const HoldingProcess holder(path);
+  const std::string trace = dir / "trace";
+  const auto told =
+    run_program(traced(trace, {"-f", "-e", "trace=stat,newfstatat,statx"}, {"-w", "1.2", path.string(), "true"}));
+  EXPECT_EQ(told.status, exited(75));
+  EXPECT_THAT(told.err, HasSubstr("lockrun: waiting for"));
+  const std::string calls = read_file(trace);
+  EXPECT_THAT(calls, HasSubstr("AT_STATX_DONT_SYNC"));
+  EXPECT_THAT(calls, Not(ContainsRegex("stat(at)?\\([^)]*\"(/proc/[0-9]+/fd/)?[0-9]+\"")));
 }
 
 // --- a terminal ---

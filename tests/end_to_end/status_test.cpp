@@ -1,4 +1,5 @@
 // --status: who holds it, who waits, as a table and for programs.
+#include "end_to_end/trace.hpp"
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
 #include "support/kernel_locks.hpp"
@@ -18,6 +19,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace lockrun::testing {
@@ -151,7 +153,7 @@ TEST_F(StatusOption, TellsProgramsEverything)
   EXPECT_GE(first.at("held_s"), 0);
   EXPECT_LT(first.at("held_s"), 600);
   EXPECT_EQ(first.at("mode"), "exclusive");
-  EXPECT_EQ(first.at("gone"), false);
+  EXPECT_EQ(first.at("evidence"), "descriptor");
   EXPECT_TRUE(first.at("slot").is_null());
   ASSERT_EQ(told.at("waiters").size(), 1U);
   EXPECT_EQ(told.at("waiters").at(0).at("pid"), waiter.pid());
@@ -218,6 +220,46 @@ TEST_F(StatusOption, AnotherUsersHolderIsNamedAsTheTaker)
   EXPECT_EQ(told.status, exited(75));
   EXPECT_THAT(told.out,
     MatchesRegex(fmt::format("(.|\n)* exclusive +{} +root (.|\n)*this user may not look into it\\)\n", holder.pid())));
+  const auto told_programs = status_of({"--json", path.string()}, start);
+  const json taker = json::parse(told_programs.out).at("holders").at(0);
+  EXPECT_EQ(taker.at("evidence"), "taker");
+  EXPECT_TRUE(taker.at("since").is_null());
+}
+
+// To open a FIFO takes its reader's place, and its writer's data; a device may do anything.
+TEST_F(StatusOption, OpensNothingThatCannotBeLocked)
+{
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const std::string other = dir / "socket";
+  ASSERT_EQ(::mknod(other.c_str(), S_IFSOCK | 0600, 0), 0);
+  for (const std::string& place : {path.string(), other, std::string("/dev/null")}) {
+    for (const char* const look : {"--status", "--probe"}) {
+      const auto told = run_lockrun({look, place});
+      EXPECT_EQ(told.status, exited(77)) << look << place;
+      EXPECT_EQ(told.out, "") << look << place;
+      EXPECT_THAT(told.err, HasSubstr("neither a regular file nor a directory")) << look << place;
+    }
+  }
+  if (!can_trace()) { return; }
+  for (const char* const look : {"--status", "--probe"}) {
+    const std::string trace = dir / "trace";
+    EXPECT_EQ(run_program(traced(trace, {"-f", "-e", "trace=open,openat"}, {look, path.string()})).status, exited(77));
+    EXPECT_THAT(read_file(trace), Not(HasSubstr("\"" + path.string()))) << look;
+  }
+}
+
+TEST_F(StatusOption, WithoutPermissionSaysNothingOfCreating)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  std::filesystem::permissions(dir.path(), std::filesystem::perms(0755));
+  std::filesystem::create_directory(dir / "private");
+  std::filesystem::permissions(dir / "private", std::filesystem::perms(0700));
+  Start start;
+  start.before_exec = {hostile::become_user(k_nobody)};
+  const auto told = status_of({(dir / "private" / "lock").string()}, start);
+  EXPECT_EQ(told.status, exited(77));
+  EXPECT_THAT(told.err, HasSubstr("Permission denied (EACCES)"));
+  EXPECT_THAT(told.err, ::testing::Not(HasSubstr("hint:")));
 }
 
 // --- usage ---

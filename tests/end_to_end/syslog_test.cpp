@@ -52,6 +52,19 @@ public:
     };
   }
 
+  // Nothing more finds room.
+  void fill() const
+  {
+    const std::string path = m_dir / "log";
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    const int sender = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const auto* const where = reinterpret_cast<const sockaddr*>(&address);
+    while (::sendto(sender, "", 1, 0, where, sizeof address) == 1) {}
+    ::close(sender);
+  }
+
   // What has come. A datagram is there when the program that has sent it has ended.
   std::vector<std::string> lines() const
   {
@@ -94,7 +107,8 @@ protected:
 // "<14>Nov 23 14:05:09 lockrun[4312]: text"; the number is facility (user, 1) times 8 plus severity.
 std::string line(int severity, const std::string& text)
 {
-  return fmt::format("<{}>.* lockrun\\[[0-9]+\\]: {}", 8 + severity, text);
+  return fmt::format(
+    "<{}>[A-Z][a-z][a-z] [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9] lockrun\\[[0-9]+\\]: {}", 8 + severity, text);
 }
 constexpr int k_error = 3;
 constexpr int k_warning = 4;
@@ -108,6 +122,24 @@ TEST_F(SyslogOption, TellsThatItWasBusy)
   EXPECT_NE(told.err, "");
   EXPECT_THAT(
     log.lines(), ElementsAre(MatchesRegex(line(k_info, fmt::format("'{}' is held by PID {} .*", path, holder.pid())))));
+}
+
+TEST_F(SyslogOption, TellsThatTooManyWait)
+{
+  const HoldingProcess holder(path);
+  const auto told = lockrun({"-q", "--max-waiters", "0", path, "true"});
+  EXPECT_EQ(told.status, exited(75));
+  EXPECT_EQ(told.err, "");
+  EXPECT_THAT(log.lines(),
+    ElementsAre(MatchesRegex(line(k_info, ".* is held by PID .*, and the limit of waiters \\(0\\) is reached"))));
+}
+
+// net.unix.max_dgram_qlen datagrams are kept for a log that does not read, and who sends one more would wait.
+TEST_F(SyslogOption, ALogThatDoesNotReadKeepsNobody)
+{
+  log.fill();
+  const HoldingProcess holder(path);
+  EXPECT_EQ(lockrun({"-n", path, "true"}).status, exited(75));
 }
 
 TEST_F(SyslogOption, TellsItWhenQuietToo)

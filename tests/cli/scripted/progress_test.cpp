@@ -77,6 +77,19 @@ TEST_F(ProgressLines, OnATerminalNobodyLooksInTheFirst200Milliseconds)
   EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
 }
 
+// A file server that is dead by then would keep us on the way to the file.
+TEST_F(ProgressLines, ThePathIsFollowedOnlyBeforeTheWait)
+{
+  begin();
+  EXPECT_EQ(kernel.calls("open").size(), 1U);
+  (void)progress.look(0s);
+  const auto before = kernel.calls("open").size();
+  (void)progress.look(1s);
+  EXPECT_THAT(kernel.calls("all_locks"), Not(IsEmpty()));
+  EXPECT_THAT(kernel.calls("stat"), IsEmpty());
+  EXPECT_EQ(kernel.calls("open").size(), before + 1); // for the turn to look
+}
+
 TEST_F(ProgressLines, QuietNeverLooks)
 {
   options.verbosity = cli::Verbosity::quiet;
@@ -92,8 +105,8 @@ TEST_F(ProgressLines, SaysOneLineWithoutATerminal)
   next_look_takes(0s);
   EXPECT_GE(progress.look(1s), 1h);
   EXPECT_THAT(kernel.calls("offer_standard_error"),
-    ElementsAre(
-      "offer_standard_error('lockrun: waiting for '/x', held by a process that cannot be seen from here\n')"));
+    ElementsAre("offer_standard_error('lockrun: waiting for '/x', held by a process that cannot be seen from here, or "
+                "was until just now\n')"));
 }
 
 TEST_F(ProgressLines, SaysOneEachInterval)
@@ -116,9 +129,13 @@ TEST_F(ProgressLines, TellsThePlaceInTheQueue)
   begin();
   (void)progress.look(0s);
   kernel_shows({line_of(5, false), line_of(6, true), line_of(7, true), line_of(8, true)});
+  kernel.answers("process_id", pid_t{1}); // to see what is behind the descriptor
   kernel.answers("process_id", pid_t{1}); // to find the inode's number
   kernel.answers("process_id", pid_t{7});
   kernel.answers("process_id", pid_t{7});
+  kernel.answers("descriptors_of", std::vector<int>{3});
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
   (void)progress.look(1s);
   EXPECT_THAT(kernel.calls("offer_standard_error").back(), HasSubstr(", place 2 of 3\n"));
 }
@@ -178,6 +195,7 @@ TEST_F(ProgressLines, TheEndGivesTheTurnBackAndCleansTheTerminal)
   kernel.answers("owns_terminal", true);
   next_look_takes(5ms);
   (void)progress.look(200ms);
+  kernel.answers("owns_terminal", true);
   progress.end();
   EXPECT_EQ(open_descriptors(), before);
   EXPECT_EQ(kernel.calls("offer_standard_error").back(), "offer_standard_error('\r\x1b[K')");
@@ -195,6 +213,54 @@ TEST_F(ProgressLines, DrawsNothingOnADumbTerminal)
   kernel.answers("owns_terminal", true);
   (void)progress.look(1s);
   EXPECT_THAT(kernel.calls("offer_standard_error"), ElementsAre(Not(HasSubstr("\r"))));
+}
+
+TEST_F(ProgressLines, InTheBackgroundNothingIsTakenOffTheTerminal)
+{
+  begin();
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(0s);
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(200ms);
+  const auto drawn = kernel.calls("offer_standard_error").size();
+  progress.end(); // it does not own the terminal any more
+  EXPECT_EQ(kernel.calls("offer_standard_error").size(), drawn);
+}
+
+TEST_F(ProgressLines, ALineThatWasLeftBehindIsNotTakenOffLater)
+{
+  begin();
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(0s);
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(200ms);
+  (void)progress.look(400ms); // in the background
+  kernel.answers("owns_terminal", true);
+  const auto said = kernel.calls("offer_standard_error").size();
+  progress.end();
+  EXPECT_EQ(kernel.calls("offer_standard_error").size(), said);
+}
+
+TEST_F(ProgressLines, AShortLineCountsTheOthers)
+{
+  begin();
+  kernel.answers("owns_terminal", true);
+  (void)progress.look(0s);
+  kernel.answers("owns_terminal", true);
+  kernel.answers("terminal_columns", std::optional<unsigned>(64));
+  std::vector<sys::LockLine> lines;
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
+  for (const pid_t pid : {5, 6, 7, 8}) {
+    lines.push_back(line_of(pid, false));
+    lines.back().mode = Mode::shared;
+    kernel.answers("descriptors_of", std::vector<int>{3});
+    kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {lines.back()}});
+    kernel.answers("command_line", std::string("rsync\0-a\0/srv\0/backup\0", 22));
+  }
+  kernel_shows(lines);
+  (void)progress.look(200ms);
+  EXPECT_EQ(kernel.calls("offer_standard_error").back(),
+    "offer_standard_error('\rlockrun: waiting for '/x', held by PID 5 (rsync ...) and 3 more\x1b[K')");
 }
 
 struct WidthRow {
@@ -247,7 +313,8 @@ TEST_F(ProgressLines, AStuckWaitEndsTheProcessWithTheStatusOfATimeOut)
     EXPECT_EQ(exit.status, 9);
   }
   EXPECT_THAT(
-    kernel.calls("write_standard_error").front(), HasSubstr("lockrun: gave up waiting for '/x' after 5s, held by"));
+    kernel.calls("offer_standard_error").front(), HasSubstr("lockrun: gave up waiting for '/x' after 5s, held by"));
+  EXPECT_THAT(kernel.calls("stat"), IsEmpty()); // which might never come back
 }
 
 } // namespace
