@@ -4,6 +4,8 @@
 #include "cli/duration.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 
 namespace lockrun::cli {
 namespace {
@@ -22,7 +24,7 @@ void each_parameter(std::string_view url, Visit visit)
   std::size_t begin = url.find('?');
   while (begin != std::string_view::npos && begin < url.size()) {
     ++begin;
-    const std::size_t end = std::min(url.find_first_of("&#", begin), url.size());
+    const std::size_t end = std::min(url.find('&', begin), url.size());
     const std::size_t equals = std::min(url.find('=', begin), end);
     visit(url.substr(begin, equals - begin), Span(std::min(equals + 1, end), end));
     begin = end;
@@ -34,15 +36,34 @@ bool is_secret(std::string_view key)
   return (key.find("pass") != key.npos || key.find("secret") != key.npos) && !key.ends_with("file");
 }
 
+// Whether this can be HOST[:PORT],... Otherwise it may be USER:PASSWORD, cut off.
+bool are_hosts(std::string_view text)
+{
+  while (!text.empty()) {
+    std::string_view host = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), host.size() + 1));
+    if (host.starts_with('[')) { host.remove_prefix(std::min(host.find(']'), host.size())); }
+    const std::size_t colon = host.find(':');
+    if (colon == host.npos) { continue; }
+    std::uint16_t port = 0;
+    const auto [end, error] = std::from_chars(host.data() + colon + 1, host.data() + host.size(), port);
+    if (error != std::errc() || end != host.data() + host.size() || port == 0) { return false; }
+  }
+  return true;
+}
+
+// Also a password with a '/', '?' or '#' in it, which must be encoded, and which engines refuse otherwise.
 void hide(char* text, std::string_view url)
 {
-  const std::size_t authority = url.find("://") + 3;
-  const std::size_t path = std::min(url.find_first_of("/?#", authority), url.size());
-  const std::size_t at = url.substr(0, path).rfind('@');
-  if (at != url.npos && at >= authority) {
-    const std::size_t colon = url.find(':', authority);
-    if (colon < at) { star(text, {colon + 1, at}); }
-  }
+  const std::size_t begin = url.find("://") + 3;
+  const std::string_view authority = url.substr(begin, url.find_first_of("/?#", begin) - begin);
+  const std::size_t hosts = authority.rfind('@') + 1; // 0 if there is no '@'
+  const bool has_password = authority.substr(0, hosts).find(':') != authority.npos;
+  const std::size_t colon = url.find(':', begin);
+  const std::size_t at = url.rfind('@');
+  const bool has_both = colon != url.npos && at != url.npos && colon < at;
+  const bool has_name = url.substr(begin + authority.size()).starts_with('/');
+  if (has_both && (has_password || !has_name || !are_hosts(authority.substr(hosts)))) { star(text, {colon + 1, at}); }
   each_parameter(url, [&](std::string_view key, const Span& value) {
     if (is_secret(key)) { star(text, value); }
   });

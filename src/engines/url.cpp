@@ -11,6 +11,9 @@ namespace {
 
 using Wrong = tl::unexpected<std::string>;
 
+constexpr const char* k_unencoded =
+  "in front of the host '/', '?' and '#' are written as %2F, %3F and %23, and behind a password '@' as %40";
+
 // The part before `mark`, which is taken off `rest` with it; all of `rest` when there is none.
 std::string_view take_until(std::string_view& rest, char mark)
 {
@@ -65,7 +68,8 @@ tl::expected<Endpoint, std::string> parse_endpoint(std::string_view text, std::s
     if (endpoint.host.find(':') != std::string::npos) { return Wrong("an IPv6 address needs brackets around it"); }
   }
   if (endpoint.host.empty()) { return Wrong("it names no host"); }
-  if (has_port && !is_port(port)) { return Wrong(fmt::format("'{}' is no port", port)); }
+  // It may be the beginning of a password, and is not repeated.
+  if (has_port && !is_port(port)) { return Wrong("a port is a number from 1 to 65535"); }
   endpoint.port = has_port ? port : default_port;
   return endpoint;
 }
@@ -90,15 +94,19 @@ tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view
   const std::size_t scheme = text.find("://");
   if (scheme == std::string_view::npos) { return Wrong("it has no '://'"); }
   url.scheme = text.substr(0, scheme);
-  std::string_view rest = text.substr(scheme + 3);
-  std::string_view before_parameters = take_until(rest, '?');
-  std::string_view parameters = rest;
-
-  std::string_view authority = take_until(before_parameters, '/');
+  std::string_view parameters = text.substr(scheme + 3);
+  std::string_view authority = parameters.substr(0, parameters.find_first_of("/?#"));
+  parameters.remove_prefix(authority.size());
+  const bool has_late_at = parameters.find('@') != std::string_view::npos; // perhaps the password is cut off
+  if (has_late_at && !parameters.starts_with('/')) { return Wrong(k_unencoded); }
+  if (parameters.starts_with('#')) { return Wrong("it has a '#' behind the host"); }
+  std::string_view name = take_until(parameters, '?');
+  (void)take_until(name, '/');
   const std::size_t at = authority.rfind('@');
   if (at != std::string_view::npos) {
     std::string_view password = authority.substr(0, at);
     const bool has_password = password.find(':') != std::string_view::npos;
+    if (has_password && has_late_at) { return Wrong(k_unencoded); }
     url.user = decoded(take_until(password, ':'));
     if (has_password) { url.password = decoded(password); }
     if (!url.user || (has_password && !url.password)) { return Wrong("'%' needs two hexadecimal digits"); }
@@ -106,13 +114,13 @@ tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view
   }
   do {
     auto endpoint = parse_endpoint(take_until(authority, ','), default_port);
-    if (!endpoint) { return Wrong(endpoint.error()); }
+    if (!endpoint) { return Wrong(has_late_at ? k_unencoded : endpoint.error()); }
     url.endpoints.push_back(*endpoint);
   } while (!authority.empty());
 
-  const auto name = decoded(before_parameters);
-  if (!name) { return Wrong("'%' needs two hexadecimal digits"); }
-  url.name = *name;
+  const auto plain_name = decoded(name);
+  if (!plain_name) { return Wrong("'%' needs two hexadecimal digits"); }
+  url.name = *plain_name;
   while (!parameters.empty()) {
     std::string_view value = take_until(parameters, '&');
     const std::string key(take_until(value, '='));

@@ -37,6 +37,12 @@ TEST(Url, NeedsNeitherUserNorParametersNorName)
   EXPECT_EQ(url->name, "");
 }
 
+TEST(Url, MayHaveAnAtBehindTheHostWhenThereIsNoPassword)
+{
+  EXPECT_EQ(parse_url("etcd://h:2379/de@ploy#1", "1")->name, "de@ploy#1");
+  EXPECT_EQ(parse_url("etcd://ann@h/x?cert=/a@b", "1")->parameter("cert"), "/a@b");
+}
+
 TEST(Url, TellsAnEmptyPasswordFromNone)
 {
   EXPECT_EQ(parse_url("etcd://ann@h/x", "1")->password, std::nullopt);
@@ -48,12 +54,22 @@ struct Row {
   const char* url;
   const char* complaint;
 };
+constexpr const char* k_unencoded =
+  "in front of the host '/', '?' and '#' are written as %2F, %3F and %23, and behind a password '@' as %40";
 constexpr Row k_wrong[] = {
   {"no_scheme", "host/name", "it has no '://'"},
   {"no_host", "etcd:///name", "it names no host"},
   {"an_empty_host_in_the_list", "etcd://a,,b/name", "it names no host"},
-  {"a_port_that_is_none", "etcd://a:http/name", "'http' is no port"},
-  {"a_port_out_of_range", "etcd://a:65536/name", "'65536' is no port"},
+  {"a_port_that_is_none", "etcd://a:http/name", "a port is a number from 1 to 65535"},
+  {"a_port_out_of_range", "etcd://a:65536/name", "a port is a number from 1 to 65535"},
+  {"a_password_with_a_slash", "etcd://ann:pa/ss@a/name", k_unencoded},
+  {"a_password_with_a_question_mark", "etcd://ann:pa?ss@a/name", k_unencoded},
+  {"a_password_with_a_number_sign", "etcd://ann:pa#ss@a/name", k_unencoded},
+  {"a_password_that_begins_with_a_slash", "etcd://ann:/ss@a/name", k_unencoded},
+  {"a_password_with_an_at_and_a_slash", "etcd://ann:p@a/ss@a/name", k_unencoded},
+  {"a_password_that_begins_like_a_port", "etcd://ann:12?ss@a/name", k_unencoded},
+  {"a_user_with_a_number_sign", "etcd://an#n@a/name", k_unencoded},
+  {"a_number_sign_behind_the_host", "etcd://a#name", "it has a '#' behind the host"},
   {"an_address_without_brackets", "etcd://::1/name", "an IPv6 address needs brackets around it"},
   {"an_open_bracket", "etcd://[::1/name", "the '[' of an address has no ']'"},
   {"a_broken_escape", "etcd://a/x%2", "'%' needs two hexadecimal digits"},
