@@ -2,6 +2,7 @@
 
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
+#include "sys/file.hpp"
 #include "sys/passwd.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
@@ -69,12 +70,25 @@ EngineFailure cannot_start(SysError cause)
   return {Kind::not_started, cause.code, cause.call};
 }
 
-bool is_ancestor(pid_t pid)
+// What makes the number of a process of ours the name of one process for ever: this run of this machine (random(4)),
+// the namespace of the number (pid_namespaces(7)), and its start. Empty if we cannot know.
+std::string instance_of(const sys::ProcessStatus& process)
 {
+  auto text = sys::read_file("/proc/sys/kernel/random/boot_id");
+  const auto numbers = sys::stat("/proc/self/ns/pid");
+  if (!text || !numbers) { return {}; }
+  text->erase(std::min(text->find('\n'), text->size()));
+  return *text + "/" + std::to_string(numbers->identity.inode) + "/" + std::to_string(process.start);
+}
+
+// A number proves nothing, not even with the name of a host: containers and clones have both in common.
+bool is_ancestor(pid_t pid, std::string_view instance)
+{
+  if (instance.empty()) { return false; }
   for (pid_t ancestor = sys::parent_process(); ancestor > 0;) {
-    if (ancestor == pid) { return true; }
     const auto status = sys::process_status(ancestor);
     if (!status) { return false; }
+    if (ancestor == pid) { return instance == instance_of(*status); }
     ancestor = status->parent;
   }
   return false;
@@ -116,11 +130,33 @@ const char* missing_capability(const LockRequest& request, std::string_view capa
   return nullptr;
 }
 
+// What is known of one who has the lock, from WAITING: whether it is an ancestor of ours, so that waiting for it would
+// never end, and whether its lock is good enough for what was asked for.
+std::optional<EngineFailure> nested_in(const Message& waiting, const LockRequest& request)
+{
+  const auto pid = static_cast<pid_t>(waiting.number("holder_pid").value_or(0));
+  const auto slot = waiting.number("holder_slot");
+  if (slot && request.slots > 1) { return std::nullopt; } // another one will do
+  if (!is_ancestor(pid, waiting.text("holder_instance").value_or(""))) { return std::nullopt; }
+  EngineFailure failure{Kind::nested, 0, {}, text_of(waiting, "holder"), {}, pid};
+  const bool excludes_all = waiting.text("holder_mode") == "exclusive" && !slot;
+  const bool wants_company = request.mode == Mode::shared && request.slots == 0;
+  failure.covers = excludes_all || wants_company || (request.slots == 1 && slot == 0);
+  return failure;
+}
+
+// As for locks of this machine: with -n an ancestor's lock is as busy as any other, unless it will do.
+bool asks_for_ancestors(const LockRequest& request, bool nonblock)
+{
+  return request.nested == Nested::run || (request.nested == Nested::fail && !nonblock);
+}
+
 Message acquire_message(const EngineQuestion& question)
 {
   const LockRequest& request = question.request;
   const bool nonblock = request.patience && *request.patience == nanoseconds(0);
   const auto user = sys::effective_user();
+  const auto self = sys::process_status(sys::process_id());
   constexpr std::size_t k_enough = 256; // others want to recognise the command, not to repeat it
   return Message("ACQUIRE")
     .with("mode", request.mode == Mode::shared ? "shared" : "exclusive")
@@ -133,7 +169,8 @@ Message acquire_message(const EngineQuestion& question)
     .with("pid", sys::process_id())
     .with("user", sys::user_name(user).value_or(std::to_string(user)))
     .with("command", std::string_view(question.command).substr(0, k_enough))
-    .with("since_ms", in_ms(sys::wall_now()));
+    .with("since_ms", in_ms(sys::wall_now()))
+    .with("instance", self ? instance_of(*self) : std::string());
 }
 
 } // namespace
@@ -354,14 +391,14 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
     if (message.is("TROUBLE")) {
       listener.trouble(text_of(message, "text"));
     } else if (message.is("WAITING")) {
-      is_waiting = true;
+      is_waiting = !nonblock;
       holder = text_of(message, "holder");
       position = message.number("position");
-      const auto pid = static_cast<pid_t>(message.number("holder_pid").value_or(0));
-      const bool is_here = text_of(message, "holder_host") == sys::host_name().value_or("localhost");
-      if (!question.wait_for_ancestors && request.slots == 0 && is_here && pid > 0 && is_ancestor(pid)) {
-        abandon();
-        return Failed({Kind::nested, 0, {}, holder, {}, pid});
+      if (asks_for_ancestors(request, nonblock)) {
+        if (auto nested = nested_in(message, request)) {
+          abandon();
+          return Failed(std::move(*nested));
+        }
       }
     } else {
       return Failed(failure_of(heard));

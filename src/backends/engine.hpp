@@ -27,7 +27,7 @@ struct EngineFailure {
     busy,        // somebody else holds the lock
     timed_out,
     too_many_waiters,
-    nested,      // an ancestor of ours holds it; holder_pid
+    nested,      // an ancestor of ours holds it; holder_pid, and whether that covers what was asked for
     interrupted, // code is the signal
     silent,      // it said nothing for too long
     ended,       // it is gone
@@ -41,6 +41,7 @@ struct EngineFailure {
   std::string hint{};
   pid_t holder_pid = 0;
   std::vector<std::string> places{};
+  bool covers = false;
 };
 
 template <class T>
@@ -55,7 +56,6 @@ struct EngineQuestion {
   std::chrono::nanoseconds ttl{}; // 0: the engine's default
   std::string command;            // for others to see
   sys::SignalSet ended_by;        // signals that end the wait; the caller has blocked them
-  bool wait_for_ancestors = false;
 };
 
 // A lock that the engine holds.

@@ -224,14 +224,12 @@ Outcome run_with_engine(
   if (!engine) { return {answer(engine.error(), options, events)}; }
   guard->leave_out(engine->pid());
   Listener listener(options, events);
-  const bool waits_for_ancestors = options.request.nested == Nested::wait;
-  const auto grant = engine->acquire(options.engine_url,
-    {options.request, options.ttl, words_of(options.command), ended_by, waits_for_ancestors}, listener);
+  const auto grant =
+    engine->acquire(options.engine_url, {options.request, options.ttl, words_of(options.command), ended_by}, listener);
   if (grant) { return run_holding(*guard, *engine, *grant, options, events, inherited); }
   const EngineFailure& failure = grant.error();
-  if (failure.kind == EngineFailure::Kind::nested && options.request.nested == Nested::run) {
-    return run_under_ancestor(options, events, inherited);
-  }
+  const bool is_covered = failure.kind == EngineFailure::Kind::nested && failure.covers;
+  if (is_covered && options.request.nested == Nested::run) { return run_under_ancestor(options, events, inherited); }
   const bool by_signal = failure.kind == EngineFailure::Kind::interrupted;
   return {answer(failure, options, events), by_signal ? failure.code : 0};
 }

@@ -42,6 +42,7 @@ private:
   Word hear();
   std::optional<Message> next_message(bool may_block);
   void say(const Message& message);
+  void say(const std::string& lines);
   void complain(const Failure& failure);
   void tell_of(const Standing& standing);
   Moment after_failure() const;
@@ -84,6 +85,7 @@ std::optional<Demand> demand_from(const Message& message)
   demand.owner.user = message.text("user").value_or("");
   demand.owner.command = message.text("command").value_or("");
   demand.owner.since_ms = message.number("since_ms").value_or(0);
+  demand.owner.instance = message.text("instance").value_or("");
   return demand;
 }
 
@@ -93,15 +95,22 @@ void add_owner(Message& message, const Party& party, const std::string& prefix)
   message.with(prefix + "host", party.owner->host).with(prefix + "pid", party.owner->pid);
   message.with(prefix + "user", party.owner->user).with(prefix + "command", party.owner->command);
   message.with(prefix + "since_ms", party.owner->since_ms);
+  if (!party.owner->instance.empty()) { message.with(prefix + "instance", party.owner->instance); }
 }
 
-Message waiting(const Standing& standing)
+const char* name_of(Mode mode)
+{
+  return mode == Mode::shared ? "shared" : "exclusive";
+}
+
+Message waiting(std::int64_t position, const std::optional<Party>& holder)
 {
   Message message("WAITING");
-  message.with("position", standing.position);
-  if (standing.holder) {
-    message.with("holder", standing.holder->text);
-    add_owner(message, *standing.holder, "holder_");
+  message.with("position", position);
+  if (holder) {
+    message.with("holder", holder->text).with("holder_mode", name_of(holder->mode));
+    if (holder->slot) { message.with("holder_slot", *holder->slot); }
+    add_owner(message, *holder, "holder_");
   }
   return message;
 }
@@ -158,8 +167,12 @@ namespace {
 
 void Session::say(const Message& message)
 {
-  const std::string line = protocol::format(message);
-  std::string_view rest = line;
+  say(protocol::format(message));
+}
+
+void Session::say(const std::string& lines)
+{
+  std::string_view rest = lines;
   while (!rest.empty()) {
     const auto sent = sys::send(m_lockrun, std::as_bytes(std::span(rest)));
     if (sent) {
@@ -210,6 +223,7 @@ Session::Word Session::hear()
 
 int Session::fail(const Failure& failure)
 {
+  if (failure.standing) { tell_of(*failure.standing); } // one of them may be lockrun's ancestor
   Message message("FAIL");
   message.with("status", failure.status).with("reason", failure.reason).with("text", failure.text);
   if (!failure.holder.empty()) { message.with("holder", failure.holder); }
@@ -244,11 +258,12 @@ void Session::complain(const Failure& failure)
 
 void Session::tell_of(const Standing& standing)
 {
-  const Message message = waiting(standing);
-  std::string line = protocol::format(message);
-  if (line == m_told) { return; }
-  m_told = std::move(line);
-  say(message);
+  std::string lines;
+  for (const Party& party : standing.nearby) { lines += protocol::format(waiting(standing.position, party)); }
+  lines += protocol::format(waiting(standing.position, standing.holder));
+  if (lines == m_told) { return; }
+  m_told = std::move(lines);
+  say(m_told);
 }
 
 Moment Session::after_failure() const
@@ -292,7 +307,7 @@ int Session::status()
   for (const Party& party : *parties) {
     Message message(party.waits ? "WAITER" : "HOLDER");
     if (party.waits) { message.with("position", party.position); }
-    message.with("mode", party.mode == Mode::shared ? "shared" : "exclusive").with("token", party.token);
+    message.with("mode", name_of(party.mode)).with("token", party.token);
     if (party.slot) { message.with("slot", *party.slot); }
     message.with("text", party.text);
     add_owner(message, party, "");

@@ -31,6 +31,7 @@ struct Owner {
   std::string user;
   std::string command;
   std::int64_t since_ms = 0; // on the wall clock, since 1970
+  std::string instance{};    // which process of all times it is, for other lockruns; empty: it did not say
   friend bool operator==(const Owner&, const Owner&) = default;
 };
 
@@ -44,20 +45,6 @@ struct Demand {
   milliseconds ttl{0}; // 0: the backend's own
   Owner owner;
 };
-
-// Why there is no lock.
-struct Failure {
-  int status = 0;     // sysexits.h
-  std::string reason; // a word of lockrun-engine(7)
-  std::string text;
-  std::string holder{};
-  std::string hint{};
-};
-template <class T>
-using Outcome = tl::expected<T, Failure>;
-
-inline constexpr const char* k_interrupted = "interrupted"; // lockrun has something to say; never sent
-Failure usage(std::string text, std::string hint = {});
 
 // One who has the lock or waits for it.
 struct Party {
@@ -75,7 +62,23 @@ struct Standing {
   bool is_held = false;
   std::int64_t position = 0;     // among those who wait, from 1
   std::optional<Party> holder{}; // one who is in the way
+  std::vector<Party> nearby{};   // others who hold it, on the host of the one who asks: he may descend from one of them
 };
+
+// Why there is no lock.
+struct Failure {
+  int status = 0;     // sysexits.h
+  std::string reason; // a word of lockrun-engine(7)
+  std::string text;
+  std::string holder{};
+  std::string hint{};
+  std::optional<Standing> standing{}; // what we would have to wait for
+};
+template <class T>
+using Outcome = tl::expected<T, Failure>;
+
+inline constexpr const char* k_interrupted = "interrupted"; // lockrun has something to say; never sent
+Failure usage(std::string text, std::string hint = {});
 
 // What lockrun is told with HELD.
 struct Grant {

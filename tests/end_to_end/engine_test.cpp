@@ -58,6 +58,43 @@ std::string host()
   return name;
 }
 
+std::string first_line(const std::string& path)
+{
+  const std::string text = read_file(path);
+  return text.substr(0, text.find('\n'));
+}
+
+// When it started, in clock ticks: field 22 of proc(5).
+std::string started(pid_t pid)
+{
+  const std::string line = read_file("/proc/" + std::to_string(pid) + "/stat");
+  std::istringstream fields(line.substr(line.rfind(')') + 1));
+  std::string field;
+  for (int i = 3; i <= 22; ++i) { fields >> field; }
+  return field;
+}
+
+// Of its pid namespace.
+std::string number_of_namespace(const std::string& process)
+{
+  struct ::stat status {};
+  EXPECT_EQ(::stat(("/proc/" + process + "/ns/pid").c_str(), &status), 0);
+  return std::to_string(status.st_ino);
+}
+
+// What tells a process from all others that ever have its number.
+std::string instance_of(pid_t pid)
+{
+  return first_line("/proc/sys/kernel/random/boot_id") + "/" + number_of_namespace(std::to_string(pid)) + "/" +
+         started(pid);
+}
+
+// This test as a holder.
+std::string us()
+{
+  return "holder_pid=" + std::to_string(::getpid()) + " holder_instance=" + instance_of(::getpid());
+}
+
 // The child of `parent` whose name begins with this; 0 if there is none.
 pid_t child_called(pid_t parent, const std::string& name)
 {
@@ -525,9 +562,7 @@ TEST_F(Engines, LeaveAQueueWhenWeAreKilled)
 
 TEST_F(Engines, AreNotWaitedForWhenAnAncestorHoldsTheirLock)
 {
-  const std::string waiting = k_acquire + "send WAITING position=1 holder=us holder_host=" + host() +
-                              " holder_pid=" + std::to_string(::getpid()) + "\neof\n";
-  plays(waiting);
+  plays(k_acquire + "send WAITING position=1 holder=us holder_mode=exclusive " + us() + "\neof\n");
   const Finished ended = finish(leave_a_mark);
   EXPECT_EQ(ended.status, exited(75));
   EXPECT_THAT(ended.err, AllOf(HasSubstr("an ancestor of ours"), HasSubstr("waiting would never end")));
@@ -537,10 +572,102 @@ TEST_F(Engines, AreNotWaitedForWhenAnAncestorHoldsTheirLock)
   EXPECT_EQ(finish("exit 5", {"--nested", "run"}).status, exited(5));
   EXPECT_EQ(finish(leave_a_mark, {"--nested", "wait", "-w", "50ms"}).status, exited(75));
   expect_nothing_ran();
+}
 
-  plays(
-    k_acquire + "send WAITING position=1 holder_host=elsewhere holder_pid=" + std::to_string(::getpid()) + "\neof\n");
-  EXPECT_THAT(finish(leave_a_mark, {"-w", "50ms"}).err, HasSubstr("gave up waiting"));
+// Whom they name is an ancestor of ours only if it is the same process, not just one of the same number.
+TEST_F(Engines, AreWaitedForWhenTheHolderOnlyHasAnAncestorsNumber)
+{
+  const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
+  const std::string numbers = number_of_namespace("self");
+  const std::string begun = started(::getpid());
+  ASSERT_EQ("holder_instance=" + boot + "/" + numbers + "/" + begun, us().substr(us().find(' ') + 1));
+  for (const std::string& instance :
+    Words{"", "holder_instance=", "holder_instance=" + begun, "holder_instance=x" + boot + "/" + numbers + "/" + begun,
+      "holder_instance=" + boot + "/1" + numbers + "/" + begun,
+      "holder_instance=" + boot + "/" + numbers + "/" + begun + "1"}) {
+    plays(k_acquire + "send WAITING position=1 holder_mode=exclusive holder_host=" + host() +
+          " holder_pid=" + std::to_string(::getpid()) + " " + instance + "\neof\n");
+    EXPECT_THAT(finish(leave_a_mark, {"-w", "50ms", "--reentrant"}).err, HasSubstr("gave up waiting")) << instance;
+    expect_nothing_ran();
+  }
+}
+
+TEST_F(Engines, HearWhichProcessOfAllAsks)
+{
+  plays(k_held + k_release);
+  start.out = k_pipe;
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  EXPECT_THAT(said(), HasSubstr(" instance=" + instance_of(lockrun.pid()) + "\n"));
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+}
+
+TEST_F(Engines, TellAPidNamespaceFromOthers)
+{
+  plays(k_held + k_release);
+  std::vector<std::string> argv{"unshare", "-pf", "--mount-proc"};
+  for (const std::string& word : lockrun_argv({url, "true"})) { argv.push_back(word); }
+  const Finished ended = run_program(argv, start);
+  if (ended.err.find("unshare: ") == 0) { GTEST_SKIP() << ended.err; }
+  EXPECT_EQ(ended.status, exited(0));
+  const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
+  EXPECT_THAT(said(), AllOf(HasSubstr(" pid=1 "), HasSubstr(" instance=" + boot + "/"),
+                        Not(HasSubstr("/" + number_of_namespace("self") + "/"))));
+}
+
+// With --nested run, under a lock of an ancestor's.
+struct Nesting {
+  const char* name;
+  std::string holder;
+  Words options;
+  int status; // 5: it ran
+};
+const std::vector<Nesting> k_nestings = {
+  {"exclusive_in_exclusive", "holder_mode=exclusive", {}, 5},
+  {"shared_in_exclusive", "holder_mode=exclusive", {"-s"}, 5},
+  {"slots_in_exclusive", "holder_mode=exclusive", {"-j", "3"}, 5},
+  {"exclusive_in_shared", "holder_mode=shared", {}, 75},
+  {"shared_in_shared", "holder_mode=shared", {"-s"}, 5},
+  {"slots_in_shared", "holder_mode=shared", {"-j", "3"}, 75},
+  {"exclusive_in_a_slot", "holder_mode=exclusive holder_slot=0", {}, 75},
+  {"shared_in_a_slot", "holder_mode=exclusive holder_slot=0", {"-s"}, 5},
+  {"one_slot_in_that", "holder_mode=exclusive holder_slot=0", {"-j", "1"}, 5},
+  {"one_slot_in_another", "holder_mode=exclusive holder_slot=1", {"-j", "1"}, 75},
+  {"exclusive_in_who_knows_what", "holder=us", {}, 75},
+};
+class EnginesAreNested : public Engines, public ::testing::WithParamInterface<Nesting> {};
+TEST_P(EnginesAreNested, AndRunOnlyWhatTheAncestorsLockCovers)
+{
+  const std::string waiting = "send WAITING position=1 " + us() + " " + GetParam().holder + "\n";
+  const std::string others = "send WAITING position=1 holder=others holder_mode=shared holder_pid=1\n";
+  Words options = GetParam().options;
+  options.emplace_back("--reentrant");
+  plays(k_acquire + waiting + others + "eof\n");
+  EXPECT_EQ(finish("exit 5", options).status, exited(GetParam().status));
+
+  options.emplace_back("-n");
+  plays(k_acquire + waiting + others + "send FAIL status=75 reason=busy text=x holder=others\neof\n");
+  EXPECT_EQ(finish("exit 5", options).status, exited(GetParam().status));
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EnginesAreNested, ::testing::ValuesIn(k_nestings), [](const auto& row) { return row.param.name; });
+
+TEST_F(Engines, MayHaveAnotherSlotThanAnAncestors)
+{
+  plays(k_acquire + "send WAITING position=1 holder_mode=exclusive holder_slot=0 " + us() + "\neof\n");
+  EXPECT_THAT(finish(leave_a_mark, {"-j", "2", "-w", "50ms"}).err, HasSubstr("gave up waiting"));
+  EXPECT_THAT(finish(leave_a_mark, {"-j", "1"}).err, HasSubstr("waiting would never end"));
+}
+
+TEST_F(Engines, AreBusyAsEverWithoutWaiting)
+{
+  plays(k_acquire + "send WAITING position=1 holder_mode=exclusive " + us() +
+        "\nsend FAIL status=75 reason=busy text=x holder=us\neof\n");
+  const Finished ended = finish(leave_a_mark, {"-n", "-E", "9", "--events", dir / "events"});
+  EXPECT_EQ(ended.status, exited(9));
+  EXPECT_THAT(read_file(dir / "events"), Not(HasSubstr("\"event\":\"waiting\"")));
+  expect_nothing_ran();
 }
 
 // --- While the command runs

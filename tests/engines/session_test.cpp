@@ -45,15 +45,15 @@ Lease ended_lease()
 
 Standing held()
 {
-  return {true, 0, {}};
+  return {true, 0, {}, {}};
 }
 
 Standing waiting(std::int64_t position)
 {
   engines::Party holder;
   holder.text = "somebody";
-  holder.owner = Owner{"web1", 7, "root", "make", 0};
-  return {false, position, holder};
+  holder.owner = Owner{"web1", 7, "root", "make", 0, "boot/1/9"};
+  return {false, position, holder, {}};
 }
 
 tl::unexpected<Failure> failure(const std::string& reason, const std::string& text = {})
@@ -213,7 +213,7 @@ private:
 TEST_F(Sessions, HoldAndGiveBack)
 {
   backend.joins.push_back({held(), long_lease()});
-  acquire("mode=shared wait_ms=70 host=here pid=3");
+  acquire("mode=shared wait_ms=70 host=here pid=3 instance=x/2/3");
   EXPECT_THAT(hear(), StartsWith("HELD token=5 deadline="));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
@@ -222,6 +222,7 @@ TEST_F(Sessions, HoldAndGiveBack)
   EXPECT_EQ(backend.demand->mode, Mode::shared);
   EXPECT_EQ(backend.demand->patience, milliseconds(70));
   EXPECT_EQ(backend.demand->owner.host, "here");
+  EXPECT_EQ(backend.demand->owner.instance, "x/2/3");
 }
 
 TEST_F(Sessions, SettleOnceTheCommandRuns)
@@ -252,11 +253,34 @@ TEST_F(Sessions, TellOfTheWaitWhenThereIsNews)
   backend.renewals.push_back({held(), long_lease()});
   acquire();
   EXPECT_EQ(hear(),
-    "WAITING position=2 holder=somebody holder_host=web1 holder_pid=7 holder_user=root holder_command=make "
-    "holder_since_ms=0");
+    "WAITING position=2 holder=somebody holder_mode=exclusive holder_host=web1 holder_pid=7 holder_user=root "
+    "holder_command=make holder_since_ms=0 holder_instance=boot/1/9");
   EXPECT_THAT(hear(), StartsWith("WAITING position=1 "));
   (void)::eventfd_write(backend.stir, 1);
   EXPECT_THAT(hear(), StartsWith("HELD "));
+}
+
+// One of them may be an ancestor of lockrun's.
+TEST_F(Sessions, NameThoseNearbyBeforeTheOneWhoIsTold)
+{
+  Standing standing = waiting(1);
+  standing.nearby = {*standing.holder};
+  standing.nearby[0].text = "neighbour";
+  standing.nearby[0].mode = Mode::shared;
+  standing.nearby[0].slot = 4;
+  backend.joins.push_back({standing, long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING position=1 holder=neighbour holder_mode=shared holder_slot=4 "));
+  EXPECT_THAT(hear(), StartsWith("WAITING position=1 holder=somebody holder_mode=exclusive holder_host="));
+}
+
+TEST_F(Sessions, SayWhoIsInTheWayAlsoWithoutWaiting)
+{
+  Failure busy{75, "busy", "it is held", "somebody", {}, waiting(1)};
+  backend.joins.push_back({tl::unexpected(busy), {}});
+  acquire("nonblock=1");
+  EXPECT_THAT(hear(), StartsWith("WAITING position=1 holder=somebody "));
+  EXPECT_EQ(hear(), "FAIL status=75 reason=busy text=it%20is%20held holder=somebody");
 }
 
 TEST_F(Sessions, JoinAgainWhenTheirPlaceIsLost)

@@ -242,13 +242,14 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
       const Place place = place_of(view->queue, view->queue.size(), m_note);
       const bool is_free = place.is_held || place.slot_to_claim;
       if (!is_free) {
-        std::string holder = place.holder ? party_of(view->queue, *place.holder).text : std::string();
+        Standing behind = standing_behind(*view, view->queue.size(), place);
+        std::string holder = behind.holder ? behind.holder->text : std::string();
         if (demand.wait == Wait::never) {
-          return Failed(Failure{EX_TEMPFAIL, "busy", "it is held", std::move(holder)});
+          return Failed(Failure{EX_TEMPFAIL, "busy", "it is held", std::move(holder), {}, std::move(behind)});
         }
         if (demand.max_waiters && place.counted_waiters >= *demand.max_waiters) {
-          return Failed(Failure{
-            EX_TEMPFAIL, "too_many_waiters", fmt::format("{} wait already", place.counted_waiters), std::move(holder)});
+          return Failed(Failure{EX_TEMPFAIL, "too_many_waiters", fmt::format("{} wait already", place.counted_waiters),
+            std::move(holder), {}, std::move(behind)});
         }
       }
       m_note.slot = place.slot_to_claim;
@@ -263,12 +264,25 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   }
 }
 
+// Of one at `index` who does not have it.
+Standing EtcdLock::standing_behind(const View& view, std::size_t index, const Place& place) const
+{
+  Standing standing{false, place.position, {}, {}};
+  for (std::size_t i = 0; i < index; ++i) {
+    const auto& owner = view.queue[i].note.owner;
+    const bool is_near = i != place.holder && owner && owner->host == m_note.owner->host;
+    if (is_near && holds(view.queue, i)) { standing.nearby.push_back(party_of(view.queue, i)); }
+  }
+  if (place.holder) { standing.holder = party_of(view.queue, *place.holder); }
+  return standing;
+}
+
 // None: our key is gone.
 Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
 {
   if (!view.ours || view.queue[*view.ours].created != m_created) { return std::nullopt; }
   const Place place = place_of(view.queue, *view.ours, m_note);
-  Standing standing{place.is_held, place.position, {}};
+  bool is_held = place.is_held;
   if (place.slot_to_claim) {
     m_note.slot = place.slot_to_claim;
     const auto rewritten = rewrite(m_granted.id);
@@ -277,17 +291,16 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
       return Failed(rewritten.error());
     }
     if (*rewritten == Found::lost) { return std::nullopt; }
-    standing.is_held = true;
+    is_held = true;
   }
-  if (standing.is_held) {
+  if (is_held) {
     m_is_held = true;
-    return standing;
+    return Standing{true, 0, {}, {}};
   }
   m_has_waited = true;
-  if (place.holder) { standing.holder = party_of(view.queue, *place.holder); }
   const auto watched = watch(place.obstacle ? view.queue[*place.obstacle].key : m_prefix, view.revision + 1);
   if (!watched) { return Failed(watched.error()); }
-  return standing;
+  return standing_behind(view, *view.ours, place);
 }
 
 // Writes our key once more if it is still ours, on this lease.
@@ -374,7 +387,7 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
       if (!changed) { return Failed(changed.error()); }
       if (*changed == Found::lost) { return std::nullopt; }
     }
-    if (m_is_held) { return Standing{true, 0, {}}; }
+    if (m_is_held) { return Standing{true, 0, {}, {}}; }
     return standing_in(*view);
   }
   return failed({Kind::unavailable, "it elects one leader after the other"});

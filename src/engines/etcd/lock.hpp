@@ -57,6 +57,7 @@ private:
   Outcome<View> make_key(milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits);
   void adopt(const View& view);
   Outcome<std::optional<Standing>> standing_in(const View& view);
+  Standing standing_behind(const View& view, std::size_t index, const Place& place) const;
   enum class Found { ours, lost };
   Outcome<Found> rewrite(std::int64_t lease);
   Outcome<Found> change_lease();

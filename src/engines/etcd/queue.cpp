@@ -45,6 +45,7 @@ std::string write_note(const Note& note)
     value["user"] = note.owner->user;
     value["command"] = note.owner->command;
     value["since"] = note.owner->since_ms;
+    if (!note.owner->instance.empty()) { value["instance"] = note.owner->instance; }
   }
   return write_json(value);
 }
@@ -59,8 +60,8 @@ Note read_note(std::string_view value)
   if (field(*json, "slot").is_number_integer()) { note.slot = static_cast<int>(number(*json, "slot")); }
   note.is_counted = field(*json, "counted") == true;
   if (!text(*json, "host").empty()) {
-    note.owner = Owner{
-      text(*json, "host"), number(*json, "pid"), text(*json, "user"), text(*json, "command"), number(*json, "since")};
+    note.owner = Owner{text(*json, "host"), number(*json, "pid"), text(*json, "user"), text(*json, "command"),
+      number(*json, "since"), text(*json, "instance")};
   }
   return note;
 }

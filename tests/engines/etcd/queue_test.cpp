@@ -54,7 +54,8 @@ TEST(EtcdQueue, IsTheKeysWithALeaseForANameInTheOrderOfTheirCreation)
 
 TEST(EtcdNote, SaysWhoAndHow)
 {
-  const Note note{Mode::shared, 4, 2, true, Owner{"web1", 77, "ann", "rsync -a /srv \"/b\"", 1'700'000'000'123}};
+  const Note note{
+    Mode::shared, 4, 2, true, Owner{"web1", 77, "ann", "rsync -a /srv \"/b\"", 1'700'000'000'123, "boot/1/2"}};
   EXPECT_EQ(read_note(write_note(note)), note);
   EXPECT_EQ(read_note(write_note(k_shared)), k_shared);
 }

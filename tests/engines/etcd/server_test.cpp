@@ -175,6 +175,27 @@ TEST_F(Etcd, SharesAndExcludes)
   EXPECT_TRUE(late.hear("HELD").is("HELD"));
 }
 
+// lockrun looks for its ancestors among those who hold it on its own host.
+TEST_F(Etcd, TellsOfAllHoldersOnTheHostOfTheOneWhoWaits)
+{
+  EngineDriver first = holder("mode=shared instance=x/1/1");
+  EngineDriver second = holder("mode=shared instance=x/1/2");
+  EngineDriver slot = holder("slots=3");
+  for (const std::string wishes : {"nonblock=1", "max_waiters=1", ""}) {
+    SCOPED_TRACE(wishes);
+    EngineDriver driver = engine();
+    driver.acquire(wishes);
+    const Message one = driver.hear("WAITING", "FAIL");
+    const Message two = driver.hear("WAITING", "FAIL");
+    const Message three = driver.hear("WAITING", "FAIL");
+    EXPECT_EQ(text(one, "holder_instance"), "x/1/1");
+    EXPECT_EQ(text(one, "holder_mode"), "shared");
+    EXPECT_EQ(text(two, "holder_instance"), "x/1/2");
+    EXPECT_EQ(text(three, "holder_mode"), "exclusive");
+    EXPECT_EQ(number(three, "holder_slot"), 0);
+  }
+}
+
 TEST_F(Etcd, GivesTheLowestFreeSlotInOrder)
 {
   std::vector<EngineDriver> holders;
