@@ -28,7 +28,8 @@ void describe(LockUser& user, const Message& message)
   user.host = text_of(message, "host");
   user.user_name = text_of(message, "user");
   user.command = text_of(message, "command");
-  constexpr std::int64_t k_last = 253'402'300'799'999; // the end of the year 9999
+  if (user.command.empty()) { user.command = text_of(message, "text"); } // all that is known of some
+  constexpr std::int64_t k_last = 253'402'300'799'999;                   // the end of the year 9999
   const auto since = message.number("since_ms");
   if (since && *since > 0 && *since <= k_last) { user.since = std::chrono::milliseconds(*since); }
 }

@@ -24,6 +24,11 @@
 namespace lockrun::cli {
 namespace {
 
+std::string number_of(const LockUser& user)
+{
+  return user.pid > 0 ? fmt::format("{}", user.pid) : "";
+}
+
 using Row = std::array<std::string, 6>;
 
 std::string held_time(const Holder& holder)
@@ -45,14 +50,13 @@ Row row_of(const Holder& holder)
   if (holder.evidence == Holder::Evidence::gone) { note = "(took it and is gone; who has it now cannot be seen)"; }
   if (holder.evidence == Holder::Evidence::taker) { note = " (took it; this user may not look into it)"; }
   const std::string slot = holder.slot ? fmt::format("slot {}", *holder.slot) : mode_name(holder.mode);
-  return {
-    "", slot, fmt::format("{}", holder.pid), owner_of(holder), held_time(holder), command_words(holder.command) + note};
+  return {"", slot, number_of(holder), owner_of(holder), held_time(holder), command_words(holder.command) + note};
 }
 
 Row row_of(const Waiter& waiter)
 {
-  return {"", fmt::format("waits {}", waiter.position), waiter.pid > 0 ? fmt::format("{}", waiter.pid) : "",
-    owner_of(waiter), "", command_words(waiter.command)};
+  return {"", fmt::format("waits {}", waiter.position), number_of(waiter), owner_of(waiter), "",
+    command_words(waiter.command)};
 }
 
 const char* note_on(const LockStatus& status)

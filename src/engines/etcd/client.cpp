@@ -143,6 +143,7 @@ tl::expected<void, std::string> Client::open(const Url& url)
   } else if (const auto file = url.parameter("password-file")) {
     std::ifstream input(*file);
     if (!std::getline(input, m_password)) { return Unusable(fmt::format("cannot read a password from '{}'", *file)); }
+    if (m_password.ends_with('\r')) { m_password.pop_back(); } // of an editor that ends lines with two bytes
   } else if (const std::string ours = environment("LOCKRUN_ETCD_PASSWORD"); !ours.empty()) {
     m_password = ours;
   } else if (m_user == account_name && account_name.size() < account.size()) {
@@ -263,7 +264,8 @@ Reply<Answer> Client::try_once(const char* path, const Json& request, Moment unt
 
 Reply<Answer> Client::call(const char* path, const Json& request, const Limits& limits)
 {
-  std::vector<std::optional<Trouble>> said(m_servers.size());
+  auto said = std::exchange(m_said, {});
+  said.resize(m_servers.size());
   for (;;) {
     for (std::size_t i = 0; i < m_servers.size(); ++i) {
       const Moment now = sys::elapsed_now();
@@ -330,6 +332,8 @@ std::optional<std::pair<Answer, Answer>> Client::call_both(
   auto answers = try_both(first_path, first, second_path, second, until);
   if (answers) { return std::move(*answers); }
   const Kind kind = answers.error().kind;
+  m_said.assign(m_servers.size(), std::nullopt);
+  if (may_pass(kind)) { m_said[m_current] = answers.error(); }
   if (kind == Kind::silent || kind == Kind::unavailable) { next_endpoint(); } // this one is not to be waited for twice
   return std::nullopt;
 }

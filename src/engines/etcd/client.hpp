@@ -57,7 +57,7 @@ public:
   Reply<Answer> call(const char* path, const Json& request, const Limits& limits);
 
   // Two requests in one go, of which the server answers the first before it looks at the second. None: something was in
-  // the way; ask one after the other.
+  // the way, which the next call() tells if it fails, too; ask one after the other.
   std::optional<std::pair<Answer, Answer>> call_both(
     const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits);
 
@@ -91,6 +91,7 @@ private:
 
   const Attention& m_attention;
   std::vector<Server> m_servers;
+  std::vector<std::optional<Trouble>> m_said; // by them, to call_both()
   std::size_t m_current = 0;
   std::optional<HttpConnection> m_connection;
   bool m_uses_tls = false;

@@ -225,7 +225,9 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   }
   m_note = {demand.mode, demand.slots, {}, demand.max_waiters.has_value(), demand.owner};
   if (sys::elapsed_now() >= m_granted.lease.deadline) { m_granted = {}; } // that of a place that was lost
-  const Limits limits{until, k_try, true};
+  // Whatever the time is, each endpoint gets its turn.
+  const auto share = std::chrono::duration_cast<milliseconds>(until - sys::elapsed_now()) / m_client.endpoints();
+  const Limits limits{until, std::clamp<milliseconds>(share, milliseconds(1), k_try), true};
   const bool looks_first = demand.wait == Wait::never || demand.max_waiters || demand.slots > 0;
   for (;;) {
     std::optional<std::int64_t> unchanged_since;
@@ -387,7 +389,11 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
       if (!changed) { return Failed(changed.error()); }
       if (*changed == Found::lost) { return std::nullopt; }
     }
-    if (m_is_held) { return Standing{true, 0, {}, {}}; }
+    if (m_is_held) {
+      // Whatever ended the watch on our key. Without one the next renewal finds out.
+      if (m_is_settled) { (void)watch(m_key, view->revision + 1); }
+      return Standing{true, 0, {}, {}};
+    }
     return standing_in(*view);
   }
   return failed({Kind::unavailable, "it elects one leader after the other"});
@@ -417,6 +423,7 @@ std::string EtcdLock::loss() const
 
 Outcome<void> EtcdLock::settle()
 {
+  m_is_settled = true;
   if (m_has_waited && m_note.owner) {
     m_note.owner->since_ms = std::chrono::duration_cast<milliseconds>(sys::wall_now()).count();
     const auto rewritten = rewrite(m_granted.id);

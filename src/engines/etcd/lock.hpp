@@ -74,6 +74,7 @@ private:
   Note m_note;
   bool m_is_held = false;
   bool m_has_waited = false;
+  bool m_is_settled = false;
 
   std::optional<Watch> m_watch;
   std::string m_watched;        // its key, or the prefix for all of them

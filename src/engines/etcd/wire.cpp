@@ -28,12 +28,16 @@ Wrong wrong(Kind kind, std::string text)
   return Wrong(Trouble{kind, std::move(text)});
 }
 
-Wrong wrong(Kind kind, int code)
+std::string errno_words(int code)
 {
   const char* const words = ::strerrordesc_np(code);
   const char* const name = ::strerrorname_np(code);
-  return wrong(
-    kind, words != nullptr && name != nullptr ? fmt::format("{} ({})", words, name) : fmt::format("error {}", code));
+  return words != nullptr && name != nullptr ? fmt::format("{} ({})", words, name) : fmt::format("error {}", code);
+}
+
+Wrong wrong(Kind kind, int code)
+{
+  return wrong(kind, errno_words(code));
 }
 
 // The oldest of OpenSSL's complaints, which is the cause of the others.
@@ -41,6 +45,7 @@ std::string tls_complaint()
 {
   const unsigned long code = ::ERR_get_error();
   ::ERR_clear_error();
+  if (ERR_SYSTEM_ERROR(code)) { return errno_words(ERR_GET_REASON(code)); }
   const char* const words = code == 0 ? nullptr : ::ERR_reason_error_string(code);
   return words != nullptr ? words : "the connection was closed";
 }

@@ -7,10 +7,14 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 // The engine program against a real server.
 namespace lockrun::testing {
@@ -80,7 +84,10 @@ protected:
   {
     EngineDriver driver = engine();
     driver.acquire(wishes);
-    return driver.hear("FAIL", "HELD");
+    const Message failure = driver.hear("FAIL", "HELD");
+    driver.hang_up();
+    (void)driver.wait(); // it leaves the queue
+    return failure;
   }
 
   static void release(EngineDriver& driver)
@@ -388,6 +395,34 @@ TEST_F(Etcd, RidesOutAServerThatIsAwayForAWhile)
   EXPECT_THAT(etcd->leases(), IsEmpty());
 }
 
+// Sockets of the engine besides the one on which it talks to lockrun: the connection for its requests and its watches.
+int connections_of(pid_t pid)
+{
+  int count = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
+    const bool is_standard = entry.path().filename().string().size() == 1 && entry.path().filename() < "3";
+    const auto target = std::filesystem::read_symlink(entry.path(), error).string();
+    count += !is_standard && target.starts_with("socket:") ? 1 : 0;
+  }
+  return count;
+}
+
+TEST_F(Etcd, SaysAtOnceThatTheKeyIsGoneAlsoAfterARestartOfTheServer)
+{
+  EngineDriver driver = engine();
+  driver.acquire("ttl_ms=600000"); // renewed each 200 s
+  const std::string key = text(driver.hear("HELD"), "key");
+  ASSERT_TRUE(eventually([&] { return connections_of(driver.pid()) == 2; }));
+  etcd->kill(0);
+  ASSERT_EQ(driver.hear("TROUBLE", "LOST").verb(), "TROUBLE");
+  etcd->start(0);
+  ASSERT_EQ(driver.hear("RENEWED", "LOST").verb(), "RENEWED");
+  ASSERT_TRUE(eventually([&] { return connections_of(driver.pid()) == 2; }));
+  ASSERT_EQ(etcd->etcdctl({"del", key}).status, exited(0));
+  EXPECT_EQ(driver.hear("LOST", "RENEWED").verb(), "LOST");
+}
+
 TEST_F(Etcd, SaysThatItIsLostWhenTheLeaseHasEnded)
 {
   EngineDriver driver = engine();
@@ -455,6 +490,63 @@ TEST_F(Etcd, LetsTheCommandGuardItsWrites)
   EXPECT_EQ(write(held_next, "two"), "SUCCESS");
   EXPECT_EQ(write(held, "stale"), "FAILURE");
   EXPECT_EQ(etcd->etcdctl({"get", "--print-value-only", "config"}).out, "two\n");
+}
+
+// Takes connections, and says nothing.
+class Mute {
+public:
+  Mute() : m_socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))
+  {
+    ::sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ::socklen_t size = sizeof address;
+    auto* const generic = reinterpret_cast<::sockaddr*>(&address);
+    EXPECT_EQ(::bind(m_socket, generic, size), 0);
+    EXPECT_EQ(::listen(m_socket, SOMAXCONN), 0);
+    EXPECT_EQ(::getsockname(m_socket, generic, &size), 0);
+    m_endpoint = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  }
+  ~Mute() { ::close(m_socket); }
+  Mute(const Mute&) = delete;
+  Mute& operator=(const Mute&) = delete;
+  const std::string& endpoint() const { return m_endpoint; }
+
+private:
+  int m_socket;
+  std::string m_endpoint;
+};
+
+TEST_F(Etcd, IsAskedInTimeWhenTheFirstEndpointIsMute)
+{
+  const Mute mute;
+  EngineDriver driver = engine_at("etcd://" + mute.endpoint() + "," + etcd->endpoint(0) + "/lock");
+  driver.acquire("wait_ms=2000");
+  EXPECT_EQ(driver.hear("HELD", "FAIL").verb(), "HELD");
+}
+
+TEST(EtcdUnreachable, SaysWhoIsMute)
+{
+  const Mute one;
+  const Mute two;
+  for (const std::string& endpoints : {one.endpoint(), one.endpoint() + "," + two.endpoint()}) {
+    EngineDriver driver(LOCKRUN_ENGINE, "etcd://" + endpoints + "/lock");
+    driver.acquire("wait_ms=1000");
+    const Message failure = driver.hear("FAIL", "HELD");
+    EXPECT_EQ(number(failure, "status"), 69);
+    std::string words = "cannot reach etcd: " + endpoints + ": no answer in time";
+    const auto comma = words.find(',');
+    if (comma != std::string::npos) { words.replace(comma, 1, ": no answer in time; "); }
+    EXPECT_EQ(text(failure, "text"), words);
+  }
+}
+
+TEST(EtcdUnreachable, SaysWhichFileIsMissing)
+{
+  EngineDriver driver(LOCKRUN_ENGINE, "etcd://127.0.0.1:1/lock?cacert=/nope");
+  driver.acquire();
+  EXPECT_THAT(text(driver.hear("FAIL", "HELD"), "text"),
+    HasSubstr("cannot use the cacert file '/nope': No such file or directory (ENOENT)"));
 }
 
 struct UsageRow {
@@ -544,6 +636,8 @@ TEST_F(EtcdWithUsers, TakesThePasswordFromTheUrlAFileOrTheEnvironment)
   EXPECT_EQ(answer(url("ann:s3cret@", "lock")).verb(), "HELD");
   const TempDir dir;
   const auto file = write_file(dir / "password", "s3cret\n", 0600);
+  EXPECT_EQ(answer(url("ann@", "lock?password-file=" + file.string())).verb(), "HELD");
+  (void)write_file(file, "s3cret\r\n", 0600);
   EXPECT_EQ(answer(url("ann@", "lock?password-file=" + file.string())).verb(), "HELD");
   Start start;
   start.environment["LOCKRUN_ETCD_PASSWORD"] = "s3cret";
