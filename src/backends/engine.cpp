@@ -477,7 +477,8 @@ Engine::Release Engine::release(nanoseconds patience)
     const Heard heard = await(until);
     m_is_stuck = heard.kind == Heard::Kind::nothing;
     if (heard.kind != Heard::Kind::message) { return Release::unknown; }
-    if (heard.message.is("RELEASED")) { return Release::done; }
+    // With a text something is left behind there.
+    if (heard.message.is("RELEASED")) { return heard.message.text("text") ? Release::unknown : Release::done; }
     if (heard.message.is("LOST")) { return Release::was_lost; }
     if (heard.message.is("FAIL")) { return Release::unknown; }
   }

@@ -46,6 +46,7 @@ private:
   void complain(const Failure& failure);
   void tell_of(const Standing& standing);
   Moment after_failure() const;
+  bool is_heard() const;
 
   Backend& m_backend;
   Attention& m_attention;
@@ -232,11 +233,13 @@ int Session::fail(const Failure& failure)
   return EX_OK;
 }
 
+// What we could not get matters more than what we leave, which may take its time.
 int Session::fail_and_leave(const Failure& failure)
 {
   m_attention.ignore_lockrun();
-  (void)m_backend.leave(); // what we could not get matters more than what we leave
-  return fail(failure);
+  const int status = fail(failure);
+  (void)m_backend.leave();
+  return status;
 }
 
 int Session::leave(bool is_to_be_told)
@@ -244,9 +247,17 @@ int Session::leave(bool is_to_be_told)
   m_attention.ignore_lockrun();
   const auto left_behind = m_backend.leave();
   if (!is_to_be_told) { return EX_OK; }
-  if (left_behind) { say(Message("TROUBLE").with("text", *left_behind)); }
-  say(Message("RELEASED"));
+  Message released("RELEASED");
+  if (left_behind) { released.with("text", *left_behind); }
+  say(released);
   return EX_OK;
+}
+
+// Lockrun reads at once what it is told. One that has not done so is stopped or stuck: its command is ended without
+// it, and it may never tell us to give back what we would keep alive for it.
+bool Session::is_heard() const
+{
+  return sys::unread(m_lockrun).value_or(0) == 0;
 }
 
 // Once for each time that things go wrong.
@@ -391,6 +402,13 @@ int Session::hold()
     if (woken == Attention::Woken::by_time && sys::elapsed_now() < due) {
       settle_at.reset();
       (void)m_backend.settle(); // nothing depends on it, and the next renewal finds out what is wrong
+      continue;
+    }
+    if (!is_heard()) {
+      const Moment now = sys::elapsed_now();
+      due = now + k_shortest_pause;
+      is_lost = now >= lease.deadline;
+      if (is_lost) { say(Message("LOST").with("reason", "it was not renewed, because nobody listened")); }
       continue;
     }
     const auto renewed = m_backend.renew();

@@ -4,7 +4,9 @@
 #include <array>
 #include <cerrno>
 
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 namespace lockrun::sys {
@@ -36,6 +38,13 @@ Result<std::size_t> send(const Descriptor& socket, std::span<const std::byte> by
     if (count >= 0) { return static_cast<std::size_t>(count); }
     if (errno != EINTR) { return tl::unexpected(SysError{"send", errno}); }
   }
+}
+
+Result<std::size_t> unread(const Descriptor& socket)
+{
+  int bytes = 0;
+  if (::ioctl(socket.get(), SIOCOUTQ, &bytes) != 0) { return tl::unexpected(SysError{"ioctl", errno}); }
+  return static_cast<std::size_t>(bytes);
 }
 
 Result<unsigned> wait_readable(

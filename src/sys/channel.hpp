@@ -28,6 +28,10 @@ Result<std::size_t> receive(const Descriptor& socket, std::span<std::byte> room)
 // SIGPIPE: EPIPE when nobody is left to read (send(2)).
 Result<std::size_t> send(const Descriptor& socket, std::span<const std::byte> bytes);
 
+// Whether the other end has read all that was sent to it: 0 if it has, otherwise what that takes up in the kernel
+// (SIOCOUTQ, unix(7)).
+Result<std::size_t> unread(const Descriptor& socket);
+
 // Waits until one of `sources` has something to be read, its end included (poll(2)): bit i of the answer for source i,
 // 0 when `patience` passed first. Those that are not open are passed over. Without patience it waits for ever. A signal
 // handler's interruption counts as 0.

@@ -1,7 +1,10 @@
 #include "engines/session.hpp"
 
+#include "support/eventually.hpp"
+
 #include "sys/clock.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <optional>
@@ -70,6 +73,7 @@ public:
   struct Renewed {
     Outcome<std::optional<Standing>> outcome;
     Lease lease;
+    Moment answered{0}; // not before
   };
   std::deque<Joined> joins;
   std::deque<Renewed> renewals;
@@ -78,6 +82,7 @@ public:
   std::optional<Demand> demand;
   int stir = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   int settled = ::eventfd(0, EFD_CLOEXEC);
+  int may_leave = -1; // or leave() waits for this
 
   ~ScriptedBackend() override
   {
@@ -126,6 +131,7 @@ public:
     calls.emplace_back("renew");
     const Renewed now = renewals.front();
     renewals.pop_front();
+    (void)eventually([&] { return sys::elapsed_now() >= now.answered; });
     if (now.outcome && *now.outcome) { m_lease = now.lease; }
     return now.outcome;
   }
@@ -139,6 +145,8 @@ public:
   }
   std::optional<std::string> leave() override
   {
+    ::eventfd_t count = 0;
+    if (may_leave >= 0) { (void)::eventfd_read(may_leave, &count); }
     calls.emplace_back("leave");
     return left_behind;
   }
@@ -187,6 +195,15 @@ protected:
     std::string line;
     for (char c = 0; ::recv(m_socket, &c, 1, 0) == 1 && c != '\n';) { line += c; }
     return line;
+  }
+
+  // What has been said, as far as it is not heard yet.
+  std::string unheard() const
+  {
+    std::string text(4096, '\0');
+    text.resize(static_cast<std::size_t>(
+      std::max<ssize_t>(::recv(m_socket, text.data(), text.size(), MSG_PEEK | MSG_DONTWAIT), 0)));
+    return text;
   }
 
   void hang_up()
@@ -358,9 +375,10 @@ TEST_F(Sessions, ReviveNothing)
     SCOPED_TRACE(is_renewed);
     ScriptedBackend& script = backend;
     script.joins.push_back({waiting(1), old_lease()});
-    script.renewals.push_back({held(), ended_lease()});
-    if (is_renewed) { script.renewals.push_back({held(), long_lease()}); }
-    if (!is_renewed) { script.renewals.push_back({failure("unreachable", "no etcd"), {}}); }
+    const Moment end = sys::elapsed_now() + seconds(2); // HELD is read by then
+    script.renewals.push_back({held(), {end, seconds(100)}});
+    if (is_renewed) { script.renewals.push_back({held(), long_lease(), end}); }
+    if (!is_renewed) { script.renewals.push_back({failure("unreachable", "no etcd"), {}, end}); }
     acquire();
     EXPECT_THAT(hear(), StartsWith("WAITING "));
     EXPECT_THAT(hear(), StartsWith("HELD "));
@@ -368,6 +386,24 @@ TEST_F(Sessions, ReviveNothing)
     hang_up();
     (void)calls();
   }
+}
+
+// It is stopped, and cannot tell when nothing runs under the lock any more.
+TEST_F(Sessions, RenewNothingForALockrunThatDoesNotListen)
+{
+  backend.joins.push_back({waiting(1), old_lease()});
+  backend.renewals.push_back({held(), {sys::elapsed_now() + seconds(1), seconds(100)}}); // it is to be renewed at once
+  backend.renewals.push_back({held(), long_lease()});
+  begin();
+  say("ACQUIRE");
+  EXPECT_TRUE(eventually([&] { return unheard().find("LOST ") != std::string::npos; }));
+  EXPECT_THAT(hear(), StartsWith("ENGINE "));
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  EXPECT_EQ(hear(), "LOST reason=it%20was%20not%20renewed,%20because%20nobody%20listened");
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_THAT(calls(), ElementsAre("join", "renew", "leave"));
 }
 
 TEST_F(Sessions, LeaveTheQueueWhenLockrunIsGone)
@@ -412,6 +448,19 @@ TEST_F(Sessions, SayWhyThereIsNoLock)
   EXPECT_THAT(calls(), ElementsAre("join", "leave"));
 }
 
+// Leaving takes its time where no server answers, and lockrun would find us silent.
+TEST_F(Sessions, SayWhyThereIsNoLockBeforeTheyLeave)
+{
+  const int may_leave = ::eventfd(0, EFD_CLOEXEC);
+  backend.may_leave = may_leave;
+  backend.joins.push_back({failure("unreachable", "no etcd"), {}});
+  acquire();
+  EXPECT_EQ(hear(), "FAIL status=69 reason=unreachable text=no%20etcd");
+  (void)::eventfd_write(may_leave, 1);
+  EXPECT_THAT(calls(), ElementsAre("join", "leave"));
+  ::close(may_leave);
+}
+
 TEST_F(Sessions, SayWhatTheyLeaveBehind)
 {
   backend.joins.push_back({held(), long_lease()});
@@ -419,8 +468,7 @@ TEST_F(Sessions, SayWhatTheyLeaveBehind)
   acquire();
   EXPECT_THAT(hear(), StartsWith("HELD "));
   say("RELEASE");
-  EXPECT_EQ(hear(), "TROUBLE text=a%20key");
-  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_EQ(hear(), "RELEASED text=a%20key");
 }
 
 TEST_F(Sessions, TellWhoHoldsAndWhoWaits)

@@ -109,6 +109,22 @@ TEST(SharedMemory, IsTheSameInAFork)
   EXPECT_EQ(*number, 7);
 }
 
+TEST(Channel, KnowsWhetherAllIsRead)
+{
+  const auto pair = socket_pair(SocketKind::stream);
+  ASSERT_TRUE(pair);
+  EXPECT_EQ(unread(pair->ours), 0U);
+  (void)send(pair->ours, bytes_of("one\n"));
+  (void)send(pair->ours, bytes_of("two\n"));
+  EXPECT_GT(unread(pair->ours).value(), 0U);
+  EXPECT_EQ(unread(pair->theirs), 0U);
+  std::array<std::byte, 4> room{};
+  EXPECT_EQ(receive(pair->theirs, room), 4U);
+  EXPECT_GT(unread(pair->ours).value(), 0U);
+  EXPECT_EQ(receive(pair->theirs, room), 4U);
+  EXPECT_EQ(unread(pair->ours), 0U);
+}
+
 TEST(Program, CanTalkOnItsStandardStreams)
 {
   const auto pair = socket_pair(SocketKind::stream);
