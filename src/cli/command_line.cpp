@@ -85,6 +85,18 @@ Result<std::vector<char*>, UsageError> find_command(const Occurrences& given, Op
   return is_behind_lock ? command_behind_lock(given, operands) : plain_command(operands);
 }
 
+// As that of LOCK: only the command needs them.
+void hide_passwords_in(Options& options)
+{
+  for (char*& word : options.command) {
+    if (word == nullptr || std::strstr(word, "://") == nullptr) { continue; }
+    options.secret_words.reserve(options.command.size()); // once: then they stay where they are
+    std::string& secret = options.secret_words.emplace_back(word);
+    hide_passwords(word, secret.size());
+    word = secret.data();
+  }
+}
+
 // --- What goes together
 // ------------------------------------------------------------------------------------------------------------
 
@@ -338,6 +350,7 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   auto command = find_command(given, operands);
   if (!command) { return tl::unexpected(command.error()); }
   options.command = *std::move(command);
+  hide_passwords_in(options);
 
   const bool has_command = !options.command.empty();
   const bool is_bare_descriptor = fd == nullptr && !has_command && is_all_digits(lock);

@@ -76,6 +76,18 @@ void hide_password(char* text)
   if (!backends::engine_name(text).empty()) { hide(text, text); }
 }
 
+void hide_passwords(char* words, std::size_t size)
+{
+  using namespace std::string_view_literals;
+  const std::string_view text(words, size);
+  for (std::size_t at = text.find("://"); at != text.npos; at = text.find("://", at + 1)) {
+    const std::size_t word = text.rfind('\0', at) + 1; // 0 if there is none in front
+    const bool is_word = backends::engine_name(text.substr(word)).size() == at - word;
+    const std::size_t end = is_word ? text.find('\0', at) : text.find_first_of("\0 \t\n'\"`"sv, at);
+    hide(words + at, text.substr(at, end - at));
+  }
+}
+
 std::string without_password(std::string_view text)
 {
   std::string shown(text);

@@ -1,5 +1,6 @@
 #include "cli/events.hpp"
 
+#include "cli/holder_words.hpp"
 #include "cli/report.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
@@ -235,11 +236,7 @@ void EventLog::finish(Finish finish)
 
 EventHead EventLog::head() const
 {
-  EventHead head{sys::wall_now(), name_of(m_options.request), m_pid, {}};
-  for (const char* const word : m_options.command) {
-    if (word != nullptr) { head.command += (head.command.empty() ? "" : " ") + std::string(word); }
-  }
-  return head;
+  return {sys::wall_now(), name_of(m_options.request), m_pid, plain_command(m_options.command)};
 }
 
 void EventLog::write(const std::string& line)

@@ -2,6 +2,7 @@
 
 #include "cli/display_width.hpp"
 #include "cli/duration.hpp"
+#include "cli/engine_url.hpp"
 #include "cli/option_table.hpp"
 #include "cli/quote.hpp"
 #include "cli/scan.hpp"
@@ -9,6 +10,7 @@
 #include "sys/passwd.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -68,6 +70,13 @@ std::string holder_words(const Holder& holder)
   return user_words(holder);
 }
 
+std::string without_passwords(std::string line)
+{
+  while (!line.empty() && line.back() == '\0') { line.pop_back(); }
+  hide_passwords(line.data(), line.size());
+  return line;
+}
+
 std::string listed(const std::vector<Holder>& holders, std::size_t more)
 {
   const std::size_t named = std::min(holders.size(), k_named_holders);
@@ -104,10 +113,25 @@ const char* mode_name(Mode mode)
   return mode == Mode::shared ? "shared" : "exclusive";
 }
 
+std::string plain_command(std::string command_line)
+{
+  std::string line = without_passwords(std::move(command_line));
+  std::replace(line.begin(), line.end(), '\0', ' ');
+  return line;
+}
+
+std::string plain_command(const std::vector<char*>& argv)
+{
+  std::string line;
+  for (const char* const word : argv) {
+    if (word != nullptr) { line.append(word).push_back('\0'); }
+  }
+  return plain_command(std::move(line));
+}
+
 std::string command_words(std::string_view command_line, std::size_t columns)
 {
-  std::string line(command_line);
-  while (!line.empty() && line.back() == '\0') { line.pop_back(); }
+  std::string line = without_passwords(std::string(command_line));
   auto words = words_in(line);
   if (!words.empty() && is_lockrun(words.front())) {
     auto command = command_of_lockrun(words);

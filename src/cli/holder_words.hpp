@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -15,6 +16,10 @@ namespace lockrun::cli {
 // "exclusive", in tables and for programs.
 const char* state_name(LockState state);
 const char* mode_name(Mode mode);
+
+// A command line (words separated by NUL, or an argv) on one line, as it is. Only the passwords in URLs are not shown.
+std::string plain_command(std::string command_line);
+std::string plain_command(const std::vector<char*>& argv);
 
 // A command line (words separated by NUL) on one line, shortened and escaped. Of a lockrun it is the command that it
 // runs: that is what people know, and the rest only says what they are being told anyway.

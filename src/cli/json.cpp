@@ -121,13 +121,6 @@ ordered_json or_null(bool is_known, const T& value)
   return is_known ? ordered_json(value) : ordered_json();
 }
 
-std::string plain_command(std::string command)
-{
-  while (!command.empty() && command.back() == '\0') { command.pop_back(); }
-  std::replace(command.begin(), command.end(), '\0', ' ');
-  return command;
-}
-
 // A command line or a path may have any bytes.
 std::string line_of(const ordered_json& json)
 {

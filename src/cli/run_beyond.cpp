@@ -3,6 +3,7 @@
 #include "backends/engine.hpp"
 #include "child/guard.hpp"
 #include "cli/exit_code.hpp"
+#include "cli/holder_words.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "sys/clock.hpp"
@@ -131,15 +132,6 @@ private:
   std::vector<std::string> m_assignments;
 };
 
-std::string words_of(const std::vector<char*>& command)
-{
-  std::string words;
-  for (const char* const word : command) {
-    if (word != nullptr) { words += (words.empty() ? "" : " ") + std::string(word); }
-  }
-  return words;
-}
-
 child::LeaseTerms terms_of(const Grant& grant, const Options& options)
 {
   child::LeaseTerms terms{};
@@ -152,8 +144,9 @@ child::LeaseTerms terms_of(const Grant& grant, const Options& options)
 // Gives the lock back. Whether it turns out that it was none any more, and the command may have been not alone.
 bool release(Engine& engine, const Grant& grant, bool was_lost, const Options& options)
 {
-  // A server that does not answer for so long will not do so before the lock has run out by itself, or soon after.
-  const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(grant.ttl, seconds(5));
+  // A server that does not answer for so long will not do so before the lock has run out by itself, or soon after. The
+  // engine for etcd tries for five seconds, and has more to say then than we know.
+  const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(grant.ttl, seconds(6));
   const auto released = engine.release(patience);
   if (was_lost || released == Engine::Release::done) { return false; }
   if (released == Engine::Release::unknown) {
@@ -224,8 +217,8 @@ Outcome run_with_engine(
   if (!engine) { return {answer(engine.error(), options, events)}; }
   guard->leave_out(engine->pid());
   Listener listener(options, events);
-  const auto grant =
-    engine->acquire(options.engine_url, {options.request, options.ttl, words_of(options.command), ended_by}, listener);
+  const auto grant = engine->acquire(
+    options.engine_url, {options.request, options.ttl, plain_command(options.command), ended_by}, listener);
   if (grant) { return run_holding(*guard, *engine, *grant, options, events, inherited); }
   const EngineFailure& failure = grant.error();
   const bool is_covered = failure.kind == EngineFailure::Kind::nested && failure.covers;

@@ -1,5 +1,6 @@
 #include "cli/engine_url.hpp"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,28 @@ TEST_P(HidePassword, LeavesTheRestAlone)
 }
 INSTANTIATE_TEST_SUITE_P(
   Table, HidePassword, ::testing::ValuesIn(k_rows), [](const auto& row) { return row.param.name; });
+
+const std::vector<Row> k_lines = {
+  {"no_url", "make all", "make all"},
+  {"a_word", "lockrun|etcd://bob:a b@h/x|cat|u:v@w", "lockrun|etcd://bob:***@h/x|cat|u:v@w"},
+  {"several", "pg://a:b@c|etcd://d:e@f?pass=g|h", "pg://a:*@c|etcd://d:*@f?pass=*|h"},
+  {"in_a_shells_command", "sh|-c|a etcd://b:c@d/'e' f@g;h 'i://j:k@l' m",
+    "sh|-c|a etcd://b:*@d/'e' f@g;h 'i://j:*@l' m"},
+  {"behind_an_option", "psql|--db=postgres://b:c@d/e|x", "psql|--db=postgres://b:*@d/e|x"},
+  {"at_the_beginning", "://a:b@c", "://a:*@c"},
+  {"nothing", "", ""},
+};
+class HidePasswords : public ::testing::TestWithParam<Row> {};
+TEST_P(HidePasswords, FindsThemInTheWordsOfACommand)
+{
+  std::string line = GetParam().url;
+  std::replace(line.begin(), line.end(), '|', '\0');
+  hide_passwords(line.data(), line.size());
+  std::replace(line.begin(), line.end(), '\0', '|');
+  EXPECT_EQ(line, GetParam().shown);
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, HidePasswords, ::testing::ValuesIn(k_lines), [](const auto& row) { return row.param.name; });
 
 TEST(Ttl, IsAParameter)
 {
