@@ -116,12 +116,6 @@ Message waiting(std::int64_t position, const std::optional<Party>& holder)
   return message;
 }
 
-// What the server granted a moment ago needs no second look.
-bool is_fresh(const Lease& lease)
-{
-  return sys::elapsed_now() < lease.deadline - nanoseconds(lease.ttl) / 100 * 89;
-}
-
 std::int64_t in_milliseconds(Moment moment)
 {
   return std::chrono::duration_cast<milliseconds>(moment).count();
@@ -142,6 +136,11 @@ Lease lease_from(Moment asked, milliseconds ttl)
 Moment renewal_of(const Lease& lease)
 {
   return lease.deadline - nanoseconds(lease.ttl) / 100 * 99 + nanoseconds(lease.ttl) / 3;
+}
+
+Moment fresh_until(const Lease& lease)
+{
+  return lease.deadline - nanoseconds(lease.ttl) / 100 * 89;
 }
 
 milliseconds try_limit(milliseconds ttl)
@@ -347,8 +346,9 @@ int Session::acquire(const Demand& demand)
       if (!joined && is_interruption(joined.error())) { continue; }
       if (!joined) { return fail_and_leave(joined.error()); }
       standing = *joined;
-      if (standing->is_held && is_fresh(m_backend.lease())) { return hold(); }
-      due = standing->is_held ? sys::elapsed_now() : renewal_of(m_backend.lease());
+      // What the server granted a moment ago needs no second look. If we have to wait for longer there is time for one.
+      due = fresh_until(m_backend.lease());
+      if (standing->is_held && sys::elapsed_now() < due) { return hold(); }
     }
     if (!standing->is_held) {
       has_waited = true;

@@ -100,6 +100,9 @@ Lease lease_from(Moment asked, milliseconds ttl);
 // When to renew a lease next.
 Moment renewal_of(const Lease& lease);
 
+// Until when it needs no renewal before the command starts: for a tenth of its time.
+Moment fresh_until(const Lease& lease);
+
 // How long one endpoint may take for its answer to a renewal before the next one is asked.
 milliseconds try_limit(milliseconds ttl);
 

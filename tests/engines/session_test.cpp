@@ -262,6 +262,15 @@ TEST_F(Sessions, RenewBeforeTheyHoldWhatIsNoLongerFresh)
   EXPECT_THAT(calls(), ElementsAre("join", "renew", "leave"));
 }
 
+TEST_F(Sessions, RenewSoonWhileTheyWait)
+{
+  backend.joins.push_back({waiting(2), {sys::elapsed_now() + hours(88), hours(100)}});
+  backend.renewals.push_back({waiting(1), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING position=2 "));
+  EXPECT_THAT(hear(), StartsWith("WAITING position=1 "));
+}
+
 TEST_F(Sessions, TellOfTheWaitWhenThereIsNews)
 {
   backend.joins.push_back({waiting(2), old_lease()});

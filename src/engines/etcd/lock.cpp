@@ -370,7 +370,8 @@ bool EtcdLock::is_stirred()
 // successor has ended already: so behind the renewal there is a read through the quorum, and both must be answered in
 // the same term, which was then nobody else's in between. And one that was frozen may, thawed, end a lease that its
 // successor has renewed (etcd's issue 15247): so a lease is renewed in the term in which it was granted, and in the
-// next one replaced. Our first one was granted in a term that we did not know yet.
+// next one replaced. Our first one was granted in a term that we did not know yet: it is replaced while we wait, so
+// that all that is left to do is to renew its successor when our turn comes.
 Outcome<std::optional<Standing>> EtcdLock::renew()
 {
   const bool is_first = m_granted.term == 0;
@@ -384,7 +385,7 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
     if (renewed && m_granted.term == view->term) {
       const std::chrono::seconds ttl(number(field(renewed->body, "result"), "TTL"));
       m_granted.lease = lease_from(renewed->asked, ttl);
-    } else if (renewed || sys::elapsed_now() >= renewal_of(m_granted.lease)) {
+    } else if (renewed || sys::elapsed_now() >= fresh_until(m_granted.lease)) {
       const auto changed = change_lease();
       if (!changed) { return Failed(changed.error()); }
       if (*changed == Found::lost) { return std::nullopt; }
