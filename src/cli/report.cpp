@@ -311,8 +311,8 @@ void report(const Error& error, const Options& options, const LockStatus* seen)
   case Reason::too_many_waiters:
     if (is_told(options)) {
       announce(options, Severity::note,
-        fmt::format("{} is {}, and the limit of waiters ({}) is reached", name, held_words(holders(error, options, seen)),
-          *options.request.max_waiters));
+        fmt::format("{} is {}, and the limit of waiters ({}) is reached", name,
+          held_words(holders(error, options, seen)), *options.request.max_waiters));
     }
     return;
   case Reason::timed_out:

@@ -4,7 +4,6 @@
 #include "sys/socket.hpp"
 
 #include <chrono>
-#include <ctime>
 
 #include <fmt/format.h>
 #include <spdlog/details/log_msg.h>
@@ -34,16 +33,6 @@ int priority_of(spdlog::level::level_enum level)
   return level == spdlog::level::warn ? LOG_WARNING : LOG_INFO;
 }
 
-// As syslog(3) has it, which also is in English.
-std::string moment_text(spdlog::log_clock::time_point moment)
-{
-  const std::time_t time = spdlog::log_clock::to_time_t(moment);
-  std::tm parts{};
-  ::localtime_r(&time, &parts);
-  char text[sizeof "Nov 23 14:05:09"];
-  return {text, std::strftime(text, sizeof text, "%b %e %H:%M:%S", &parts)};
-}
-
 // The sink that spdlog has for the system's log brings its formatter along, 50 kB in a static program, and does not use
 // it. And syslog(3) waits for ever for a log that does not read, which would keep us, and a lock, from ending.
 class SystemLog final : public spdlog::sinks::sink {
@@ -51,8 +40,9 @@ public:
   void log(const spdlog::details::log_msg& message) override
   {
     constexpr std::chrono::milliseconds k_patience{100};
-    const auto text = fmt::format("<{}>{} lockrun[{}]: {}", LOG_USER | priority_of(message.level),
-      moment_text(message.time), sys::process_id(), message.payload);
+    // Without a time, which every log then adds: to know the local one would cost another 40 kB.
+    const auto text = fmt::format(
+      "<{}>lockrun[{}]: {}", LOG_USER | priority_of(message.level), sys::process_id(), message.payload);
     (void)sys::send_message("/dev/log", text, k_patience); // without a log there is nobody to tell it to
   }
   void flush() override {}

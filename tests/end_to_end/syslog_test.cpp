@@ -104,11 +104,11 @@ protected:
   Start start;
 };
 
-// "<14>Nov 23 14:05:09 lockrun[4312]: text"; the number is facility (user, 1) times 8 plus severity.
+// "<14>lockrun[4312]: text"; the number is facility (user, 1) times 8 plus severity.
 std::string line(int severity, const std::string& text)
 {
   return fmt::format(
-    "<{}>[A-Z][a-z][a-z] [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9] lockrun\\[[0-9]+\\]: {}", 8 + severity, text);
+    "<{}>lockrun\\[[0-9]+\\]: {}", 8 + severity, text);
 }
 constexpr int k_error = 3;
 constexpr int k_warning = 4;

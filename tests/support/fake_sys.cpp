@@ -527,6 +527,11 @@ Result<std::string> command_line(pid_t pid)
   return scripted("command_line", fmt::format("{}", pid), std::string());
 }
 
+Result<std::string> read_file(const char* path)
+{
+  return scripted("read_file", path, std::string());
+}
+
 Result<uid_t> user_of(pid_t pid)
 {
   return scripted("user_of", fmt::format("{}", pid), uid_t{0});
