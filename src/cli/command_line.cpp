@@ -9,6 +9,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstring>
+#include <forward_list>
 #include <initializer_list>
 #include <optional>
 #include <utility>
@@ -86,14 +87,15 @@ Result<std::vector<char*>, UsageError> find_command(const Occurrences& given, Op
 }
 
 // As that of LOCK: only the command needs them.
-void hide_passwords_in(Options& options)
+void hide_passwords_in(std::vector<char*>& command)
 {
-  for (char*& word : options.command) {
-    if (word == nullptr || std::strstr(word, "://") == nullptr) { continue; }
-    options.secret_words.reserve(options.command.size()); // once: then they stay where they are
-    std::string& secret = options.secret_words.emplace_back(word);
-    hide_passwords(word, secret.size());
-    word = secret.data();
+  for (char*& word : command) {
+    const char* const colon = word == nullptr ? nullptr : std::strchr(word, ':'); // cheaper than strstr(3)
+    if (colon == nullptr || std::strstr(colon, "://") == nullptr) { continue; }
+    static std::forward_list<std::string> originals; // for as long as there is an argv
+    std::string& original = originals.emplace_front(word);
+    hide_passwords(word, original.size());
+    word = original.data();
   }
 }
 
@@ -350,7 +352,7 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   auto command = find_command(given, operands);
   if (!command) { return tl::unexpected(command.error()); }
   options.command = *std::move(command);
-  hide_passwords_in(options);
+  hide_passwords_in(options.command);
 
   const bool has_command = !options.command.empty();
   const bool is_bare_descriptor = fd == nullptr && !has_command && is_all_digits(lock);

@@ -28,8 +28,7 @@ enum class Verbosity { quiet, normal, verbose };
 struct Options {
   Action action = Action::run;
   LockRequest request;
-  std::vector<char*> command;            // argv of the command, ending with a null pointer; points into main's argv
-  std::vector<std::string> secret_words; // or into these, whose passwords are hidden there
+  std::vector<char*> command; // its argv, with a null pointer at the end; in main's, or a copy of what is hidden there
   Lifetime lifetime = Lifetime::command;
   std::optional<std::chrono::nanoseconds> max_hold; // the tree is ended after that
   std::chrono::nanoseconds kill_after = std::chrono::seconds(10);
