@@ -124,6 +124,7 @@ Result<void, UsageError> complete_range(LockRequest& request, const Occurrences&
 
 Result<void, UsageError> check_options(const Occurrences& given)
 {
+  if (given.empty()) { return {}; } // as in most calls
   const Occurrence* const no_fork = last_of(given, {OptionId::no_fork});
   const Occurrence* const at_the_end =
     last_of(given, {OptionId::hold, OptionId::close, OptionId::max_hold, OptionId::unlink});
