@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
-#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -77,7 +76,7 @@ void Progress::waiting(const LockRequest& request)
   m_subject = m_request;
   // The file server may be dead when we look, and to follow the path could take for ever then.
   if (!request.fd && m_options.verbosity != Verbosity::quiet) {
-    if (auto place = sys::open(request.path.c_str(), O_PATH)) { m_place = std::move(*place); }
+    m_place = sys::open(request.path.c_str(), O_PATH).value_or(sys::Descriptor());
     if (m_place.is_open()) { m_subject.fd = m_place.get(); }
   }
   m_began.reset();
