@@ -41,8 +41,8 @@ public:
   {
     constexpr std::chrono::milliseconds k_patience{100};
     // Without a time, which every log then adds: to know the local one would cost another 40 kB.
-    const auto text = fmt::format(
-      "<{}>lockrun[{}]: {}", LOG_USER | priority_of(message.level), sys::process_id(), message.payload);
+    const auto text =
+      fmt::format("<{}>lockrun[{}]: {}", LOG_USER | priority_of(message.level), sys::process_id(), message.payload);
     (void)sys::send_message("/dev/log", text, k_patience); // without a log there is nobody to tell it to
   }
   void flush() override {}

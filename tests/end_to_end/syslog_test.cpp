@@ -107,8 +107,7 @@ protected:
 // "<14>lockrun[4312]: text"; the number is facility (user, 1) times 8 plus severity.
 std::string line(int severity, const std::string& text)
 {
-  return fmt::format(
-    "<{}>lockrun\\[[0-9]+\\]: {}", 8 + severity, text);
+  return fmt::format("<{}>lockrun\\[[0-9]+\\]: {}", 8 + severity, text);
 }
 constexpr int k_error = 3;
 constexpr int k_warning = 4;
