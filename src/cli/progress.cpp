@@ -78,6 +78,7 @@ void Progress::waiting(const LockRequest& request)
   if (!request.fd && m_options.verbosity != Verbosity::quiet) {
     m_place = sys::open(request.path.c_str(), O_PATH).value_or(sys::Descriptor());
     if (m_place.is_open()) { m_subject.fd = m_place.get(); }
+    m_names_users = !is_list_of_users(m_subject);
   }
   m_began.reset();
   m_has_seen = false;
@@ -109,7 +110,7 @@ bool Progress::refresh()
   if (!m_turn) { return false; }
   const nanoseconds before = sys::thread_time();
   m_seen = lockrun::look(m_subject);
-  if (is_list_of_users(m_subject)) {
+  if (!m_names_users) {
     for (Holder& holder : m_seen.holders) { holder.user.reset(); }
   }
   m_has_seen = true;

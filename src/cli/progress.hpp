@@ -39,8 +39,9 @@ private:
   const Options& m_options;
   EventLog& m_events;
   LockRequest m_request{};
-  LockRequest m_subject{};                         // the same as a descriptor
-  sys::Descriptor m_place;                         // which this is, unless the caller has one
+  LockRequest m_subject{}; // the same as a descriptor
+  sys::Descriptor m_place; // which this is, unless the caller has one
+  bool m_names_users = true;
   std::optional<std::chrono::nanoseconds> m_began; // of this lock, in terms of `waited`
   LockStatus m_seen{};
   bool m_has_seen = false;
