@@ -42,6 +42,8 @@ constexpr std::chrono::hours k_never{24};
 // What a window should have at least; in a smaller one the line is cut.
 constexpr std::size_t k_usual_columns = 80;
 constexpr std::size_t k_shortest_command = 8;
+// Terminals wrap in the last column; and show the "^C" of who has waited enough, which must not wrap either.
+constexpr std::size_t k_margin = 3;
 
 bool may_draw()
 {
@@ -122,8 +124,8 @@ nanoseconds Progress::draw(nanoseconds waited)
 {
   (void)refresh();
   const std::size_t columns = sys::terminal_columns().value_or(k_usual_columns);
-  // Not in the last column, where terminals wrap.
-  (void)sys::offer_standard_error("\r" + line(columns - 1, waited) + "\x1b[K");
+  const std::size_t room = columns - std::min(columns, k_margin);
+  (void)sys::offer_standard_error("\r" + line(room, waited) + "\x1b[K");
   m_is_drawn = true;
   return k_tick;
 }

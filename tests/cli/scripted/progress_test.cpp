@@ -254,7 +254,7 @@ TEST_F(ProgressLines, AShortLineCountsTheOthers)
   kernel.answers("owns_terminal", true);
   (void)progress.look(0s);
   kernel.answers("owns_terminal", true);
-  kernel.answers("terminal_columns", std::optional<unsigned>(64));
+  kernel.answers("terminal_columns", std::optional<unsigned>(66));
   std::vector<sys::LockLine> lines;
   kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
   for (const pid_t pid : {5, 6, 7, 8}) {
@@ -276,13 +276,13 @@ struct WidthRow {
   const char* line;
 };
 constexpr WidthRow k_width_rows[] = {
-  {"wide", 120, "lockrun: waiting for '/x', held by PID 5 (rsync -a /srv /backup, user 0) for at most 3m12s, 1m left"},
-  {"eighty", 80, "lockrun: waiting for '/x', held by PID 5 (rsync ...) for at most 3m12s, 1m left"},
-  {"seventy", 70, "lockrun: waiting for '/x', held by PID 5 for at most 3m12s, 1m left"},
-  {"sixty", 60, "lockrun: waiting for '/x', held by PID 5, 1m left"},
-  {"forty", 40, "lockrun: waiting for PID 5"},
-  {"twenty", 20, "lockrun: waiting..."},
-  {"two", 2, "."},
+  {"wide", 122, "lockrun: waiting for '/x', held by PID 5 (rsync -a /srv /backup, user 0) for at most 3m12s, 1m left"},
+  {"usual", 82, "lockrun: waiting for '/x', held by PID 5 (rsync ...) for at most 3m12s, 1m left"},
+  {"smaller", 72, "lockrun: waiting for '/x', held by PID 5 for at most 3m12s, 1m left"},
+  {"small", 62, "lockrun: waiting for '/x', held by PID 5, 1m left"},
+  {"narrow", 42, "lockrun: waiting for PID 5"},
+  {"narrower", 22, "lockrun: waiting..."},
+  {"hardly_there", 4, "."},
 };
 class Widths : public ProgressLines, public ::testing::WithParamInterface<WidthRow> {};
 
