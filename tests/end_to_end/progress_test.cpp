@@ -127,12 +127,14 @@ TEST_F(Waiting, AFullPipeHoldsNothingUp)
 TEST_F(Waiting, NoFileServerIsAsked)
 {
   if (!can_trace()) { GTEST_SKIP() << "no strace"; }
-  const HoldingProcess holder(path);
+  HoldingProcess holder(path);
   const std::string trace = dir / "trace";
-  const auto told =
-    run_program(traced(trace, {"-f", "-e", "trace=stat,newfstatat,statx"}, {"-w", "1.2", path.string(), "true"}));
-  EXPECT_EQ(told.status, exited(75));
-  EXPECT_THAT(told.err, HasSubstr("lockrun: waiting for"));
+  Start start;
+  start.err = k_pipe;
+  Process waiter(traced(trace, {"-f", "-e", "trace=stat,newfstatat,statx"}, {path.string(), "true"}), start);
+  EXPECT_THAT(waiter.err_line().value_or(""), HasSubstr("lockrun: waiting for"));
+  holder.release();
+  EXPECT_EQ(waiter.wait().status, exited(0));
   const std::string calls = read_file(trace);
   EXPECT_THAT(calls, HasSubstr("AT_STATX_DONT_SYNC"));
   EXPECT_THAT(calls, Not(ContainsRegex("stat(at)?\\([^)]*\"(/proc/[0-9]+/fd/)?[0-9]+\"")));
