@@ -474,6 +474,7 @@ TEST(FlockPersonality, DoesWhatTheMachinesFlockDoes)
   if (::access(k_machines_flock, X_OK) != 0) {
     GTEST_SKIP() << "there is no " << k_machines_flock << " to compare with";
   }
+  if (has_thread_sanitizer(lockrun_binary())) { GTEST_SKIP() << "ThreadSanitizer writes out what flock(1) loses"; }
   const std::uint64_t seed = number_from_environment("LOCKRUN_SEED", std::random_device{}());
   const std::uint64_t count = number_from_environment("LOCKRUN_FLOCK_CASES", 400);
   Dice dice(seed);

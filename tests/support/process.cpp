@@ -154,6 +154,12 @@ WaitStatus wait_for(pid_t pid)
   return WIFEXITED(status) ? exited(WEXITSTATUS(status)) : killed(WTERMSIG(status));
 }
 
+bool contains(const std::string& file, std::string_view bytes)
+{
+  std::ifstream in(file, std::ios::binary);
+  return std::string((std::istreambuf_iterator<char>(in)), {}).find(bytes) != std::string::npos;
+}
+
 } // namespace
 
 std::ostream& operator<<(std::ostream& out, const WaitStatus& status)
@@ -387,9 +393,12 @@ std::string lockrun_binary()
 
 bool is_sanitized(const std::string& program)
 {
-  std::ifstream in(program, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  return bytes.find("__asan_init") != bytes.npos || bytes.find("__tsan_init") != bytes.npos;
+  return contains(program, "__asan_init") || has_thread_sanitizer(program);
+}
+
+bool has_thread_sanitizer(const std::string& program)
+{
+  return contains(program, "__tsan_init");
 }
 
 std::vector<std::string> lockrun_argv(const std::vector<std::string>& arguments)
