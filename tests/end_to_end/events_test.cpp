@@ -439,7 +439,7 @@ TEST_F(Events, AFullDiskHarmsNothing)
 // Nor does it end a command that lockrun becomes; the command's own files are its own business.
 TEST_F(Events, AFileThatMayNotGrowHarmsNothing)
 {
-  if (has_thread_sanitizer(lockrun_binary())) { GTEST_SKIP() << "ThreadSanitizer does not block the signal"; }
+  if (has_thread_sanitizer(lockrun_binary())) { GTEST_SKIP() << "under ThreadSanitizer the signal ends it"; }
   Start start;
   start.err = k_pipe;
   start.before_exec = {hostile::limit(RLIMIT_FSIZE, 0)};

@@ -20,7 +20,14 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 using Words = std::vector<std::string>;
+
+// On a busy machine it may take so long to look that it says first that it waits.
+std::string without_waiting(const std::string& err)
+{
+  return err.starts_with("lockrun: waiting for ") ? err.substr(err.find('\n') + 1) : err;
+}
 
 class NestedCall : public ::testing::Test {
 protected:
@@ -44,8 +51,7 @@ protected:
   {
     EXPECT_EQ(ended.status, exited(75));
     EXPECT_FALSE(has_run());
-    EXPECT_THAT(
-      ended.err, HasSubstr("lockrun: '" + lock + "' is held ")); // on a busy machine it says before that it waits
+    EXPECT_THAT(without_waiting(ended.err), StartsWith("lockrun: '" + lock + "' is held "));
     EXPECT_THAT(ended.err, HasSubstr("waiting would never end\nlockrun: hint: --nested run"));
   }
 
@@ -95,7 +101,7 @@ TEST_P(NestedFails, WithNothingInTheEnvironment)
   const Finished ended = run(GetParam().outer, "unset LOCKRUN_PID; exec " + inner(GetParam().inner));
   EXPECT_EQ(ended.status, exited(75));
   EXPECT_FALSE(has_run());
-  EXPECT_THAT(ended.err, HasSubstr("lockrun: '" + lock + "' is held "));
+  EXPECT_THAT(without_waiting(ended.err), StartsWith("lockrun: '" + lock + "' is held "));
   EXPECT_THAT(ended.err, HasSubstr("waiting would never end\nlockrun: hint: --nested run"));
 }
 INSTANTIATE_TEST_SUITE_P(
@@ -122,7 +128,7 @@ TEST_F(NestedCall, NamesBothProcesses)
   const std::string us = outer.out_line().value();
   const std::string holder = std::to_string(outer.pid());
   const std::string err = outer.wait().err;
-  EXPECT_THAT(err, HasSubstr("lockrun: '" + lock + "' is held by PID " + holder + " ("));
+  EXPECT_THAT(without_waiting(err), StartsWith("lockrun: '" + lock + "' is held by PID " + holder + " ("));
   EXPECT_THAT(err, HasSubstr("), an ancestor of ours, PID " + us + ": waiting would never end\n"));
 }
 
@@ -145,7 +151,7 @@ TEST_F(NestedCall, FailsForADescriptorToo)
 {
   const Finished ended = run({}, "exec 9<lock; " + lockrun_binary() + " 9");
   EXPECT_EQ(ended.status, exited(75));
-  EXPECT_THAT(ended.err, HasSubstr("lockrun: descriptor 9 is held by PID "));
+  EXPECT_THAT(without_waiting(ended.err), StartsWith("lockrun: descriptor 9 is held by PID "));
 }
 
 TEST_F(NestedCall, IsNoConflictOnTheVerySameDescriptor)

@@ -141,7 +141,8 @@ Finished run_program(const std::vector<std::string>& argv, const Start& start = 
 std::string lockrun_binary();
 // Sanitizers have threads, pipes and memory of their own.
 bool is_sanitized(const std::string& program);
-// ThreadSanitizer writes out what is left in a buffer where the program leaves without, and does not block SIGXFSZ.
+// Under it what is left in a buffer is written out where the program leaves without, and SIGXFSZ ends it though
+// blocked.
 bool has_thread_sanitizer(const std::string& program);
 std::vector<std::string> lockrun_argv(const std::vector<std::string>& arguments);
 Finished run_lockrun(const std::vector<std::string>& arguments, const Start& start = {});
