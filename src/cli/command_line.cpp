@@ -67,7 +67,7 @@ Result<std::vector<char*>, UsageError> command_behind_lock(const Occurrences& gi
   if (std::strcmp(first, "-c") == 0 || std::strcmp(first, "--command") == 0) {
     if (operands.size() == 2) { return shell_command(given, operands[1]); }
     if (operands.size() == 1) { return Failed({"'" + std::string(first) + "' needs a value: STRING", {}}); }
-    return Failed({"'" + std::string(first) + "' takes one STRING, and " + quoted(operands[2]) + " is left over",
+    return Failed({"'" + std::string(first) + "' takes one STRING, and " + cli::quoted(operands[2]) + " is left over",
       "quote the whole of the shell's command"});
   }
   if (std::strcmp(first, "--") == 0) { operands = operands.subspan(1); }
@@ -79,7 +79,8 @@ Result<std::vector<char*>, UsageError> find_command(const Occurrences& given, Op
 {
   if (const Occurrence* const string = last_of(given, {OptionId::command})) {
     if (operands.empty()) { return shell_command(given, string->value); }
-    return Failed({in_quotes(*string) + " gives a command, and " + quoted(operands.front()) + " is another one", {}});
+    return Failed(
+      {in_quotes(*string) + " gives a command, and " + cli::quoted(operands.front()) + " is another one", {}});
   }
   if (operands.empty()) { return std::vector<char*>(); }
   const bool is_behind_lock = last_of(given, {OptionId::fd}) == nullptr;
@@ -171,7 +172,7 @@ Result<void, UsageError> check_ending(const Occurrences& given, const Options& o
 // What is about files and what the kernel does with them says nothing about a lock on another machine.
 Result<void, UsageError> check_engine(const Occurrences& given, const char* lock)
 {
-  const std::string engine = quoted(lock);
+  const std::string engine = cli::quoted(lock);
   if (const Occurrence* const no_fork = last_of(given, {OptionId::no_fork})) {
     return contradiction(in_quotes(*no_fork), engine, "lockrun must stay to keep such a lock");
   }
@@ -213,12 +214,12 @@ Failed refused_unlock(const Occurrences& given, const char* lock, const std::vec
 {
   const std::string unlock = in_quotes(*last_of(given, {OptionId::unlock}));
   if (!command.empty()) {
-    return contradiction(unlock, "the command " + quoted(command.front()), "nothing runs when a lock is freed");
+    return contradiction(unlock, "the command " + cli::quoted(command.front()), "nothing runs when a lock is freed");
   }
   if (lock == nullptr) {
     return contradiction(unlock, "'--fd'", "'--fd' is for a command; 'lockrun -u FD' unlocks a descriptor");
   }
-  return contradiction(unlock, quoted(lock), "only a descriptor can be unlocked, as in 'lockrun -u 9'");
+  return contradiction(unlock, cli::quoted(lock), "only a descriptor can be unlocked, as in 'lockrun -u 9'");
 }
 
 // --- LOCK
@@ -256,7 +257,7 @@ Result<void, UsageError> check_name(std::string_view name)
     complaint = "there can be letters, digits, and '.', '_' and '-'";
   }
   if (complaint == nullptr) { return {}; }
-  return Failed({"bad name " + quoted(name) + " behind 'name:': " + complaint,
+  return Failed({"bad name " + cli::quoted(name) + " behind 'name:': " + complaint,
     "'./name:...' is a file of that name in the current directory"});
 }
 
@@ -274,7 +275,7 @@ Result<LockRequest, UsageError> subject_of(LockRequest request, const char* lock
   if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
   if (is_all_digits(lock)) {
     request.fd = descriptor_number(lock);
-    if (!request.fd) { return Failed({"there can be no descriptor " + quoted(lock), {}}); }
+    if (!request.fd) { return Failed({"there can be no descriptor " + cli::quoted(lock), {}}); }
     return request;
   }
   request.path = lock;
@@ -297,15 +298,15 @@ Result<Options, UsageError> complete_look(
   for (const char* const word : operands.subspan(1)) {
     const std::string_view text = word;
     if (text == "-c" || text == "--command" || text == "--" || !is_status) {
-      return contradiction(in_quotes(look), "the command " + quoted(word), k_why);
+      return contradiction(in_quotes(look), "the command " + cli::quoted(word), k_why);
     }
   }
   for (char* const word : operands) {
     if (!is_status && !backends::engine_name(word).empty()) {
-      return contradiction(in_quotes(look), quoted(without_password(word)), "it tries file systems");
+      return contradiction(in_quotes(look), cli::quoted(without_password(word)), "it tries file systems");
     }
     if (!is_status && is_all_digits(word)) {
-      return contradiction(in_quotes(look), "the descriptor " + quoted(word), "it opens the file twice");
+      return contradiction(in_quotes(look), "the descriptor " + cli::quoted(word), "it opens the file twice");
     }
     auto subject = subject_of(options.request, word);
     if (!subject) { return tl::unexpected(subject.error()); }
@@ -347,7 +348,7 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   if (!options.engine_url.empty()) {
     if (const auto checked = check_engine(given, lock); !checked) { return tl::unexpected(checked.error()); }
     const auto ttl = ttl_of(options.engine_url);
-    if (!ttl) { return Failed({"bad value of 'ttl' in " + quoted(lock) + ": " + ttl.error(), {}}); }
+    if (!ttl) { return Failed({"bad value of 'ttl' in " + cli::quoted(lock) + ": " + ttl.error(), {}}); }
     options.ttl = *ttl;
   }
   auto command = find_command(given, operands);
@@ -363,15 +364,15 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   if (is_bare_descriptor) {
     options.request.fd = descriptor_number(lock);
     if (const Occurrence* const limit = last_of(given, {OptionId::max_hold})) {
-      return contradiction(in_quotes(*limit), "descriptor " + quoted(lock), "there is no command to be ended");
+      return contradiction(in_quotes(*limit), "descriptor " + cli::quoted(lock), "there is no command to be ended");
     }
     if (const Occurrence* const no_fork = last_of(given, {OptionId::no_fork})) {
-      return contradiction(in_quotes(*no_fork), "descriptor " + quoted(lock), "there is no command to become");
+      return contradiction(in_quotes(*no_fork), "descriptor " + cli::quoted(lock), "there is no command to become");
     }
-    if (!options.request.fd) { return Failed({"there can be no descriptor " + quoted(lock), {}}); }
+    if (!options.request.fd) { return Failed({"there can be no descriptor " + cli::quoted(lock), {}}); }
     if (options.action == Action::run) { options.action = Action::lock_descriptor; }
   } else if (!has_command && fd == nullptr) {
-    return Failed({"missing command behind " + quoted(lock), {}});
+    return Failed({"missing command behind " + cli::quoted(lock), {}});
   } else if (!has_command) {
     return Failed({"missing command behind '--fd'", "'lockrun FD' locks a descriptor of the calling shell"});
   } else if (fd == nullptr) {
@@ -380,14 +381,15 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   if (const auto checked = check_if_name(options.request.path); !checked) { return tl::unexpected(checked.error()); }
   for (const FurtherLock& further : options.request.also) {
     if (!backends::engine_name(further.path).empty()) {
-      return Failed({"'--also' takes no lock beyond this machine, as " + quoted(without_password(further.path)) + " is",
-        "take it in a call of its own, around this one"});
+      return Failed(
+        {"'--also' takes no lock beyond this machine, as " + cli::quoted(without_password(further.path)) + " is",
+          "take it in a call of its own, around this one"});
     }
     if (const auto checked = check_if_name(further.path); !checked) { return tl::unexpected(checked.error()); }
   }
 
   if (options.request.fd) {
-    const auto checked = check_descriptor(given, fd != nullptr ? "'--fd'" : "descriptor " + quoted(lock));
+    const auto checked = check_descriptor(given, fd != nullptr ? "'--fd'" : "descriptor " + cli::quoted(lock));
     if (!checked) { return tl::unexpected(checked.error()); }
   }
   return options;

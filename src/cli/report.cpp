@@ -57,13 +57,13 @@ void tell_hint(std::string_view text, Verbosity verbosity)
 
 std::string lock_name(const Options& options)
 {
-  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : quoted(options.request.path);
+  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : cli::quoted(options.request.path);
 }
 
 // The one that the error is about: there may be several.
 std::string lock_name(const Error& error, const Options& options)
 {
-  return options.request.fd ? lock_name(options) : quoted(error.target);
+  return options.request.fd ? lock_name(options) : cli::quoted(error.target);
 }
 
 // Who has it, as far as that can still be seen.
@@ -112,14 +112,15 @@ std::string hint_for_open(const Error& error, const Options& options)
   switch (error.cause.code) {
   case ENOENT:
     if (exists(directory)) { return error.target.ends_with('/') ? "lockrun creates files, not directories" : ""; }
-    return fmt::format("the directory {} does not exist; lockrun creates files, not directories", quoted(directory));
+    return fmt::format(
+      "the directory {} does not exist; lockrun creates files, not directories", cli::quoted(directory));
   case EACCES:
     if (exists(error.target) && locks_bytes(options.request)) {
       return "--fair, --slots and --max-waiters need a file that this user may write to";
     }
     if (exists(error.target)) { return "it exists, but this user may not open it that way; look with 'ls -l'"; }
     if (options.action == Action::status) { return {}; } // which creates nothing
-    return fmt::format("this user may not create files in {}", quoted(directory));
+    return fmt::format("this user may not create files in {}", cli::quoted(directory));
   case EROFS:
     return "the file system is read-only; choose a place that is not, as /run/lock or /tmp";
   case ENAMETOOLONG:
@@ -166,7 +167,7 @@ void fail_to(const char* verb, const std::string& name, const Error& error, cons
 
 void report_not_run(const Error& error, const Options& options)
 {
-  const std::string name = quoted(error.target);
+  const std::string name = cli::quoted(error.target);
   const bool has_slash = error.target.find('/') != error.target.npos;
   if (error.reason == Reason::not_found && !has_slash) {
     fail(options, fmt::format("cannot run {}: not found in PATH", name));
@@ -250,7 +251,7 @@ void report_deadlock(const Error& error, const Options& options, std::string_vie
   fail(options,
     fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
   for (const Party& party : error.parties) {
-    fail(options, fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
+    fail(options, fmt::format("{} waits for {}", party_words(party), cli::quoted(party.waits_for)));
   }
   tell_hint("take the locks in the same order everywhere", options.verbosity);
 }
@@ -273,7 +274,7 @@ std::string option_of(std::string capability)
 
 void report_unsafe_place(const Error& error, const Options& options)
 {
-  const std::string directory = quoted(error.target);
+  const std::string directory = cli::quoted(error.target);
   if (error.cause.code != 0) {
     fail(options, fmt::format("cannot use the directory {}: {}", directory, errno_words(error.cause.code)));
   } else {
@@ -354,8 +355,8 @@ void report(const Error& error, const Options& options, const LockStatus* seen)
     tell_hint(hint_for_descriptor(error, options), options.verbosity);
     return;
   case Reason::start_failed:
-    fail(options,
-      fmt::format("cannot start {}: {}: {}", quoted(error.target), error.cause.call, errno_words(error.cause.code)));
+    fail(options, fmt::format("cannot start {}: {}: {}", cli::quoted(error.target), error.cause.call,
+                    errno_words(error.cause.code)));
     if (error.cause.code == EOPNOTSUPP) {
       tell_hint("what a command starts is found in a /proc of this pid namespace only; see 'unshare --mount-proc'",
         options.verbosity);
@@ -386,8 +387,8 @@ void report_release_failure(const SysError& error, const Options& options)
 void report_events_failure(const SysError& error, const Options& options)
 {
   // Whoever does not read our events may not read this either.
-  tell_now(
-    fmt::format("cannot write events to {}: {}, going on without", quoted(options.events), errno_words(error.code)));
+  tell_now(fmt::format(
+    "cannot write events to {}: {}, going on without", cli::quoted(options.events), errno_words(error.code)));
 }
 
 void SupervisionReport::overtime(const child::TimeLimit& limit)
@@ -443,7 +444,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
   case Kind::missing: {
     fail(options, fmt::format("cannot find '{}', which {} needs", failure.text, name));
     std::string looked;
-    for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + quoted(place); }
+    for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + cli::quoted(place); }
     return tell_hint(fmt::format("it is not in {}; the package of that name has it, or a build with -DLOCKRUN_{}=ON",
                        looked, in_capitals(backends::engine_name(options.engine_url))),
       options.verbosity);
@@ -451,7 +452,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
   case Kind::not_started:
     if (!failure.places.empty()) {
       return fail(
-        options, fmt::format("cannot start {}: {}", quoted(failure.places.front()), errno_words(failure.code)));
+        options, fmt::format("cannot start {}: {}", cli::quoted(failure.places.front()), errno_words(failure.code)));
     }
     return fail(
       options, fmt::format("cannot start the engine of {}: {}: {}", name, failure.text, errno_words(failure.code)));
@@ -469,7 +470,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
     return fail(options, fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, escaped(failure.holder)));
   case Kind::too_late:
     return fail(options, fmt::format("cannot run {}: too little time is left of {}, which is ours for {} at a time",
-                           quoted(options.command.front()), name, failure.text));
+                           cli::quoted(options.command.front()), name, failure.text));
   }
 }
 
@@ -509,7 +510,7 @@ void log_ending(const child::Ending& ending, const Options& options)
   if (!options.syslog) { return; }
   const auto log = [&](Severity severity, const std::string& what) {
     log_to_system(severity, fmt::format("{} {}: ended {} and all that it started{}", lock_name(options), what,
-                              quoted(options.command.front()), ending.needed_kill ? ", with SIGKILL" : ""));
+                              cli::quoted(options.command.front()), ending.needed_kill ? ", with SIGKILL" : ""));
   };
   if (ending.how == child::Ending::How::overtime) {
     log(Severity::warning, fmt::format("was held for {}, the limit", duration_text(*options.max_hold)));

@@ -119,7 +119,8 @@ private:
     if (is_name) { hint = "did you mean '--" + std::string(whole) + "'?"; }
     const bool is_bundle = std::strlen(whole) > 1;
     return Failed(
-      {"unknown option " + quoted(name) + (is_bundle ? " in " + quoted(std::string("-") + whole) : ""), hint});
+      {"unknown option " + cli::quoted(name) + (is_bundle ? " in " + cli::quoted(std::string("-") + whole) : ""),
+        hint});
   }
 
   Result<void, UsageError> long_option(char* text)
@@ -132,7 +133,7 @@ private:
     Occurrence& found = m_scanned.options.emplace_back(*meant);
     if (equals != nullptr) {
       if (found.option->value == Value::none) {
-        return Failed({"'" + spelled(found) + "' takes no value, but is given " + quoted(equals + 1), {}});
+        return Failed({"'" + spelled(found) + "' takes no value, but is given " + cli::quoted(equals + 1), {}});
       }
       found.value = equals + 1;
     } else if (found.option->value == Value::required) {
@@ -157,7 +158,7 @@ private:
       if (is_exact) { return Occurrence{&option, word, nullptr}; }
     }
     if (candidates.size() == 1) { return candidates.front(); }
-    const std::string name = quoted("--" + std::string(word));
+    const std::string name = cli::quoted("--" + std::string(word));
     if (candidates.empty()) { return Failed({"unknown option " + name, nearest_name(m_table, word)}); }
     std::string text = "ambiguous option " + name + ": it could be ";
     for (const Occurrence& candidate : candidates) {

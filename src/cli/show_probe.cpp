@@ -124,10 +124,11 @@ bool is_good_enough(const Probe& probe, Api wanted)
 
 std::string text_of(const Probe& probe, const std::string& name)
 {
-  std::string text = fmt::format("{}\n", quoted(name));
+  std::string text = fmt::format("{}\n", cli::quoted(name));
   if (probe.mount) {
     const std::string caution = caution_on(*probe.mount);
-    text += fmt::format("  file system  {}, mounted at {}\n", escaped(probe.mount->type), quoted(probe.mount->place));
+    text +=
+      fmt::format("  file system  {}, mounted at {}\n", escaped(probe.mount->type), cli::quoted(probe.mount->place));
     text += fmt::format("  reach        {}\n", reach_of(probe.mount->type));
     if (!caution.empty()) { text += fmt::format("               {}\n", caution); }
   }
