@@ -2,6 +2,7 @@
 
 #include "sys/clock.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -25,7 +26,8 @@ Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t st
   if (const int code = ::pthread_attr_init(&attributes); code != 0) {
     return tl::unexpected(SysError{"pthread_attr_init", code});
   }
-  int code = ::pthread_attr_setstacksize(&attributes, stack_bytes);
+  const auto least = static_cast<std::size_t>(std::max(::sysconf(_SC_THREAD_STACK_MIN), 0L)); // 128 KiB on arm64
+  int code = ::pthread_attr_setstacksize(&attributes, std::max(stack_bytes, least));
   Thread thread;
   if (code == 0) { code = ::pthread_create(&thread.handle, &attributes, body, argument); }
   ::pthread_attr_destroy(&attributes);

@@ -15,7 +15,8 @@ struct Thread {
   pthread_t handle{};
 };
 
-// Starts `body(argument)` on a small stack. The thread inherits the caller's signal mask. EAGAIN: no more threads.
+// Starts `body(argument)` on a stack of `stack_bytes`, or of the least that this machine allows if that is more. The
+// thread inherits the caller's signal mask. EAGAIN: no more threads.
 Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t stack_bytes);
 
 // Lets threads that start from now on allocate from the same heap as the first one (mallopt(3), M_ARENA_MAX). Otherwise

@@ -29,6 +29,22 @@ TEST(Thread, RunsWithANumberOfItsOwnAndIsJoined)
   EXPECT_EQ(sys::thread_id(), sys::process_id());
 }
 
+TEST(Thread, HasAtLeastTheStackThatTheMachineRequires)
+{
+  const auto body = [](void* argument) -> void* {
+    pthread_attr_t attributes;
+    ::pthread_getattr_np(::pthread_self(), &attributes);
+    ::pthread_attr_getstacksize(&attributes, static_cast<std::size_t*>(argument));
+    ::pthread_attr_destroy(&attributes);
+    return nullptr;
+  };
+  std::size_t size = 0;
+  const auto thread = sys::start_thread(body, &size, 1);
+  ASSERT_TRUE(thread);
+  ASSERT_TRUE(sys::join(*thread));
+  EXPECT_GE(size, static_cast<std::size_t>(::sysconf(_SC_THREAD_STACK_MIN)));
+}
+
 TEST(Thread, InheritsTheSignalMask)
 {
   const sys::SignalSet before = sys::block_signals({SIGUSR1});
