@@ -6,7 +6,8 @@
 #
 #   not-run WHY       it is no example: output, a table, something that needs a machine of its own
 #   before COMMAND    run in bash first; it may say `hold [OPTION]... LOCK` and `stub PROGRAM [SCRIPT]`
-#   cron              it is lines of a crontab: each is run as cron does, without environment
+#   cron              it is lines of a crontab: each is run as cron does, with hardly an environment, and with lockrun in /usr/local/bin
+#                     alone, where cron's PATH does not lead
 #   script NAME       it is the beginning of the executable script NAME, whose other lines `rest LINE` give; `run COMMAND` runs it
 #   prints LINE       a line of standard output   \  all lines, in this order; none means that it prints nothing
 #   says LINE         a line of standard error    /  (written as PID, USER and TIME: a number, who runs it, how long it is held)
@@ -68,7 +69,7 @@ told() { sed -n "s/^$1\( \|$\)//p" "$dir/test"; }
 run_example()
 {
   cd "$dir/work"
-  PATH=$dir/bin:$PATH
+  PATH=$dir/bin:$dir/usr/local/bin:$PATH
   gates=0
   source <(told before | into_directory)
   local status=0 name
@@ -107,7 +108,7 @@ check()
   examples=$((examples + 1))
   dir=$top/$examples
   mkdir -p "$dir"/{bin,work,tmp,run/lock,srv,var/lock,usr/local/bin}
-  ln -s "$program" "$dir/bin/lockrun"
+  ln -s "$program" "$dir/usr/local/bin/lockrun"
   mv "$top/test" "$dir/test"
   into_directory <"$top/text" >"$dir/text"
   local result=0
