@@ -31,9 +31,11 @@ enum class Reason {
   unsafe_place,     // the directory of a name: is not ours, or not private; target is the directory
   lock_failed,      // the kernel refused to lock
   bad_descriptor,   // the descriptor that the caller named is not open, or not open in the way the lock needs
+  called_off,       // a signal came before the command was started; cause.code is the signal's number
   start_failed,     // no process could be made for the command
   not_found,        // the command does not exist
   not_executable,   // the command exists, but cannot be executed
+  unknown_ending,   // the command has ended, but the kernel did not say how
   lost,             // the lock was ours, but not for long enough to start the command
 };
 

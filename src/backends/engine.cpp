@@ -6,6 +6,7 @@
 #include "sys/passwd.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
+#include "sys/program.hpp"
 
 #include <algorithm>
 #include <array>
@@ -68,6 +69,22 @@ std::vector<std::string> places()
 EngineFailure cannot_start(SysError cause)
 {
   return {Kind::not_started, cause.code, cause.call};
+}
+
+EngineFailure not_started(SysError cause, const std::string& path)
+{
+  return {Kind::not_started, cause.code, cause.call, {}, {}, 0, {path}};
+}
+
+// The number of a signal that ends the call; 0 if none has come.
+int ending_signal(const sys::Descriptor& signals)
+{
+  for (;;) {
+    const auto signal = sys::read_signal(signals);
+    if (!signal || !*signal) { return 0; }
+    const auto disposition = sys::disposition((*signal)->number);
+    if (disposition.value_or(sys::Disposition::standard) != sys::Disposition::ignored) { return (*signal)->number; }
+  }
 }
 
 // What makes the number of a process of ours the name of one process for ever: this run of this machine (random(4)),
@@ -184,14 +201,16 @@ std::string_view engine_name(std::string_view lock)
   return std::all_of(name.begin(), name.end(), fits) ? name : std::string_view();
 }
 
-Engine::Engine(std::string name, pid_t pid, sys::Descriptor process, sys::Descriptor socket)
-  : m_name(std::move(name)), m_pid(pid), m_process(std::move(process)), m_socket(std::move(socket))
-{}
+Engine::Engine(std::string name, std::string path, sys::Launch launch, sys::Descriptor socket)
+  : m_name(std::move(name)), m_path(std::move(path)), m_launch(launch), m_pid(launch.pid()), m_socket(std::move(socket))
+{
+  if (auto process = sys::open_process(m_pid)) { m_process = std::move(*process); }
+}
 
 Engine::Engine(Engine&& other) noexcept
-  : m_name(std::move(other.m_name)), m_pid(std::exchange(other.m_pid, 0)), m_process(std::move(other.m_process)),
-    m_socket(std::move(other.m_socket)), m_lines(std::move(other.m_lines)), m_ttl(other.m_ttl),
-    m_is_stuck(other.m_is_stuck)
+  : m_name(std::move(other.m_name)), m_path(std::move(other.m_path)), m_launch(other.m_launch),
+    m_pid(std::exchange(other.m_pid, 0)), m_process(std::move(other.m_process)), m_socket(std::move(other.m_socket)),
+    m_lines(std::move(other.m_lines)), m_ttl(other.m_ttl), m_is_stuck(other.m_is_stuck)
 {}
 
 EngineResult<Engine> Engine::start(std::string_view name, const sys::SignalSet& mask)
@@ -204,21 +223,17 @@ EngineResult<Engine> Engine::start(std::string_view name, const sys::SignalSet& 
   for (const std::string& place : missing.places) {
     std::string path(place);
     path.append("/").append(program_name);
+    const auto found = sys::stat(path.c_str());
+    if (!found && (found.error().code == ENOENT || found.error().code == ENOTDIR)) { continue; }
     char* const argv[] = {path.data(), nullptr};
     sys::Program program{};
     program.file = path.c_str();
     program.argv = argv;
     program.mask = mask;
     program.talks_to = &pair->theirs;
-    const auto started = sys::spawn(program);
-    if (started) {
-      auto process = sys::open_process(*started);
-      return Engine(program_name, *started, process ? std::move(*process) : sys::Descriptor(), std::move(pair->ours));
-    }
-    const int code = started.error().code;
-    if (code != ENOENT && code != ENOTDIR) {
-      return Failed({Kind::not_started, code, started.error().call, {}, {}, 0, {path}});
-    }
+    const auto started = sys::start(program);
+    if (!started) { return Failed(not_started(started.error(), path)); }
+    return Engine(program_name, path, *started, std::move(pair->ours));
   }
   missing.text = program_name;
   return Failed(missing);
@@ -233,7 +248,8 @@ Engine::~Engine()
   if (!change || *change) { return; } // it is gone
   // Stuck or stopped: what it has runs out by itself.
   (void)sys::kill(m_pid, SIGKILL);
-  (void)sys::wait_child(m_pid, WEXITED);
+  if (m_process.is_open()) { (void)sys::wait_readable({&m_process}, k_farewell); }
+  (void)sys::wait_child(m_pid, WEXITED | WNOHANG); // if it is still there, it sits in the kernel
 }
 
 void Engine::forget()
@@ -293,6 +309,7 @@ EngineFailure Engine::failure_of(const Heard& heard) const
 {
   switch (heard.kind) {
   case Heard::Kind::end:
+    if (const auto failure = m_launch.failure()) { return not_started(*failure, m_path); }
     return {Kind::ended, 0, m_name};
   case Heard::Kind::nonsense:
     return {Kind::nonsense, 0, m_name, heard.complaint};
@@ -320,13 +337,22 @@ EngineFailure Engine::failure_of(const Message& failed)
 
 // Says what we are, and where the lock is; and at once what we want, if every engine can do it. Returns what the engine
 // is.
-EngineResult<Message> Engine::greet(const std::string& url, const Message* wish)
+EngineResult<Message> Engine::greet(
+  const std::string& url, const Message* wish, Moment until, const sys::Descriptor* signals)
 {
   std::string lines = protocol::format(Message("LOCKRUN").with("version", protocol::k_version).with("url", url));
   if (wish != nullptr) { lines += protocol::format(*wish); }
   const bool said = say(lines);
-  const nanoseconds until = sys::steady_now() + k_greeting;
-  const Heard heard = said ? await(until) : hear();
+  const nanoseconds enough = sys::steady_now() + k_greeting;
+  const Moment limit = until ? std::min(*until, enough) : enough;
+  Heard heard = said ? await(limit, signals) : hear();
+  while (heard.kind == Heard::Kind::nothing && signals != nullptr && sys::steady_now() < *limit) {
+    if (const int signal = ending_signal(*signals); signal != 0) {
+      abandon();
+      return Failed({Kind::interrupted, signal});
+    }
+    heard = await(limit, signals);
+  }
   m_is_stuck = heard.kind == Heard::Kind::nothing;
   if (heard.kind != Heard::Kind::message) { return Failed(failure_of(heard)); }
   if (heard.message.is("FAIL")) { return Failed(failure_of(heard.message)); }
@@ -346,14 +372,15 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
   if (!signals) { return Failed(cannot_start(signals.error())); }
   const Message wish = acquire_message(question);
   const bool is_modest = missing_capability(request, {}) == nullptr;
-  const auto greeted = greet(url, is_modest ? &wish : nullptr);
+  const bool nonblock = request.patience && *request.patience == nanoseconds(0);
+  const Moment given = request.patience && !nonblock ? Moment(began + *request.patience + k_last_words) : std::nullopt;
+  const auto greeted = greet(url, is_modest ? &wish : nullptr, given, &*signals);
   if (!greeted) { return Failed(greeted.error()); }
   if (const char* const missing = missing_capability(request, text_of(*greeted, "can"))) {
     return Failed({Kind::unable, 0, missing, m_name});
   }
   if (!is_modest && !say(protocol::format(wish))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
 
-  const bool nonblock = request.patience && *request.patience == nanoseconds(0);
   bool is_waiting = false; // the engine has told us that somebody else has it
   std::string holder;
   std::optional<std::int64_t> position;
@@ -369,11 +396,9 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
     if (is_waiting && (!until || next_look < *until)) { until = next_look; }
     const Heard heard = await(until, &*signals);
     if (heard.kind == Heard::Kind::nothing) {
-      if (const auto signal = sys::read_signal(*signals); signal && *signal) {
-        const auto disposition = sys::disposition((*signal)->number);
-        if (disposition.value_or(sys::Disposition::standard) == sys::Disposition::ignored) { continue; }
+      if (const int signal = ending_signal(*signals); signal != 0) {
         abandon();
-        return Failed({Kind::interrupted, (*signal)->number});
+        return Failed({Kind::interrupted, signal});
       }
       const nanoseconds now = sys::steady_now();
       if (limit && now >= *limit) {
@@ -429,7 +454,7 @@ EngineResult<Grant> Engine::check(const Message& held)
 
 EngineResult<std::vector<Message>> Engine::status(const std::string& url)
 {
-  const auto greeted = greet(url, nullptr);
+  const auto greeted = greet(url, nullptr, std::nullopt, nullptr);
   if (!greeted) { return Failed(greeted.error()); }
   if (!can(text_of(*greeted, "can"), "status")) { return Failed({Kind::unable, 0, "status", m_name}); }
   if (!say("STATUS\n")) { return Failed(failure_of(Heard{Heard::Kind::end})); }

@@ -2,6 +2,7 @@
 
 #include "engines/protocol.hpp"
 #include "sys/descriptor.hpp"
+#include "sys/program.hpp"
 #include "sys/signal.hpp"
 
 #include <lockrun/request.hpp>
@@ -120,7 +121,7 @@ public:
   pid_t pid() const noexcept { return m_pid; }
 
 private:
-  Engine(std::string name, pid_t pid, sys::Descriptor process, sys::Descriptor socket);
+  Engine(std::string name, std::string path, sys::Launch launch, sys::Descriptor socket);
 
   struct Heard {
     enum class Kind { message, nothing, end, nonsense };
@@ -132,12 +133,16 @@ private:
   // The next message before `until` on the steady clock; `nothing` when the time is up or another source is ready.
   Heard await(std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* other = nullptr);
   bool say(const std::string& lines);
-  EngineResult<protocol::Message> greet(const std::string& url, const protocol::Message* wish);
+  // What the engine is, or why it did not say so before `until`, or before one of `signals` came.
+  EngineResult<protocol::Message> greet(const std::string& url, const protocol::Message* wish,
+    std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* signals);
   EngineFailure failure_of(const Heard& heard) const;
   static EngineFailure failure_of(const protocol::Message& failed);
   EngineResult<Grant> check(const protocol::Message& held);
 
   std::string m_name;
+  std::string m_path;
+  sys::Launch m_launch;
   pid_t m_pid = 0;
   sys::Descriptor m_process; // of the engine; not open on old kernels
   sys::Descriptor m_socket;

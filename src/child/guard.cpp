@@ -103,9 +103,11 @@ private:
       if (*count == 0) { return lose_twin(); }
       switch (report.kind) {
       case Report::Kind::started:
+        (void)sys::block_signals(supervised_signals());
         break;
       case Report::Kind::stopped:
-        if (stop_beside(report.command)) { order({Order::Kind::resume}); }
+        // Not if both of us were stopped by the same key and have been continued.
+        if (is_stopped(report.command) && stop_beside(report.command, report.signal)) { order({Order::Kind::resume}); }
         break;
       case Report::Kind::cannot_end:
         m_has_immortals = true;
@@ -242,10 +244,9 @@ private:
 
 Result<Guard> Guard::prepare()
 {
-  (void)sys::block_signals(supervised_signals());
+  (void)sys::block_signals(signals_before_start());
   const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
   if (!on_child) { return tl::unexpected(on_child.error()); }
-  if (const auto reaper = sys::become_subreaper(); !reaper) { return tl::unexpected(reaper.error()); }
   auto tree = Tree::before_start();
   if (!tree) { return tl::unexpected(tree.error()); }
   return Guard(std::move(*tree), *on_child == sys::Disposition::ignored);

@@ -4,7 +4,6 @@
 #include "sys/process.hpp"
 
 #include <fcntl.h>
-#include <sys/wait.h>
 
 namespace lockrun::child {
 namespace {
@@ -47,23 +46,29 @@ bool is_for_command(const sys::Signal& signal, pid_t command)
   return true;
 }
 
-bool stop_beside(pid_t command)
+bool stop_beside(pid_t command, int signal)
 {
   if (!shares_our_group(command) || !has_terminal()) { return false; }
-  (void)sys::kill(sys::process_id(), SIGSTOP); // returns when somebody continues us
+  // By the same signal, which says why to the one that waits for us: another lockrun, too, stops with its command.
+  const bool by_default = sys::disposition(signal).value_or(sys::Disposition::ignored) == sys::Disposition::standard;
+  (void)sys::kill(sys::process_id(), by_default ? signal : SIGSTOP);
+  (void)sys::set_signal_mask(sys::unblock_signals({signal})); // returns when a process continues us
   return true;
 }
 
-void continue_stopped(pid_t command)
+int signal_against_start(const sys::SignalSet& mask)
 {
-  // The shell continues the whole group; then the command runs already and must not get SIGCONT twice.
-  const auto change = sys::wait_child(command, WCONTINUED | WNOHANG);
-  if (!change || !*change) { (void)sys::kill(command, SIGCONT); }
-}
-
-void stop_with(pid_t command)
-{
-  if (stop_beside(command)) { continue_stopped(command); }
+  sys::SignalSet ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) {
+    if (mask.contains(number)) { ending.remove(number); }
+  }
+  for (;;) {
+    const auto signal = sys::wait_signal(ending, std::chrono::nanoseconds(0));
+    if (!signal || !*signal) { return 0; }
+    const int number = (*signal)->number;
+    // Blocked and ignored, it is queued all the same.
+    if (sys::disposition(number).value_or(sys::Disposition::standard) != sys::Disposition::ignored) { return number; }
+  }
 }
 
 } // namespace lockrun::child

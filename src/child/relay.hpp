@@ -18,13 +18,12 @@ bool is_from_terminal(const sys::Signal& signal);
 // session.
 bool is_told_as_leader(const sys::Signal& signal);
 
-// The two halves of stop_with(), for who is not the command's parent. The first says whether we stopped, and returns
-// when we are continued; the second is for the parent.
-bool stop_beside(pid_t command);
-void continue_stopped(pid_t command);
+// A command has stopped by `signal`. If it shares our process group and terminal we stop too, so that the shell takes
+// the terminal back (Ctrl-Z). Whether we did; returns when we are continued.
+bool stop_beside(pid_t command, int signal);
 
-// The command has stopped. If it shares our process group and terminal we stop too, so that the shell takes the
-// terminal back (Ctrl-Z), and continue it when we are continued. Returns after that.
-void stop_with(pid_t command);
+// The number of a signal that has come before the command was started, and ends the call in its place; 0 if there is
+// none. `mask` is what the command will have blocked.
+int signal_against_start(const sys::SignalSet& mask);
 
 } // namespace lockrun::child

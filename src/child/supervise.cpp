@@ -3,6 +3,7 @@
 #include "child/deadline.hpp"
 #include "child/relay.hpp"
 #include "child/terminator.hpp"
+#include "sys/channel.hpp"
 #include "sys/clock.hpp"
 #include "sys/terminal.hpp"
 
@@ -24,6 +25,19 @@ constexpr milliseconds k_last_sweep{1000};
 // How often in a row our own children are killed, when there are new ones each time.
 constexpr int k_chase = 1000;
 
+// Whether a child of ours has ended, reaped or not, without asking waitid(2).
+bool has_ended(pid_t child)
+{
+  const auto handle = sys::open_process(child);
+  if (handle) {
+    const auto ready = sys::wait_readable({&*handle}, nanoseconds(0));
+    return ready && *ready != 0;
+  }
+  if (handle.error().code == ESRCH) { return true; }
+  const auto status = sys::process_status(child); // Linux before 5.3
+  return status ? status->state == 'Z' || status->state == 'X' : status.error().code == ESRCH;
+}
+
 enum class Phase { running, asked_to_end, being_killed };
 
 class Supervisor {
@@ -37,7 +51,8 @@ public:
     }
   }
 
-  Ending stay(const sys::SignalSet& listened)
+  // An error: it has ended, but the kernel did not say how.
+  Result<Ending> stay(const sys::SignalSet& listened)
   {
     while (!is_over()) {
       const auto received = next(listened);
@@ -50,6 +65,8 @@ public:
     if (m_phase != Phase::running) {
       const bool killed = m_phase == Phase::being_killed || m_polite_signal == SIGKILL;
       m_ending = {m_cause, 0, killed, false, {}};
+    } else if (m_lost_ending) {
+      return tl::unexpected(*m_lost_ending);
     }
     return m_ending;
   }
@@ -73,10 +90,11 @@ private:
     return m_command_ended && m_tree_is_empty;
   }
 
-  // Only the killing phase looks by itself; everything else waits for a signal.
+  // Who kills looks by itself, and who cannot rely on what the kernel says of children; everything else waits for a
+  // signal.
   std::optional<nanoseconds> patience()
   {
-    if (m_phase != Phase::being_killed) { return std::nullopt; }
+    if (m_phase != Phase::being_killed && !m_no_answer) { return std::nullopt; }
     return std::exchange(m_next_sweep, std::min(m_next_sweep * 2, k_last_sweep));
   }
 
@@ -100,16 +118,28 @@ private:
       if (m_phase == Phase::being_killed && !is_over()) { kill(); }
     } else if (signal.number == alarm_signal()) {
       act_on_clock();
-    } else if (!m_command_ended) {
-      if (is_from_terminal(signal)) { m_key = signal.number; }
-      if (is_for_command(signal, m_command)) { pass_on(signal.number); }
+    } else if (signal.number == SIGCONT) {
+      reap(); // it may have been continued as well
+      if (m_is_stopped) {
+        pass_on(SIGCONT);
+      } else {
+        pass_on_if_meant(signal);
+      }
     } else {
-      pass_to_rest(signal);
+      pass_on_if_meant(signal);
     }
+  }
+
+  void pass_on_if_meant(const sys::Signal& signal)
+  {
+    if (m_command_ended) { return pass_to_rest(signal); }
+    if (is_from_terminal(signal)) { m_key = signal.number; }
+    if (is_for_command(signal, m_command)) { pass_on(signal.number); }
   }
 
   void pass_on(int signal)
   {
+    if (signal == SIGCONT) { m_is_stopped = false; }
     const auto sent = sys::kill(m_command, signal);
     if (sent || sent.error().code != EPERM || std::exchange(m_has_told_of_refusal, true)) { return; }
     const auto command = sys::process_status(m_command);
@@ -206,41 +236,59 @@ private:
   void take_stock()
   {
     reap();
-    if (m_command_ended && m_tree.has_strangers() && !is_over()) {
+    if (m_command_ended && (m_tree.has_strangers() || m_no_answer) && !is_over()) {
       const auto members = m_tree.members();
       m_tree_is_empty = members && members->empty();
     }
   }
 
-  void stop(int signal) const
+  // The command has stopped. If it shares our process group and terminal we stop too, so that the shell takes the
+  // terminal back (Ctrl-Z). Whether we did, and have been continued.
+  bool stop_too(int signal) const
   {
     // No key and no shell has stopped it there: who did so to the command alone will continue it alone, as cpulimit(1).
-    if (signal == SIGSTOP && sys::is_in_background()) { return; }
-    if (m_how.leash != nullptr) { return m_how.leash->command_stopped(); }
-    stop_with(m_command);
+    if (signal == SIGSTOP && sys::is_in_background()) { return false; }
+    if (m_how.leash == nullptr) { return stop_beside(m_command, signal); }
+    m_how.leash->command_stopped(signal); // says later that we are continued
+    return false;
   }
 
   void reap()
   {
+    bool continued = false; // we are, after we had stopped
     for (;;) {
-      const auto change = sys::wait_child(0, WEXITED | WSTOPPED | WNOHANG);
-      if (!change) {
-        m_tree_is_empty = true; // ECHILD is all that it can say
-        return;
-      }
+      const auto change = sys::wait_child(0, WEXITED | WSTOPPED | WCONTINUED | WNOHANG);
+      if (!change) { return do_without_answer(change.error()); }
+      m_no_answer.reset();
       if (!*change) { break; }
       const sys::ChildChange& told = **change;
       if (m_command_ended || told.pid != m_command) { continue; } // its number may be another's once it is reaped
-      if (told.kind == sys::ChildChange::Kind::stopped) {
-        if (m_phase == Phase::running) { stop(told.value); }
-        continue;
-      }
+      m_is_stopped = told.kind == sys::ChildChange::Kind::stopped;
+      if (m_is_stopped && m_phase == Phase::running) { continued = stop_too(told.value) || continued; }
+      if (m_is_stopped || told.kind == sys::ChildChange::Kind::continued) { continue; }
       m_command_ended = true;
       const bool exited = told.kind == sys::ChildChange::Kind::exited;
       m_ending = {
         exited ? Ending::How::exited : Ending::How::killed, told.value, false, !exited && told.value == m_key, {}};
       if (is_over()) { return; }
     }
+    // The shell continues the whole group; then the command runs already and must not get SIGCONT twice.
+    if (continued && m_is_stopped) { pass_on(SIGCONT); }
+  }
+
+  // The kernel does not say what has become of the children. ECHILD after the command's end: there is none any more. In
+  // any other case we look from time to time whether the command is still there.
+  void do_without_answer(const SysError& error)
+  {
+    if (m_command_ended && error.code == ECHILD) {
+      m_tree_is_empty = true;
+      return;
+    }
+    if (!m_no_answer) { m_next_sweep = k_first_sweep; }
+    m_no_answer = error;
+    if (m_command_ended || !has_ended(m_command)) { return; }
+    m_command_ended = true;
+    m_lost_ending = error;
   }
 
   pid_t m_command;
@@ -254,10 +302,13 @@ private:
   int m_polite_signal = SIGTERM;
   nanoseconds m_kill_at{};
   bool m_has_told_of_refusal = false;
+  bool m_is_stopped = false; // the command
   bool m_command_ended = false;
   bool m_tree_is_empty = false;
   milliseconds m_next_sweep = k_first_sweep;
   Ending m_ending;
+  std::optional<SysError> m_no_answer;   // what the kernel said instead, the last time
+  std::optional<SysError> m_lost_ending; // and when the command ended
 };
 
 Error cannot_supervise(const sys::Program& program, SysError cause)
@@ -279,10 +330,16 @@ int alarm_signal()
   return SIGRTMIN + 1;
 }
 
+sys::SignalSet signals_before_start()
+{
+  return {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGCHLD, alarm_signal()};
+}
+
 sys::SignalSet supervised_signals()
 {
-  return {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU, SIGCHLD,
-    alarm_signal()};
+  sys::SignalSet signals = signals_before_start();
+  for (const int stopping : {SIGTSTP, SIGTTIN, SIGTTOU}) { signals.add(stopping); }
+  return signals;
 }
 
 Error start_error(const char* file, SysError cause)
@@ -295,23 +352,16 @@ Error start_error(const char* file, SysError cause)
 Result<Ending, Error> run(const sys::Program& program, const Supervision& supervision)
 {
   const sys::SignalSet listened = supervised_signals();
-  (void)sys::block_signals(listened);
+  (void)sys::block_signals(signals_before_start());
   // With SIGCHLD ignored the kernel would throw the status away (wait(2)); the command gets it back as it was.
   const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
   if (!on_child) { return tl::unexpected(cannot_supervise(program, on_child.error())); }
-  if (const auto reaper = sys::become_subreaper(); !reaper) {
-    return tl::unexpected(cannot_supervise(program, reaper.error()));
-  }
-  Tree tree;
   const bool ends_the_tree = supervision.limit || supervision.leash != nullptr;
   const bool needs_the_tree = supervision.until_tree_ends || ends_the_tree;
-  bool names_left_behind = supervision.names_left_behind;
-  if (needs_the_tree || names_left_behind) {
-    auto strangers = Tree::before_start();
-    if (!strangers && needs_the_tree) { return tl::unexpected(cannot_supervise(program, strangers.error())); }
-    if (strangers) { tree = std::move(*strangers); }
-    names_left_behind = names_left_behind && strangers;
-  }
+  auto tree = needs_the_tree || supervision.names_left_behind ? Tree::before_start() : Tree();
+  if (!tree && needs_the_tree) { return tl::unexpected(cannot_supervise(program, tree.error())); }
+  const bool names_left_behind = supervision.names_left_behind && tree;
+  if (!tree) { tree = Tree(); }
   std::optional<sys::Alarm> alarm;
   if (ends_the_tree) {
     auto created = sys::Alarm::create(alarm_signal());
@@ -323,13 +373,19 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   }
   sys::Program unchanged = program;
   unchanged.ignores_child = program.ignores_child || *on_child == sys::Disposition::ignored;
-  const auto started = sys::spawn(unchanged);
-  if (!started) { return tl::unexpected(start_error(program.file, started.error())); }
-  if (supervision.leash != nullptr) { supervision.leash->command_started(*started); }
-  Supervisor supervisor(*started, supervision, tree, alarm ? &*alarm : nullptr);
-  Ending ending = supervisor.stay(listened);
-  if (names_left_behind) { ending.left_behind = tree.members().value_or(std::vector<sys::ProcessStatus>()); }
-  return ending;
+  if (const int signal = signal_against_start(program.mask); signal != 0) {
+    return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});
+  }
+  const auto started = sys::start(unchanged);
+  (void)sys::block_signals(listened);
+  if (!started) { return tl::unexpected(cannot_supervise(program, started.error())); }
+  if (supervision.leash != nullptr) { supervision.leash->command_started(started->pid()); }
+  Supervisor supervisor(started->pid(), supervision, *tree, alarm ? &*alarm : nullptr);
+  auto ending = supervisor.stay(listened);
+  if (const auto failure = started->failure()) { return tl::unexpected(start_error(program.file, *failure)); }
+  if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, program.file, ending.error()}); }
+  if (names_left_behind) { ending->left_behind = tree->members().value_or(std::vector<sys::ProcessStatus>()); }
+  return *ending;
 }
 
 } // namespace lockrun::child

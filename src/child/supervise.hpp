@@ -3,6 +3,7 @@
 #include "child/deadline.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
+#include "sys/program.hpp"
 #include "sys/signal.hpp"
 
 #include <lockrun/error.hpp>
@@ -60,7 +61,7 @@ public:
   virtual Deadline& deadline() = 0;
   virtual int signal() const = 0; // the polite one
   virtual void command_started(pid_t command) = 0;
-  virtual void command_stopped() = 0;
+  virtual void command_stopped(int signal) = 0;
 };
 
 struct Supervision {
@@ -74,15 +75,20 @@ struct Supervision {
 // What an alarm is set with: a signal of its own, so that nobody's SIGALRM is mistaken for it.
 int alarm_signal();
 
-// The signals that are passed on to the command, or that we must not die or stop of while it runs. The caller blocks
-// them, or the part that would end it, as early as it likes: what is pending when the command has started is passed on.
+// The signals that are passed on to the command, or that we must not die or stop of while it runs.
 sys::SignalSet supervised_signals();
 
-// Starts `program` and stays until it has ended, or its whole tree. We become a subreaper; signals are passed on, the
-// time limit ends the whole tree. Reasons: not_found, not_executable, start_failed.
+// The same without those that stop us. Only these may be blocked before there is a command: a key that stops a whole
+// process group stops us like any other process then, and in the moment in which the command is made it reaches both
+// of us.
+sys::SignalSet signals_before_start();
+
+// Starts `program` and stays until it has ended, or its whole tree. Does not wait for the program's file to be opened.
+// Signals are passed on, the time limit ends the whole tree. Where the tree matters we become a subreaper. Reasons:
+// called_off, not_found, not_executable, start_failed, unknown_ending.
 Result<Ending, Error> run(const sys::Program& program, const Supervision& supervision);
 
-// The reason for what spawn() or execute() says.
+// The reason for what Launch or execute() says.
 Error start_error(const char* file, SysError cause);
 
 } // namespace lockrun::child

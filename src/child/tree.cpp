@@ -1,6 +1,7 @@
 #include "child/tree.hpp"
 
 #include "sys/process.hpp"
+#include "sys/signal.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +14,7 @@ Result<Tree> Tree::before_start()
 {
   Tree tree;
   if (const auto checked = sys::check_proc(); !checked) { return tl::unexpected(checked.error()); }
+  if (const auto reaper = sys::become_subreaper(); !reaper) { return tl::unexpected(reaper.error()); }
   const auto child = sys::wait_child(0, WEXITED | WNOHANG | WNOWAIT);
   if (!child && child.error().code == ECHILD) { return tree; }
   const auto all = sys::all_processes();

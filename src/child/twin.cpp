@@ -41,7 +41,7 @@ public:
     m_command = command;
     tell(m_task.channel, {Report::Kind::started, command});
   }
-  void command_stopped() override { tell(m_task.channel, {Report::Kind::stopped, m_command}); }
+  void command_stopped(int signal) override { tell(m_task.channel, {Report::Kind::stopped, m_command, signal}); }
 
   // The guard ended before there was anything to be ended.
   bool lost_its_guard() const
@@ -64,8 +64,7 @@ private:
     }
     if (order.kind == Order::Kind::pass_on) { return order.signal; }
     if (order.kind == Order::Kind::look) { return sys::Signal{alarm_signal()}; }
-    continue_stopped(m_command);
-    return std::nullopt;
+    return sys::Signal{SIGCONT}; // resume
   }
 
   const TwinTask& m_task;

@@ -23,6 +23,7 @@ struct Report {
   enum class Kind { started, stopped, cannot_end, ended, not_started, too_late };
   Kind kind = Kind::started;
   pid_t command = 0;
+  int signal = 0;                        // stopped: by this one
   Ending::How how = Ending::How::exited; // ended
   int value = 0;
   bool needed_kill = false;

@@ -55,6 +55,7 @@ CallOutcome outcome_of(const Error& reason, bool was_held)
   case Reason::nested:
     return CallOutcome::deadlock;
   case Reason::interrupted:
+  case Reason::called_off:
     return CallOutcome::interrupted;
   case Reason::not_found:
   case Reason::not_executable:
@@ -69,6 +70,7 @@ CallOutcome outcome_of(const Error& reason, bool was_held)
   case Reason::unsafe_place:
   case Reason::lock_failed:
   case Reason::bad_descriptor:
+  case Reason::unknown_ending:
     break;
   }
   return CallOutcome::failed;
@@ -86,6 +88,7 @@ std::string words_of(const Error& reason)
   case Reason::wrong_type:
     return "neither a regular file nor a directory";
   case Reason::interrupted:
+  case Reason::called_off:
     return {};
   default:
     break;
@@ -140,7 +143,7 @@ void EventLog::finished(const Error& reason, int exit_code, const LockStatus* se
   Finish finish;
   finish.outcome = outcome_of(reason, m_acquired.has_value());
   finish.exit_code = exit_code;
-  if (reason.reason == Reason::interrupted) { finish.signal = reason.cause.code; }
+  if (finish.outcome == CallOutcome::interrupted) { finish.signal = reason.cause.code; }
   finish.error = words_of(reason);
   LockStatus looked;
   if (finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out) {

@@ -52,6 +52,7 @@ int exit_code_for(const Error& error, int conflict)
   case Reason::timed_out:
     return conflict;
   case Reason::interrupted:
+  case Reason::called_off:
     return k_signalled + error.cause.code;
   case Reason::deadlock:
   case Reason::nested:
@@ -69,6 +70,8 @@ int exit_code_for(const Error& error, int conflict)
     return k_cannot_execute;
   case Reason::lost:
     return k_lost;
+  case Reason::unknown_ending:
+    return k_os_error;
   case Reason::start_failed:
     return error.cause.code == EAGAIN ? k_os_error : exit_code_for_errno(error.cause.code);
   case Reason::open_failed:

@@ -6,6 +6,7 @@
 #include "lock/place.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
+#include "sys/program.hpp"
 
 #include <lockrun/lock.hpp>
 #include <lockrun/version.hpp>
@@ -520,10 +521,16 @@ int tell_start_error(const char* file, const SysError& cause)
     cause.code == ENOMEM ? EX_OSERR : EX_UNAVAILABLE, std::string("failed to execute ") + file, cause.code);
 }
 
-int wait_for(pid_t child)
+int wait_for(const sys::Launch& child, const char* file)
 {
-  const auto change = sys::wait_child(child, WEXITED);
+  const auto change = sys::wait_child(child.pid(), WEXITED);
   if (!change) { return fail_with_code(EXIT_FAILURE, "waitpid failed", change.error().code); }
+  if (const auto failure = child.failure()) {
+    const int status = tell_start_error(file, *failure);
+    // There the child says it, and what is lost of that does not count.
+    if (status == EX_UNAVAILABLE) { std::clearerr(stderr); }
+    return status;
+  }
   const bool exited = (*change)->kind == sys::ChildChange::Kind::exited;
   return exited ? (*change)->value : k_signalled + (*change)->value;
 }
@@ -540,12 +547,8 @@ int run(const Call& call, const Lock& lock)
   const sys::Program program{call.command.front(), call.command.data(), sys::block_signals({}), false, inherited};
   // What --verbose said is lost unless it went to a terminal: it is still in the buffer. As in flock(1).
   if (call.becomes_command) { sys::exit_now(tell_start_error(program.file, sys::execute(program))); }
-  const auto child = sys::spawn(program);
-  if (child) { return wait_for(*child); }
-  const int status = tell_start_error(program.file, child.error());
-  // There the child says it, and what is lost of that does not count.
-  if (status == EX_UNAVAILABLE) { std::clearerr(stderr); }
-  return status;
+  const auto child = sys::start(program);
+  return child ? wait_for(*child, program.file) : tell_start_error(program.file, child.error());
 }
 
 int carry_out(const Call& call)

@@ -362,6 +362,14 @@ void report(const Error& error, const Options& options, const LockStatus* seen)
         options.verbosity);
     }
     return;
+  case Reason::called_off:
+    announce(options, Severity::note,
+      fmt::format("did not start {}: got {}", quoted(error.target), signal_name(error.cause.code)));
+    return;
+  case Reason::unknown_ending:
+    fail(options, fmt::format("cannot tell how {} ended: {}: {}", quoted(error.target), error.cause.call,
+                    errno_words(error.cause.code)));
+    return;
   case Reason::lost:
     fail(options, fmt::format("{} was not ours for long enough to start {}", lock_name(options), name));
     return;

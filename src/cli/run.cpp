@@ -42,11 +42,11 @@ int answer(const Error& error, const Options& options, EventLog& events)
   return exit_code;
 }
 
-// There is no lock.
+// There is no lock, or no command.
 int end(const Error& error, const Options& options, EventLog& events, const sys::SignalSet& inherited)
 {
   const int exit_code = answer(error, options, events);
-  const bool by_signal = error.reason == Reason::interrupted;
+  const bool by_signal = error.reason == Reason::interrupted || error.reason == Reason::called_off;
   return by_signal ? end_by_signal(error.cause.code, exit_code, inherited) : exit_code;
 }
 
@@ -78,7 +78,7 @@ int run_holding(Lock& lock, const Options& options, EventLog& events, const sys:
   if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
   events.released();
   if (is_verbose) { report_released(sys::steady_now() - acquired, options); }
-  if (!ending) { return answer(ending.error(), options, events); }
+  if (!ending) { return end(ending.error(), options, events, mask); }
   log_ending(*ending, options);
   report_left_behind(ending->left_behind);
   const int exit_code = exit_code_for(*ending);

@@ -164,7 +164,10 @@ struct Outcome {
 
 Outcome outcome_of(const Result<child::Ending, Error>& ending, const Options& options, EventLog& events)
 {
-  if (!ending) { return {answer(ending.error(), options, events)}; }
+  if (!ending) {
+    const Error& error = ending.error();
+    return {answer(error, options, events), error.reason == Reason::called_off ? error.cause.code : 0};
+  }
   log_ending(*ending, options);
   report_left_behind(ending->left_behind);
   const int exit_code = exit_code_for(*ending);

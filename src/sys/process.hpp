@@ -1,7 +1,6 @@
 #pragma once
 
 #include "sys/descriptor.hpp"
-#include "sys/signal.hpp"
 
 #include <lockrun/error.hpp>
 
@@ -21,25 +20,6 @@ struct ChildChange {
   Kind kind = Kind::exited;
   int value = 0; // the exit status, or the signal's number
 };
-
-// What a new program starts with. Borrowed: everything must outlive the call.
-struct Program {
-  const char* file;                               // searched in PATH unless it has a slash
-  char* const* argv;                              // ends with a null pointer
-  SignalSet mask;                                 // its signal mask
-  bool ignores_child = false;                     // SIGCHLD is ignored in it
-  std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
-  char* const* environment = nullptr;             // ends with a null pointer; null: ours
-  const Descriptor* talks_to = nullptr; // becomes its standard input and output; it gets a session of its own then
-};
-
-// Becomes `program` (execvpe(3)): a file without "#!" runs with /bin/sh. Returns only in failure.
-SysError execute(const Program& program);
-
-// Starts `program` in a child that shares our memory until it has executed, as vfork(2) does, but on a stack of its own
-// (clone(2), CLONE_VM | CLONE_VFORK). Blocks until then. Its errors tell by `call` whether there was no process
-// ("clone", "mmap") or no program ("execve").
-Result<pid_t> spawn(const Program& program);
 
 // A copy of this process (fork(2)): 0 in the copy, which has this thread only and none of our timers.
 Result<pid_t> fork();

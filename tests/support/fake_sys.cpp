@@ -10,6 +10,7 @@
 #include "sys/passwd.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
+#include "sys/program.hpp"
 #include "sys/raw.hpp"
 #include "sys/signal.hpp"
 #include "sys/socket.hpp"
@@ -338,9 +339,16 @@ SysError execute(const Program& program)
   return {"execve", take("execute", fmt::format("'{}'", program.file)).code};
 }
 
-Result<pid_t> spawn(const Program& program)
+Result<Launch> start(const Program& program)
 {
-  return scripted("spawn", fmt::format("'{}'", program.file), pid_t{0});
+  const auto pid = scripted("start", fmt::format("'{}'", program.file), pid_t{0});
+  if (!pid) { return tl::unexpected(pid.error()); }
+  return Launch(*pid, nullptr);
+}
+
+std::optional<SysError> Launch::failure() const
+{
+  return std::nullopt;
 }
 
 Result<pid_t> fork()

@@ -2,6 +2,7 @@
 
 #include "sys/memory.hpp"
 #include "sys/process.hpp"
+#include "sys/program.hpp"
 #include "sys/signal.hpp"
 
 #include <array>
@@ -137,12 +138,12 @@ TEST(Program, CanTalkOnItsStandardStreams)
   program.file = argv[0];
   program.argv = argv;
   program.talks_to = &pair->theirs;
-  const auto child = spawn(program);
+  const auto child = start(program);
   ASSERT_TRUE(child);
   (void)send(pair->ours, bytes_of("hello\n"));
   ASSERT_EQ(wait_readable({&pair->ours}, std::nullopt), 1U);
   EXPECT_EQ(taken(pair->ours).substr(0, 5), "hello");
-  ASSERT_TRUE(wait_child(*child, WEXITED));
+  ASSERT_TRUE(wait_child(child->pid(), WEXITED));
 }
 
 } // namespace

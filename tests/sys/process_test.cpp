@@ -1,13 +1,10 @@
 #include "sys/process.hpp"
 
 #include "support/process.hpp"
-#include "support/temp_dir.hpp"
-#include "sys/file.hpp"
 
-#include <cerrno>
+#include <csignal>
 #include <cstdlib>
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,230 +13,6 @@ namespace lockrun::testing {
 namespace {
 
 using sys::ChildChange;
-
-// A program as spawn() wants it; the words stay here.
-struct Words {
-  explicit Words(std::vector<std::string> all) : text(std::move(all))
-  {
-    for (std::string& word : text) { argv.push_back(word.data()); }
-    argv.push_back(nullptr);
-  }
-  sys::Program program()
-  {
-    sys::Program result{};
-    result.file = argv[0];
-    result.argv = argv.data();
-    return result;
-  }
-  std::vector<std::string> text;
-  std::vector<char*> argv;
-};
-
-ChildChange ending_of(const sys::Program& program)
-{
-  const auto child = sys::spawn(program);
-  EXPECT_TRUE(child) << child.error().call;
-  const auto change = sys::wait_child(child.value_or(-1), WEXITED);
-  EXPECT_TRUE(change && *change);
-  return **change;
-}
-
-TEST(Spawn, RunsAProgramAndItsStatusIsWaitedFor)
-{
-  Words words({"sh", "-c", "exit 7"});
-  const auto ending = ending_of(words.program());
-  EXPECT_EQ(ending.kind, ChildChange::Kind::exited);
-  EXPECT_EQ(ending.value, 7);
-}
-
-TEST(Spawn, TellsTheSignalThatEndedIt)
-{
-  Words words({"sh", "-c", "kill -KILL $$"});
-  const auto ending = ending_of(words.program());
-  EXPECT_EQ(ending.kind, ChildChange::Kind::killed);
-  EXPECT_EQ(ending.value, SIGKILL);
-}
-
-struct ExecRow {
-  const char* name;
-  const char* file; // in a directory with: directory, plain (not executable), broken (#! nowhere)
-  int code;
-};
-constexpr ExecRow k_exec_rows[] = {
-  {"Missing", "none", ENOENT},
-  {"BelowAFile", "plain/x", ENOTDIR},
-  {"NotExecutable", "plain", EACCES},
-  {"ADirectory", "directory", EACCES},
-  {"InterpreterMissing", "broken", ENOENT},
-};
-class ExecFails : public ::testing::TestWithParam<ExecRow> {
-protected:
-  ExecFails()
-  {
-    std::filesystem::create_directory(dir / "directory");
-    write_file(dir / "plain", "#!/bin/sh\n", 0644);
-    write_file(dir / "broken", "#!/no/interpreter\n", 0755);
-  }
-  const TempDir dir;
-};
-
-TEST_P(ExecFails, WithTheKernelsErrnoAndNoChildLeft)
-{
-  Words words({dir / GetParam().file});
-  const auto child = sys::spawn(words.program());
-  ASSERT_FALSE(child);
-  EXPECT_STREQ(child.error().call, "execve");
-  EXPECT_EQ(child.error().code, GetParam().code);
-  EXPECT_EQ(sys::wait_child(0, WEXITED | WNOHANG).error().code, ECHILD);
-}
-INSTANTIATE_TEST_SUITE_P(
-  Table, ExecFails, ::testing::ValuesIn(k_exec_rows), [](const auto& row) { return row.param.name; });
-
-TEST(Spawn, SearchesInPathAndSaysWhenItIsNotThere)
-{
-  Words words({"no-such-program-anywhere"});
-  EXPECT_EQ(sys::spawn(words.program()).error().code, ENOENT);
-}
-
-TEST(Spawn, GivesAScriptWithoutInterpreterToTheShell)
-{
-  const TempDir dir;
-  Words words({write_file(dir / "text", "exit $(($1 + $2))\n", 0755), "2", "3"});
-  EXPECT_EQ(ending_of(words.program()).value, 5);
-}
-
-TEST(Spawn, TakesAVeryLongCommandLine)
-{
-  const TempDir dir;
-  std::vector<std::string> all{write_file(dir / "text", "exit $(($# / 1000))\n", 0755)};
-  all.resize(100'001, "x");
-  Words words(std::move(all));
-  EXPECT_EQ(ending_of(words.program()).value, 100);
-}
-
-TEST(Spawn, TellsWhenThereCanBeNoProcess)
-{
-  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
-  Forked limited([] {
-    hostile::limit(RLIMIT_NPROC, 0)();
-    hostile::become_user(k_nobody)(); // root has no limit
-    Words words({"true"});
-    const auto child = sys::spawn(words.program());
-    if (child || std::string(child.error().call) != "clone") { return 0; }
-    return child.error().code;
-  });
-  EXPECT_EQ(limited.wait(), exited(EAGAIN));
-}
-
-// --- what it starts with ---
-
-// The program's view of its signals, from /proc/self/status: one hexadecimal mask.
-std::string signals_of(const std::string& line, const sys::SignalSet& mask, bool ignores_child)
-{
-  const TempDir dir;
-  // Not by a shell: dash has a handler of its own for SIGCHLD.
-  Words words({"sed", "-n", "s/^" + line + ":.//w " + (dir / "out").string(), "/proc/self/status"});
-  auto program = words.program();
-  program.mask = mask;
-  program.ignores_child = ignores_child;
-  EXPECT_EQ(ending_of(program).value, 0);
-  return read_file(dir / "out");
-}
-
-TEST(Spawn, SetsTheMask)
-{
-  EXPECT_EQ(signals_of("SigBlk", {}, false), "0000000000000000\n");
-  EXPECT_EQ(signals_of("SigBlk", {SIGHUP, SIGALRM}, false), "0000000000002001\n");
-}
-
-TEST(Spawn, LeavesOurOwnMaskAsItWas)
-{
-  const sys::SignalSet before = sys::block_signals({SIGUSR1});
-  (void)signals_of("SigBlk", {SIGUSR2}, false);
-  const sys::SignalSet after = sys::set_signal_mask(before);
-  EXPECT_TRUE(after.contains(SIGUSR1));
-  EXPECT_FALSE(after.contains(SIGUSR2));
-  EXPECT_FALSE(after.contains(SIGTERM));
-}
-
-TEST(Spawn, HandsDownWhatIsIgnored)
-{
-  Forked process([] {
-    for (int number = 1; number < NSIG; ++number) { ::signal(number, SIG_DFL); }
-    hostile::ignore(SIGALRM)();
-    const std::string without = signals_of("SigIgn", {}, false);
-    const std::string with = signals_of("SigIgn", {}, true);
-    return without == "0000000000002000\n" && with == "0000000000012000\n" ? 0 : 2;
-  });
-  EXPECT_EQ(process.wait(), exited(0));
-}
-
-// Numbers of the descriptors above 2 that a program sees, when it inherits one under this limit (0: the usual).
-std::string inherited_numbers(rlim_t limit)
-{
-  const TempDir dir;
-  Forked process([&] {
-    ::close_range(3, ~0U, 0);
-    const sys::Descriptor fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (limit != 0) { hostile::limit(RLIMIT_NOFILE, limit)(); }
-    const std::string out = dir / "out";
-    // The shell has no free descriptor for the redirection under the lowest limits, so standard output is the file.
-    ::close(1);
-    if (::open(out.c_str(), O_WRONLY | O_CREAT, 0600) != 1) { return 1; }
-    Words words({"sh", "-c", "for n in 3 4 5 6 7 8 9 10 11 12 13; do test -e /proc/$$/fd/$n && echo $n; done; exit 0"});
-    auto program = words.program();
-    const sys::Descriptor* const inherited[] = {&fd};
-    program.inherited = inherited;
-    return ending_of(program).value;
-  });
-  EXPECT_EQ(process.wait(), exited(0));
-  return read_file(dir / "out");
-}
-
-TEST(Spawn, HandsADescriptorDownAbove9)
-{
-  EXPECT_EQ(inherited_numbers(0), "10\n");
-  EXPECT_EQ(inherited_numbers(11), "10\n");
-}
-
-TEST(Spawn, HandsADescriptorDownAsHighAsTheLimitAllows)
-{
-  EXPECT_EQ(inherited_numbers(10), "9\n");
-  EXPECT_EQ(inherited_numbers(6), "5\n");
-  EXPECT_EQ(inherited_numbers(5), "4\n"); // with fewer there is no room for the shell's shared libraries
-}
-
-TEST(Spawn, HandsNothingElseDown)
-{
-  const TempDir dir;
-  const auto fd = sys::open(dir.path().c_str(), O_RDONLY);
-  Words words({"sh", "-c", "test ! -e /proc/$$/fd/" + std::to_string(fd->get())});
-  EXPECT_EQ(ending_of(words.program()).value, 0);
-}
-
-// --- execute ---
-
-TEST(Execute, BecomesTheProgram)
-{
-  Forked process([] {
-    Words words({"sh", "-c", "exit 9"});
-    (void)sys::execute(words.program());
-    return 1;
-  });
-  EXPECT_EQ(process.wait(), exited(9));
-}
-
-TEST(Execute, ReturnsOnlyInFailure)
-{
-  Forked process([] {
-    Words words({"/no/such/program"});
-    const SysError error = sys::execute(words.program());
-    return std::string(error.call) == "execve" ? error.code : 0;
-  });
-  EXPECT_EQ(process.wait(), exited(ENOENT));
-}
-
-// --- wait_child ---
 
 TEST(WaitChild, HasNothingToTellOfOneThatRuns)
 {
@@ -269,8 +42,6 @@ TEST(WaitChild, TellsThatItStoppedAndLeavesItIfAsked)
   EXPECT_EQ(child.wait(), exited(0)); // it is still there
 }
 
-// --- the rest ---
-
 TEST(ProcessGroup, IsOurOwnOrAnothers)
 {
   EXPECT_EQ(sys::process_group(0), ::getpgrp());
@@ -299,32 +70,6 @@ TEST(Subreaper, GetsTheOrphans)
     ::_exit(second && (*second)->value == 42 ? 0 : 3); // without waiting for `parent` again
   });
   EXPECT_EQ(process.wait(), exited(0));
-}
-
-// What `printenv` prints in a program that we start with `assignments` on top of A=1, AB=2, B=3.
-std::string environment_of_program(const std::vector<std::string>& assignments)
-{
-  const TempDir dir;
-  const std::string out = (dir / "out").native();
-  Forked process([&] {
-    ::clearenv();
-    for (const char* const variable : {"A=1", "AB=2", "B=3"}) { ::putenv(const_cast<char*>(variable)); }
-    const auto environment = sys::environment_with(assignments);
-    Words words({"/bin/sh", "-c", "exec /usr/bin/printenv >" + out});
-    auto program = words.program();
-    program.environment = environment.data();
-    return ending_of(program).value;
-  });
-  EXPECT_EQ(process.wait(), exited(0));
-  return read_file(out);
-}
-
-TEST(Environment, HasWhatIsAssignedInThePlaceOfTheSameNames)
-{
-  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::HasSubstr("A=new\n"));
-  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::HasSubstr("AB=2\n"));
-  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::HasSubstr("C=\n"));
-  EXPECT_THAT(environment_of_program({"A=new", "C="}), ::testing::Not(::testing::HasSubstr("A=1\n")));
 }
 
 TEST(ExitNow, RunsNothingMore)
