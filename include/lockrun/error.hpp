@@ -27,9 +27,11 @@ enum class Reason {
   interrupted,      // a signal ended the wait; cause.code is the signal's number
   open_failed,      // the lock file could not be opened or created
   missing,          // there is no such lock file (or none to write to), and we were not to create one
-  wrong_type,       // neither a regular file nor a directory; cause.code is 0
+  wrong_type,       // neither a file, a directory nor a device; cause.code is 0
+  harmful_device,   // opening it starts a watchdog, or closing it rewinds a tape
   unsafe_place,     // the directory of a name: is not ours, or not private; target is the directory
   lock_failed,      // the kernel refused to lock
+  not_removed,      // the lock is free, but its file could not be removed
   bad_descriptor,   // the descriptor that the caller named is not open, or not open in the way the lock needs
   called_off,       // a signal came before the command was started; cause.code is the signal's number
   start_failed,     // no process could be made for the command

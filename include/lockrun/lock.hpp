@@ -23,8 +23,9 @@ public:
   ~Lock();
 
   // Frees it at once for everybody, also when other processes share it: the lock belongs to the open file description
-  // (flock(2)). Does not block. The first failure is returned, the rest is freed all the same.
-  Result<void> release();
+  // (flock(2)). Does not block. The first failure is returned, the rest is freed all the same. Reasons: lock_failed;
+  // not_removed when everything is free, but a file could not be removed (FileRules::unlink).
+  Result<void, Error> release();
 
   // With LockRequest::slots the one that is ours; none under an ancestor's lock.
   std::optional<int> slot() const noexcept;

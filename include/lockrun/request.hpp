@@ -32,7 +32,6 @@ struct FileRules {
   bool create = true;         // a missing file is made
   bool follow = true;         // the last component may be a symbolic link
   bool unlink = false;        // remove the file at release, when that is safe
-  bool devices = false;       // a block or character device will do as well
 };
 
 // What to do when the lock is busy because an ancestor of this process holds it, which usually waits for us.
@@ -50,7 +49,7 @@ struct FurtherLock {
 
 // What to lock, and how. Checked where it is made; everybody behind trusts it.
 struct LockRequest {
-  std::string path;      // a file, a directory, or name:NAME; ignored when fd is given
+  std::string path;      // a file, a directory, a device, or name:NAME; ignored when fd is given
   std::optional<int> fd; // a descriptor of the caller's, which stays open
   Mode mode = Mode::exclusive;
   Api api = Api::flock;

@@ -67,6 +67,8 @@ CallOutcome outcome_of(const Error& reason, bool was_held)
   case Reason::open_failed:
   case Reason::missing:
   case Reason::wrong_type:
+  case Reason::harmful_device:
+  case Reason::not_removed:
   case Reason::unsafe_place:
   case Reason::lock_failed:
   case Reason::bad_descriptor:
@@ -86,7 +88,9 @@ std::string words_of(const Error& reason)
   case Reason::deadlock:
     return fmt::format("{} processes wait for one another in a circle", reason.parties.size());
   case Reason::wrong_type:
-    return "neither a regular file nor a directory";
+    return "neither a file, a directory nor a device";
+  case Reason::harmful_device:
+    return "opening or closing the device acts on it";
   case Reason::interrupted:
   case Reason::called_off:
     return {};

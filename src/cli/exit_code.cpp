@@ -61,6 +61,7 @@ int exit_code_for(const Error& error, int conflict)
     return k_no_input;
   case Reason::unsafe_place:
   case Reason::wrong_type:
+  case Reason::harmful_device:
     return k_no_permission;
   case Reason::bad_descriptor:
     return k_bad_data;
@@ -76,6 +77,7 @@ int exit_code_for(const Error& error, int conflict)
     return error.cause.code == EAGAIN ? k_os_error : exit_code_for_errno(error.cause.code);
   case Reason::open_failed:
   case Reason::lock_failed:
+  case Reason::not_removed:
     break;
   }
   return exit_code_for_errno(error.cause.code);

@@ -367,7 +367,6 @@ Result<Call, int> read_command_line(int argc, char** argv)
   }
   Call call;
   call.request.range = {0, 0};        // all there is: flock(1) knows nothing of our queues above
-  call.request.file.devices = true;   // udev(7) and its users lock block devices
   call.request.nested = Nested::wait; // as there, even if it is for ever
   for (;;) {
     // -c is no option, it stands in the command's place; only with --fd does that come right after the options.

@@ -156,7 +156,7 @@ std::string Progress::name() const
 {
   if (m_request.fd) { return fmt::format("descriptor {}", *m_request.fd); }
   const std::string& written = m_options.request.path;
-  const bool is_place_of_name = is_name(written) && path_of_name(written) == m_request.path;
+  const bool is_place_of_name = is_name(written) && path_of_name(written).value_or(std::string()) == m_request.path;
   return cli::quoted(is_place_of_name ? written : m_request.path);
 }
 

@@ -272,6 +272,23 @@ std::string option_of(std::string capability)
   return "--" + capability;
 }
 
+void report_wrong_type(const std::string& name, int code, const Options& options)
+{
+  const bool has_queue = locks_bytes(options.request);
+  if (code != 0) { // a directory, for writing
+    fail(options, fmt::format("cannot open {} for writing: {}", name, errno_words(code)));
+    tell_hint(
+      has_queue ? "--fair, --slots and --max-waiters need a regular file" : "only --api flock can lock a directory",
+      options.verbosity);
+  } else if (has_queue) {
+    fail(options, fmt::format("cannot lock {}: --fair, --slots and --max-waiters need a regular file", name));
+  } else {
+    const char* const lockable = options.action == Action::probe ? "neither a regular file nor a directory"
+                                                                 : "neither a regular file, a directory nor a device";
+    fail(options, fmt::format("cannot lock {}: it is {}", name, lockable));
+  }
+}
+
 void report_unsafe_place(const Error& error, const Options& options)
 {
   const std::string directory = cli::quoted(error.target);
@@ -338,14 +355,13 @@ void report(const Error& error, const Options& options, const LockStatus* seen)
     tell_hint(hint_for_open(error, options), options.verbosity);
     return;
   case Reason::wrong_type:
-    if (error.cause.code == 0) {
-      return fail(options, fmt::format("cannot lock {}: it is neither a regular file nor a directory", name));
-    }
-    fail(options, fmt::format("cannot open {} for writing: {}", name, errno_words(error.cause.code)));
-    tell_hint(locks_bytes(options.request) ? "--fair, --slots and --max-waiters need a regular file"
-                                           : "only --api flock can lock a directory",
-      options.verbosity);
-    return;
+    return report_wrong_type(name, error.cause.code, options);
+  case Reason::harmful_device:
+    return fail(options,
+      fmt::format("cannot lock {}: opening a watchdog starts its countdown, and closing a tape rewinds it", name));
+  case Reason::not_removed:
+    return fail(options, fmt::format("cannot remove {}: {}; the lock on it is released", quoted(error.target),
+                           errno_words(error.cause.code)));
   case Reason::lock_failed:
     fail_to("lock", name, error, options);
     tell_hint(hint_for_lock(error, options), options.verbosity);
@@ -386,10 +402,11 @@ void report(const UsageError& error)
   tell("try 'lockrun --help'");
 }
 
-void report_release_failure(const SysError& error, const Options& options)
+void report_release_failure(const Error& error, const Options& options)
 {
-  fail(options, fmt::format("cannot unlock {}: {}; it is freed when the last process that inherited it ends",
-                  lock_name(options), errno_words(error.code)));
+  if (error.reason == Reason::not_removed) { return report(error, options); }
+  fail(options, fmt::format("cannot unlock {}: {}; it is released when the last process that inherited it ends",
+                  lock_name(options), errno_words(error.cause.code)));
 }
 
 void report_events_failure(const SysError& error, const Options& options)

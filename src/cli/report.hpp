@@ -28,7 +28,7 @@ void report(const Error& error, const Options& options, const LockStatus* seen =
 void report(const UsageError& error);
 
 // The lock could not be freed at the end; it ends with the processes that share it.
-void report_release_failure(const SysError& error, const Options& options);
+void report_release_failure(const Error& error, const Options& options);
 
 // An event could not be written, which changes nothing else.
 void report_events_failure(const SysError& error, const Options& options);

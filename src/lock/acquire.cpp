@@ -47,7 +47,7 @@ Result<TakenFile, Error> open_and_take(const LockRequest& request, const Patienc
   for (;;) {
     auto file = open_lock_file(request, access, patience);
     if (!file) { return tl::unexpected(first && is_refused(file.error()) ? *first : file.error()); }
-    const auto taken = take(file->fd, request, patience);
+    const auto taken = take(file->fd, file->queue_fd(), request, patience);
     if (taken) { return TakenFile{std::move(*file), *taken}; }
     if (access == Access::write || !wants_writing(taken.error())) { return tl::unexpected(taken.error()); }
     first = taken.error();
@@ -75,7 +75,7 @@ Result<std::vector<Hold>, Error> acquire_descriptor(const LockRequest& request, 
 {
   auto fd = borrow(request);
   if (!fd) { return tl::unexpected(fd.error()); }
-  auto taken = take(*fd, request, patience);
+  auto taken = take(*fd, *fd, request, patience);
   std::vector<Hold> holds;
   if (!taken) {
     if (is_bad_descriptor(taken.error())) { taken.error().reason = Reason::bad_descriptor; }
@@ -126,19 +126,23 @@ Lock::Lock(Lock&&) noexcept = default;
 Lock& Lock::operator=(Lock&&) noexcept = default;
 Lock::~Lock() = default;
 
-Result<void> Lock::release()
+Result<void, Error> Lock::release()
 {
-  Result<void> result;
-  const auto keep_first_error = [&result](const Result<void>& step) {
-    if (!step && result) { result = step; }
+  // That it is still locked is worse than that its file is still there.
+  Result<void, Error> unlocked;
+  Result<void, Error> removed;
+  const auto keep_first_error = [](Result<void, Error>& result, Reason reason, const Hold& hold, Result<void> step) {
+    if (!step && result) { result = tl::unexpected(Error{reason, hold.path, step.error()}); }
   };
   for (const Hold& hold : m_holds) {
-    if (hold.unlink) { keep_first_error(remove_lock_file(hold)); }
-    for (const KernelLock* const kind : kernel_locks(hold.api)) { keep_first_error(kind->unlock(hold.fd, hold.range)); }
-    if (hold.slot) { keep_first_error(backends::free_slot(hold.fd, *hold.slot)); }
+    if (hold.unlink) { keep_first_error(removed, Reason::not_removed, hold, remove_lock_file(hold)); }
+    for (const KernelLock* const kind : kernel_locks(hold.api)) {
+      keep_first_error(unlocked, Reason::lock_failed, hold, kind->unlock(hold.fd, hold.range));
+    }
+    if (hold.slot) { keep_first_error(unlocked, Reason::lock_failed, hold, backends::free_slot(hold.fd, *hold.slot)); }
   }
   m_holds.clear();
-  return result;
+  return unlocked ? removed : unlocked;
 }
 
 std::optional<int> Lock::slot() const noexcept

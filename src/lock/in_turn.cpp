@@ -113,12 +113,12 @@ Result<std::optional<Taken>, Error> look_at_ancestors(
 }
 
 Result<void, Error> queue_up(
-  Wanted& wanted, const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
+  Wanted& wanted, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience)
 {
-  backends::QueuePlace queue(fd);
+  backends::QueuePlace place(queue);
   const auto call = [&]() -> Result<Attempt> {
-    auto answer = queue.enter();
-    if (answer && *answer == Attempt::acquired) { answer = queue.wait_turn(); }
+    auto answer = place.enter();
+    if (answer && *answer == Attempt::acquired) { answer = place.wait_turn(); }
     if (answer && *answer == Attempt::acquired) { answer = wanted.ask(Wait::allowed); }
     return answer;
   };
@@ -134,14 +134,15 @@ Result<void, Error> queue_up(
 
 } // namespace
 
-Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& request, const Patience& how)
+Result<Taken, Error> take_in_turn(
+  const sys::Descriptor& fd, const sys::Descriptor& queue, const LockRequest& request, const Patience& how)
 {
   Patience patience = how;
   const auto failed = [&](SysError cause) {
     return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
   };
   Wanted wanted(fd, request);
-  const auto queued = backends::look_at_queue(fd);
+  const auto queued = backends::look_at_queue(queue);
   if (!queued) { return failed(queued.error()); }
   // Whoever passes the door from now on has come later.
   if (*queued == backends::Queued::nobody) {
@@ -162,16 +163,16 @@ Result<Taken, Error> take_in_turn(const sys::Descriptor& fd, const LockRequest& 
     }
   }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
-  backends::WaitingPlace place(fd);
+  backends::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
   if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
-  auto waited = queue_up(wanted, fd, request, patience);
+  auto waited = queue_up(wanted, queue, request, patience);
   if (!waited && waited.error().reason == Reason::nested) {
     // The place in the queue is given up even where it turns out that there is something to wait for.
     const auto nested = look_at_ancestors(wanted, file->identity, request, patience);
     if (!nested) { return tl::unexpected(nested.error()); }
     if (*nested) { return **nested; }
-    waited = queue_up(wanted, fd, request, patience);
+    waited = queue_up(wanted, queue, request, patience);
   }
   if (!waited) { return tl::unexpected(waited.error()); }
   return Taken{Taken::Whose::ours, wanted.slot()};

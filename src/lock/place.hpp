@@ -22,11 +22,13 @@ inline constexpr std::string_view k_name_prefix = "name:";
 // Whether `lock` is written as name:NAME.
 bool is_name(std::string_view lock);
 
-// The file of `name`, which is written as name:NAME. It need not exist.
-std::string path_of_name(std::string_view name);
+// The file of `name`, which is written as name:NAME. It need not exist. Reasons: open_failed.
+Result<std::string, Error> path_of_name(std::string_view name);
 
-// Makes the directory when it is missing. root: /run/lock/lockrun; others: /run/lock/lockrun-UID where /run/lock is
-// sticky and world-writable; else /tmp/lockrun-UID. Reasons: unsafe_place, open_failed, lock_failed.
+// Makes the directory when it is missing. root: /run/lockrun, because /run/lock is open to all; others:
+// /run/lock/lockrun-UID where /run/lock is sticky and world-writable. /tmp/lockrun-UID only where there is no such
+// place: after any other error another call might choose the other place, and both would hold the lock. Reasons:
+// unsafe_place, open_failed, lock_failed.
 Result<Place, Error> place_of(std::string_view name);
 
 // Whether the directory has been removed since place_of() made it, as what opens the file there says: make it again.

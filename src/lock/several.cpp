@@ -101,7 +101,7 @@ enum class Outcome { complete, start_again };
 Result<Outcome, Error> take_all(std::vector<Opened>& opened, const Patience& patience)
 {
   for (Opened& each : opened) {
-    const auto taken = take(each.file.fd, each.wanted->request, patience);
+    const auto taken = take(each.file.fd, each.file.queue_fd(), each.wanted->request, patience);
     if (taken) {
       each.is_locked = taken->whose == Taken::Whose::ours;
       continue;

@@ -1,5 +1,6 @@
 #include "backends/queue.hpp"
 #include "backends/slots.hpp"
+#include "lock/lock_file.hpp"
 #include "lock/place.hpp"
 #include "lock/stamp.hpp"
 #include "sys/clock.hpp"
@@ -451,20 +452,23 @@ Result<sys::FileStatus> status_of(const LockRequest& request, const std::string&
   return status;
 }
 
-std::string path_of(const LockRequest& request)
+Result<std::string, Error> path_of(const LockRequest& request)
 {
-  return is_name(request.path) ? path_of_name(request.path) : request.path;
+  if (request.fd) { return "/proc/self/fd/" + std::to_string(*request.fd); }
+  if (is_name(request.path)) { return path_of_name(request.path); }
+  return request.path;
 }
 
 } // namespace
 
 LockStatus look(const LockRequest& request)
 {
-  const std::string path = path_of(request);
-  const auto file = request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(path.c_str());
+  const auto path = path_of(request);
+  if (!path) { return {}; }
+  const auto file = request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(path->c_str());
   if (!file) { return {}; }
   const Subject subject{
-    *file, kernel_inode_of(request, path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
+    *file, kernel_inode_of(request, *path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
   return look_at(subject, Detail::brief);
 }
 
@@ -493,7 +497,9 @@ LockState ask(const std::string& path)
 
 Result<LockStatus, Error> status(const LockRequest& request)
 {
-  const std::string path = request.fd ? "/proc/self/fd/" + std::to_string(*request.fd) : path_of(request);
+  const auto placed = path_of(request);
+  if (!placed) { return tl::unexpected(placed.error()); }
+  const std::string& path = *placed;
   const auto file = status_of(request, path);
   if (!file) {
     if (file.error().code != ENOENT) {
@@ -505,10 +511,7 @@ Result<LockStatus, Error> status(const LockRequest& request)
     missing.is_missing = true;
     return missing;
   }
-  // To open a FIFO or a device does something to it.
-  if (file->type != sys::FileType::regular && file->type != sys::FileType::directory) {
-    return tl::unexpected(Error{Reason::wrong_type, request.path, {}});
-  }
+  if (const auto refusal = refusal_of(*file)) { return tl::unexpected(Error{*refusal, request.path}); }
   const Subject subject{*file, kernel_inode_of(request, path, *file), true, true, Range{}};
   for (int more = k_more_looks;; --more) {
     LockStatus seen = look_at(subject, Detail::full);

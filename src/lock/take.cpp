@@ -2,6 +2,7 @@
 
 #include "backends/kernel_lock.hpp"
 #include "lock/in_turn.hpp"
+#include "lock/lock_file.hpp"
 #include "sys/process.hpp"
 
 #include <cerrno>
@@ -62,9 +63,10 @@ Result<Taken, Error> take_kind(const KernelLock& kind, const sys::Descriptor& fd
 }
 
 // What a failure leaves behind would stay with a descriptor of the caller's.
-Result<Taken, Error> take_kinds(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
+Result<Taken, Error> take_kinds(
+  const sys::Descriptor& fd, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience)
 {
-  backends::WaitingPlace place(fd);
+  backends::WaitingPlace place(queue);
   const auto kinds = kernel_locks(request.api);
   for (std::size_t count = 0; count < kinds.size(); ++count) {
     auto taken = take_kind(*kinds[count], fd, request, patience, place);
@@ -86,13 +88,14 @@ Result<void, Error> check_separate(const sys::Descriptor& fd, const LockRequest&
 
 } // namespace
 
-Result<Taken, Error> take(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience)
+Result<Taken, Error> take(
+  const sys::Descriptor& fd, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience)
 {
   const bool in_turn = request.fair || request.slots > 0;
   if (in_turn || request.max_waiters) {
     if (const auto checked = check_separate(fd, request); !checked) { return tl::unexpected(checked.error()); }
   }
-  return in_turn ? take_in_turn(fd, request, patience) : take_kinds(fd, request, patience);
+  return in_turn ? take_in_turn(fd, queue, request, patience) : take_kinds(fd, queue, request, patience);
 }
 
 bool asks_for_ancestors(const LockRequest& request)
@@ -105,7 +108,8 @@ bool may_look_later(const sys::FileIdentity& file, const LockRequest& request, c
   // Who counts as one of few waiters must not do so when an ancestor holds the lock.
   if (request.nested == Nested::run || request.max_waiters) { return false; }
   if (!plan.detect_deadlock || plan.is_likely_nested) { return false; }
-  const std::size_t own = request.fd ? 2 : 1; // the caller's, and our copy of it
+  // The caller's and our copy of it, or ours and that for the queue.
+  const std::size_t own = request.fd || has_own_queue_fd(request) ? 2 : 1;
   const auto open = sys::descriptors_of(sys::process_id(), file);
   return open && open->size() <= own;
 }

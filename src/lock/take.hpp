@@ -19,9 +19,12 @@ struct Taken {
   std::optional<int> slot{}; // with request.slots
 };
 
-// Takes the lock on an open file: tries, and queues when it is busy and may be waited for. All or none: nothing is left
-// locked after an error. Reasons: busy, too_many_waiters, timed_out, interrupted, nested, lock_failed, start_failed.
-Result<Taken, Error> take(const sys::Descriptor& fd, const LockRequest& request, const Patience& patience);
+// Takes the lock on an open file: tries, and queues when it is busy and may be waited for. `queue` is the same file,
+// open for writing if the request queues (LockFile::queue_fd). All or none: nothing is left locked after an error, and
+// nothing in the queue in any case: only then may `queue` be closed, which would drop its locks. Reasons: busy,
+// too_many_waiters, timed_out, interrupted, nested, lock_failed, start_failed.
+Result<Taken, Error> take(
+  const sys::Descriptor& fd, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience);
 
 // What take() and take_in_turn() ask on their way.
 

@@ -7,6 +7,7 @@
 
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -19,7 +20,11 @@ FileStatus status_of(const struct ::stat& raw)
   status.identity = {raw.st_dev, raw.st_ino};
   if (S_ISREG(raw.st_mode)) { status.type = FileType::regular; }
   if (S_ISDIR(raw.st_mode)) { status.type = FileType::directory; }
-  if (S_ISBLK(raw.st_mode) || S_ISCHR(raw.st_mode)) { status.type = FileType::device; }
+  if (S_ISBLK(raw.st_mode) || S_ISCHR(raw.st_mode)) {
+    status.type = FileType::device;
+    status.special = raw.st_rdev;
+    status.is_character_device = S_ISCHR(raw.st_mode);
+  }
   status.permissions = raw.st_mode & 07777U;
   status.owner = raw.st_uid;
   status.links = raw.st_nlink;
@@ -77,6 +82,21 @@ Result<void> write_all(int fd, std::string_view text)
   return {};
 }
 
+// What a descriptor leads to, as a name for calls that take none (proc(5)).
+std::string path_of(const Descriptor& fd)
+{
+  return "/proc/self/fd/" + std::to_string(fd.get());
+}
+
+Result<std::string> read_link(int directory, const char* name)
+{
+  std::string target(PATH_MAX, '\0');
+  const ssize_t size = ::readlinkat(directory, name, target.data(), target.size());
+  if (size < 0) { return tl::unexpected(SysError{"readlinkat", errno}); }
+  target.resize(static_cast<std::size_t>(size));
+  return target;
+}
+
 } // namespace
 
 Result<Descriptor> open(const char* path, int flags, mode_t mode)
@@ -122,15 +142,40 @@ Result<void> unlink(const char* path)
   return {};
 }
 
+Result<void> link(const Descriptor& fd, const char* path)
+{
+  // With AT_EMPTY_PATH instead it would take a privilege, CAP_DAC_READ_SEARCH (open(2), O_TMPFILE).
+  const std::string unnamed = path_of(fd);
+  if (::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0) {
+    return tl::unexpected(SysError{"linkat", errno});
+  }
+  return {};
+}
+
+Result<void> change_mode(const Descriptor& fd, mode_t mode)
+{
+  if (::fchmod(fd.get(), mode) == 0) { return {}; }
+  if (errno == EBADF && ::chmod(path_of(fd).c_str(), mode) == 0) { return {}; } // O_PATH
+  return tl::unexpected(SysError{"fchmod", errno});
+}
+
+Result<std::string> link_target(const Descriptor& fd)
+{
+  return read_link(fd.get(), "");
+}
+
+Result<std::string> device_class(dev_t device)
+{
+  const std::string name = std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  auto target = read_link(AT_FDCWD, ("/sys/dev/char/" + name + "/subsystem").c_str());
+  if (target) { target->erase(0, target->rfind('/') + 1); }
+  return target;
+}
+
 Result<void> mkdir(const char* path, mode_t mode)
 {
   if (::mkdir(path, mode) != 0) { return tl::unexpected(SysError{"mkdir", errno}); }
   return {};
-}
-
-mode_t umask(mode_t mask)
-{
-  return ::umask(mask);
 }
 
 Result<Descriptor> duplicate(int fd, int lowest)

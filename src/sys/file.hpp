@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include <fcntl.h>
@@ -29,6 +30,8 @@ struct FileStatus {
   uid_t owner = 0;
   nlink_t links = 0;
   std::int64_t size = 0;
+  dev_t special = 0; // which device, if it is one
+  bool is_character_device = false;
 };
 
 // open(2). `flags` always get O_CLOEXEC and O_NOCTTY. May block without O_NONBLOCK (a lease, a FIFO); then an
@@ -46,11 +49,21 @@ Result<std::uint32_t> file_system_type(const Descriptor& fd);
 // unlink(2).
 Result<void> unlink(const char* path);
 
+// Gives `fd`, which was opened with O_TMPFILE, a name (linkat(2)). EEXIST: the name is taken, if only by a symbolic
+// link. Needs /proc.
+Result<void> link(const Descriptor& fd, const char* path);
+
+// fchmod(2), also for a descriptor that was opened with O_PATH; that needs /proc.
+Result<void> change_mode(const Descriptor& fd, mode_t mode);
+
+// Where the symbolic link leads that `fd` was opened for (readlinkat(2), O_PATH | O_NOFOLLOW).
+Result<std::string> link_target(const Descriptor& fd);
+
+// The class of a character device, as "watchdog" or "tty" (sysfs, /sys/dev/char/MAJOR:MINOR/subsystem).
+Result<std::string> device_class(dev_t device);
+
 // mkdir(2).
 Result<void> mkdir(const char* path, mode_t mode);
-
-// Sets the process's file creation mask and returns the one before (umask(2), cannot fail).
-mode_t umask(mode_t mask);
 
 // A copy of descriptor `fd`, which may be somebody else's, at `lowest` or above, close-on-exec (F_DUPFD_CLOEXEC).
 // EBADF: it is not open; EINVAL: above the limit; EMFILE: none free.

@@ -80,6 +80,17 @@ Result<void> for_each_entry(const char* path, Visit visit)
   }
 }
 
+// The character devices that nearly every process has open: /dev/null and its like, terminals (Linux's devices.txt).
+bool is_everywhere(unsigned major)
+{
+  constexpr unsigned k_memory = 1;
+  constexpr unsigned k_own_terminal = 5;
+  constexpr unsigned k_first_pseudo_terminal = 136;
+  constexpr unsigned k_last_pseudo_terminal = 143;
+  return major == k_memory || major == k_own_terminal ||
+         (major >= k_first_pseudo_terminal && major <= k_last_pseudo_terminal);
+}
+
 // What is behind an entry of /proc/PID/fd. A file server that may be dead is not asked (AT_STATX_DONT_SYNC): what it is
 // and its number do not change, and the size is what is known here.
 Result<FileStatus> behind(int directory, const char* entry)
@@ -93,7 +104,8 @@ Result<FileStatus> behind(int directory, const char* entry)
   status.size = static_cast<std::int64_t>(raw.stx_size);
   if (S_ISREG(raw.stx_mode)) { status.type = FileType::regular; }
   if (S_ISDIR(raw.stx_mode)) { status.type = FileType::directory; }
-  if (S_ISBLK(raw.stx_mode) || S_ISCHR(raw.stx_mode)) { status.type = FileType::device; }
+  const bool is_device = S_ISBLK(raw.stx_mode) || (S_ISCHR(raw.stx_mode) && !is_everywhere(raw.stx_rdev_major));
+  if (is_device) { status.type = FileType::device; }
   return status;
 }
 

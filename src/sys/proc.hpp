@@ -54,8 +54,8 @@ Result<std::vector<int>> descriptors_of(pid_t pid, const FileIdentity& identity)
 // All of its descriptors, by number.
 Result<std::vector<int>> descriptors_of(pid_t pid);
 
-// What is behind one of them (statx(2): identity, type and size), and under which name it was opened (readlink(2)). No
-// file server is asked.
+// What is behind one of them (statx(2): identity, size and type, where terminals and /dev/null count as `other`), and
+// under which name it was opened (readlink(2)). No file server is asked.
 Result<FileStatus> descriptor_status(pid_t pid, int fd);
 Result<std::string> descriptor_path(pid_t pid, int fd);
 
@@ -63,7 +63,7 @@ Result<std::string> descriptor_path(pid_t pid, int fd);
 // system calls each.
 inline bool may_be_locked(FileType type)
 {
-  return type == FileType::regular || type == FileType::directory;
+  return type != FileType::other;
 }
 
 // The locks that belong to descriptor `fd` of `pid`, from its fdinfo (Linux 4.1).

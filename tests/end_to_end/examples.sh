@@ -23,7 +23,7 @@ exec </dev/null
 unset LOCKRUN_LOCK LOCKRUN_PID
 
 top=$(mktemp -d)
-trap 'rm -f {/run/lock,/tmp}/lockrun{,-"$(id -u)"}/"$(basename "$top")"-*' EXIT
+trap 'rm -f {/run/lockrun,{/run/lock,/tmp}/lockrun-"$(id -u)"}/"$(basename "$top")"-*' EXIT
 failures=0
 examples=0
 

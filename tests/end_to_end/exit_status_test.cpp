@@ -186,7 +186,7 @@ TEST_F(ExitStatus, Is77ForALoopOfLinksAndForALinkThatMayNotBe)
   expect_refusal(run({"--no-follow", dir / "link"}), 77, "(ELOOP)");
 }
 
-TEST_F(ExitStatus, Is77ForAnythingButAFileOrADirectory)
+TEST_F(ExitStatus, Is77ForAnythingButAFileADirectoryOrADevice)
 {
   const std::string fifo = dir / "fifo";
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0666), 0);
@@ -197,9 +197,10 @@ TEST_F(ExitStatus, Is77ForAnythingButAFileOrADirectory)
   std::strcpy(static_cast<char*>(address.sun_path), socket.c_str());
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  for (const std::string& other : {fifo, socket, std::string("/dev/null")}) {
-    expect_refusal(run({other}), 77, "cannot lock '" + other + "': it is neither a regular file nor a directory");
-    expect_refusal(run({"--fcntl", other}), 77, "it is neither a regular file nor a directory");
+  const std::string words = "': it is neither a regular file, a directory nor a device";
+  for (const std::string& other : {fifo, socket}) {
+    expect_refusal(run({other}), 77, "cannot lock '" + other + words);
+    expect_refusal(run({"--fcntl", other}), 77, "cannot lock '" + other + words);
   }
   ::close(fd);
 }

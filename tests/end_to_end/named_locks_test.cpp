@@ -30,8 +30,8 @@ uid_t somebody()
 std::filesystem::path place_of(uid_t user)
 {
   struct ::stat status {};
+  if (user == 0) { return "/run/lockrun"; }
   const bool exists = ::stat("/run/lock", &status) == 0 && S_ISDIR(status.st_mode);
-  if (exists && user == 0) { return "/run/lock/lockrun"; }
   const bool open_to_all = exists && (status.st_mode & 01777) == 01777;
   return (open_to_all ? "/run/lock/lockrun-" : "/tmp/lockrun-") + std::to_string(user);
 }
@@ -78,13 +78,51 @@ TEST_F(NamedLock, LiesInAPrivateDirectory)
 TEST_F(NamedLock, LiesInAPrivateDirectoryWhateverTheUmask)
 {
   Start start;
-  start.before_exec = {hostile::umask(0777)};
-  if (user != ::geteuid()) { start.before_exec.push_back(hostile::become_user(user)); }
-  EXPECT_EQ(run_lockrun({"--mode", "600", lock, "true"}, start).status, exited(0));
-  EXPECT_EQ(permissions(), 0700U);
+  for (const mode_t mask : {0777U, 0177U, 0200U}) {
+    start.before_exec = {hostile::umask(mask)};
+    if (user != ::geteuid()) { start.before_exec.push_back(hostile::become_user(user)); }
+    EXPECT_EQ(run_lockrun({"--mode", "600", lock, "true"}, start).status, exited(0));
+    EXPECT_EQ(permissions(), 0700U);
+    std::filesystem::remove_all(place);
+  }
 }
 
-TEST_F(NamedLock, OfRootLiesInRunLock)
+// What runs in a mount namespace of its own, after `mounts`, as our user.
+class ElsewhereMounted : public NamedLock {
+protected:
+  Finished run(const std::string& mounts)
+  {
+    const Words call{"unshare", "-m", "--propagation", "private", "sh", "-c", mounts + "\nexec \"$0\" \"$@\"",
+      "setpriv", "--reuid", std::to_string(user), "--clear-groups", lockrun_binary(), lock, "sh", "-c",
+      "stat -c %n /tmp/lockrun-* /run/lock/lockrun* 2>/dev/null || :"};
+    return run_program(call);
+  }
+  bool can_mount() const
+  {
+    return run_program({"unshare", "-m", "--propagation", "private", "mount", "-t", "tmpfs", "none", "/run"}).status ==
+           exited(0);
+  }
+};
+TEST_F(ElsewhereMounted, LiesInTmpOnlyWhereThereIsNoRunLock)
+{
+  if (::geteuid() != 0 || !can_mount()) { GTEST_SKIP() << "needs root and mounts"; }
+  const std::string bare = "mount -t tmpfs none /run; mount -t tmpfs -o mode=1777 none /tmp\n";
+  const std::string in_tmp = "/tmp/lockrun-" + std::to_string(user) + "\n";
+  EXPECT_EQ(run(bare).out, in_tmp);
+  EXPECT_EQ(run(bare + ": >/run/lock").out, in_tmp);
+  EXPECT_EQ(run(bare + "mkdir -m 755 /run/lock").out, in_tmp); // it is not for users
+  // It may be there for other calls: two places would be two locks.
+  const Finished closed = run(bare + "mkdir -m 1777 /run/lock; chmod 700 /run");
+  EXPECT_EQ(closed.status, exited(77));
+  EXPECT_THAT(closed.err, HasSubstr("cannot open '/run/lock': Permission denied (EACCES)"));
+  EXPECT_EQ(closed.out, "");
+  const Finished circular = run(bare + "ln -s lock /run/lock");
+  EXPECT_EQ(circular.status, exited(77));
+  EXPECT_EQ(circular.out, "");
+}
+
+// /run/lock is open to all: somebody else could make the directory first.
+TEST_F(NamedLock, OfRootLiesInRun)
 {
   if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
   const auto roots_file = place_of(0) / name;

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -463,6 +464,42 @@ TEST_F(Queues, ALineAboutTheWaitDoesNotCostThePlace)
 
 // A stand-in: strace changes the file system's number to that of NFS in the answer of fstatfs(2), on this machine's
 // byte order.
+// A command may have given up the right to write to the file.
+TEST_F(Queues, TheCommandGetsNoDescriptorForWriting)
+{
+  const std::string show = "for fd in /proc/$$/fd/*; do "
+                           "if [ \"$(readlink $fd)\" = \"$0\" ]; then ls -l $fd | cut -c1-4; fi; done";
+  for (const Words& options : {Words{"--fair"}, {"--max-waiters", "3"}, {"--fair", "-s"}, {"--fair", "--fcntl", "-s"},
+         {"--fair", "--max-waiters", "3"}, {"--fair", "--also", dir / "another"}}) {
+    for (const bool has_waited : {false, true}) {
+      std::optional<HoldingProcess> holder;
+      if (has_waited) { holder.emplace(lock); }
+      Process call(lockrun_argv(options + Words{lock, "sh", "-c", show, lock}));
+      if (holder) {
+        const bool asks_for_another_kind = std::count(options.begin(), options.end(), "--fcntl") > 0;
+        ASSERT_TRUE(asks_for_another_kind || has_waiters(1));
+        holder->release();
+      }
+      const Finished ended = call.wait();
+      EXPECT_EQ(ended.status, exited(0)) << ended.err;
+      EXPECT_EQ(ended.out, "lr-x\n") << ::testing::PrintToString(options);
+    }
+  }
+}
+
+TEST_F(Queues, AFileThatMayNotBeWrittenHasNoQueueAlsoWhenItIsFree)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  write_file(lock, "", 0644);
+  Start start;
+  start.before_exec = {hostile::become_user(k_nobody)};
+  for (const char* const option : {"--fair", "--max-waiters=1", "--slots=2"}) {
+    const auto ended = run_lockrun({option, lock, "true"}, start);
+    EXPECT_EQ(ended.status, exited(77));
+    EXPECT_THAT(ended.err, HasSubstr("need a file that this user may write to"));
+  }
+}
+
 TEST_F(Queues, AFileSystemOnWhichTheLocksSeeEachOtherIsRefused)
 {
   if (!can_trace()) { GTEST_SKIP() << "strace cannot trace here"; }

@@ -1,5 +1,6 @@
 // --unlink, and lock files that are removed by the command.
 
+#include "end_to_end/trace.hpp"
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
 #include "support/kernel_locks.hpp"
@@ -15,6 +16,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 namespace lockrun::testing {
 namespace {
@@ -118,6 +120,34 @@ TEST_F(Unlink, LeavesAnotherFileOfTheSameName)
 TEST_F(Unlink, SaysNothingWhenTheCommandHasRemovedIt)
 {
   EXPECT_EQ(run({}, "rm " + lock.string()).err, "");
+}
+
+TEST_F(Unlink, SaysThatItCouldNotBeRemovedAndIsReleasedAllTheSame)
+{
+  if (!can_trace()) { GTEST_SKIP() << "strace does not work here"; }
+  for (const char* const code : {"EPERM", "EACCES", "EROFS", "EBUSY"}) {
+    const Words how{"-e", std::string("inject=unlink,unlinkat:error=") + code};
+    const auto ended = run_program(traced(dir / "log", how, {"--unlink", "--also", dir / "another", lock, "true"}));
+    EXPECT_EQ(ended.status, exited(0));
+    EXPECT_THAT(ended.err, ::testing::HasSubstr("lockrun: cannot remove '" + dir.path().string()));
+    EXPECT_THAT(ended.err, ::testing::HasSubstr(std::string(" (") + code + "); the lock on it is released\n"));
+    EXPECT_THAT(ended.err, ::testing::Not(::testing::HasSubstr("unlock")));
+    EXPECT_TRUE(is_free(lock));
+  }
+}
+
+TEST_F(Unlink, SaysThatAnotherUsersFileInAStickyDirectoryCouldNotBeRemoved)
+{
+  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  ASSERT_EQ(::chmod(dir.path().c_str(), 01777), 0);
+  write_file(lock, "", 0666);
+  Start start;
+  start.before_exec = {hostile::become_user(k_nobody)};
+  const auto ended = run_lockrun({"--unlink", lock, "true"}, start);
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_EQ(ended.err,
+    "lockrun: cannot remove '" + lock.string() + "': Operation not permitted (EPERM); the lock on it is released\n");
+  EXPECT_TRUE(exists());
 }
 
 TEST_F(Unlink, LeavesAFileThatOthersShareToTheLastOfThem)

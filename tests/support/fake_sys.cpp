@@ -77,8 +77,9 @@ std::string text(int flags)
     int bit;
     const char* name;
   };
-  constexpr Name k_names[] = {{O_CREAT, "O_CREAT"}, {O_EXCL, "O_EXCL"}, {O_TRUNC, "O_TRUNC"}, {O_APPEND, "O_APPEND"},
-    {O_NONBLOCK, "O_NONBLOCK"}, {O_DIRECTORY, "O_DIRECTORY"}, {O_NOFOLLOW, "O_NOFOLLOW"}};
+  constexpr Name k_names[] = {{O_CREAT, "O_CREAT"}, {O_EXCL, "O_EXCL"}, {O_TRUNC, "O_TRUNC"}, {O_PATH, "O_PATH"},
+    {O_TMPFILE, "O_TMPFILE"}, {O_APPEND, "O_APPEND"}, {O_NONBLOCK, "O_NONBLOCK"}, {O_DIRECTORY, "O_DIRECTORY"},
+    {O_NOFOLLOW, "O_NOFOLLOW"}};
   std::string result = (flags & O_ACCMODE) == O_RDWR     ? "O_RDWR"
                        : (flags & O_ACCMODE) == O_WRONLY ? "O_WRONLY"
                                                          : "O_RDONLY";
@@ -240,9 +241,24 @@ Result<void> mkdir(const char* path, mode_t mode)
   return scripted("mkdir", fmt::format("'{}', {:04o}", path, mode));
 }
 
-mode_t umask(mode_t mask)
+Result<void> link(const Descriptor&, const char* path)
 {
-  return value("umask", fmt::format("{:04o}", mask), mode_t{022});
+  return scripted("link", fmt::format("'{}'", path));
+}
+
+Result<void> change_mode(const Descriptor&, mode_t mode)
+{
+  return scripted("change_mode", fmt::format("{:04o}", mode));
+}
+
+Result<std::string> link_target(const Descriptor&)
+{
+  return scripted("link_target", "", std::string());
+}
+
+Result<std::string> device_class(dev_t)
+{
+  return scripted("device_class", "", std::string());
 }
 
 Result<Descriptor> duplicate(int fd, int lowest)

@@ -153,10 +153,42 @@ TEST(Status, FailsWithTheKernelsErrno)
   EXPECT_EQ(sys::stat("/none").error().code, ENOENT);
 }
 
-TEST(Umask, ReturnsTheOneBefore)
+TEST(Link, NamesAFileThatHasNone)
 {
-  const mode_t before = sys::umask(0123);
-  EXPECT_EQ(sys::umask(before), 0123U);
+  const TempDir dir;
+  const auto unnamed = sys::open(dir.path().c_str(), O_TMPFILE | O_WRONLY, 0600);
+  if (!unnamed) { GTEST_SKIP() << "no O_TMPFILE here"; }
+  ASSERT_TRUE(sys::change_mode(*unnamed, 0642));
+  ASSERT_TRUE(sys::link(*unnamed, (dir / "file").c_str()));
+  EXPECT_EQ(sys::stat((dir / "file").c_str())->permissions, 0642U);
+  EXPECT_EQ(sys::link(*unnamed, (dir / "file").c_str()).error().code, EEXIST);
+}
+
+TEST(ChangeMode, WorksOnAFileThatIsOnlyNamed)
+{
+  const TempDir dir;
+  write_file(dir / "file", "", 0);
+  const auto named = sys::open((dir / "file").c_str(), O_PATH);
+  ASSERT_TRUE(sys::change_mode(*named, 0640));
+  EXPECT_EQ(sys::stat((dir / "file").c_str())->permissions, 0640U);
+}
+
+TEST(LinkTarget, IsWhereItLeads)
+{
+  const TempDir dir;
+  std::filesystem::create_symlink("nowhere", dir / "link");
+  const auto link = sys::open((dir / "link").c_str(), O_PATH | O_NOFOLLOW);
+  ASSERT_TRUE(link);
+  EXPECT_EQ(*sys::link_target(*link), "nowhere");
+}
+
+TEST(DeviceClass, IsWhatSysfsSays)
+{
+  const auto null = sys::stat("/dev/null");
+  EXPECT_TRUE(null->is_character_device);
+  const auto name = sys::device_class(null->special);
+  if (!name) { GTEST_SKIP() << "no sysfs here"; }
+  EXPECT_EQ(*name, "mem");
 }
 
 TEST(Duplicate, IsHighEnoughAndCloseOnExec)

@@ -66,34 +66,64 @@ TEST_F(Acquire, OfAFreeLockOpensTriesAndLooksWhatThePathNames)
 {
   request.patience = nanoseconds(0);
   ASSERT_TRUE(acquire(request, {}));
-  EXPECT_THAT(kernel.calls(),
-    ElementsAre(k_plain_open, "fstat()", "flock(exclusive, never)", "stat('/x')", "wall_now()", "seek(0)"));
+  EXPECT_THAT(kernel.calls(), ElementsAre("stat('/x')", k_plain_open, "fstat()", "flock(exclusive, never)",
+                                "stat('/x')", "wall_now()", "seek(0)"));
 }
 
 TEST_F(Acquire, CreatesOnlyWhatIsMissing)
 {
+  kernel.fails("stat", ENOENT);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_creating_open));
+}
+
+TEST_F(Acquire, CreatesWhatIsRemovedBeforeItIsOpened)
+{
   kernel.fails("open", ENOENT);
   ASSERT_TRUE(acquire(request, {}));
   EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, k_creating_open));
-  EXPECT_THAT(kernel.calls("umask"), IsEmpty());
 }
 
 TEST_F(Acquire, CreatesWithExactlyTheModeThatWasAskedFor)
 {
   request.file.mode = 0600;
-  kernel.fails("open", ENOENT);
+  kernel.fails("stat", ENOENT);
   ASSERT_TRUE(acquire(request, {}));
-  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, "open('/x', O_RDONLY|O_CREAT|O_NONBLOCK, 0600)"));
-  EXPECT_THAT(kernel.calls("umask"), ElementsAre("umask(0000)", "umask(0022)"));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre("open('/', O_WRONLY|O_TMPFILE|O_DIRECTORY)", k_plain_open));
+  EXPECT_THAT(kernel.calls("change_mode"), ElementsAre("change_mode(0600)"));
+  EXPECT_THAT(kernel.calls("link"), ElementsAre("link('/x')"));
 }
 
-TEST_F(Acquire, GivesTheUmaskBackWhenCreatingFails)
+TEST_F(Acquire, CreatesWithExactlyTheModeWhereAFileCannotBeMadeWithoutAName)
 {
   request.file.mode = 0600;
-  kernel.fails("open", ENOENT);
-  kernel.fails("open", ENOSPC);
-  EXPECT_EQ(error_of(request).cause.code, ENOSPC);
-  EXPECT_THAT(kernel.calls("umask"), ElementsAre("umask(0000)", "umask(0022)"));
+  kernel.fails("stat", ENOENT);
+  kernel.fails("open", EOPNOTSUPP);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre("open('/', O_WRONLY|O_TMPFILE|O_DIRECTORY)",
+                                      "open('/x', O_WRONLY|O_CREAT|O_EXCL|O_NONBLOCK, 0600)", k_plain_open));
+  EXPECT_THAT(kernel.calls("change_mode"), ElementsAre("change_mode(0600)"));
+}
+
+TEST_F(Acquire, NeverChangesTheModeOfAFileThatSomebodyElseMade)
+{
+  request.file.mode = 0600;
+  kernel.fails("stat", ENOENT);
+  kernel.fails("open", EOPNOTSUPP);
+  kernel.fails("open", EEXIST);
+  ASSERT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("change_mode"), IsEmpty());
+  EXPECT_EQ(kernel.calls("open").back(), k_plain_open);
+}
+
+TEST_F(Acquire, RemovesTheFileWhoseModeCannotBeSet)
+{
+  request.file.mode = 0600;
+  kernel.fails("stat", ENOENT);
+  kernel.fails("open", EOPNOTSUPP);
+  kernel.fails("change_mode", EPERM);
+  EXPECT_EQ(error_of(request).cause.code, EPERM);
+  EXPECT_THAT(kernel.calls("unlink"), ElementsAre("unlink('/x')"));
 }
 
 TEST_F(Acquire, NeverCreatesWhenItMayNot)
@@ -161,14 +191,39 @@ TEST_F(Acquire, RefusesWhatIsNeitherFileNorDirectory)
   EXPECT_THAT(kernel.calls("flock"), IsEmpty());
 }
 
-TEST_F(Acquire, TakesADeviceOnlyWhenItMay)
+TEST_F(Acquire, RefusesItBeforeItIsOpened)
 {
-  kernel.answers("fstat", another_file(sys::FileType::device));
+  kernel.answers("stat", another_file(sys::FileType::other));
   EXPECT_EQ(error_of(request).reason, Reason::wrong_type);
-  EXPECT_THAT(kernel.calls("flock"), IsEmpty());
-  request.file.devices = true;
-  kernel.answers("fstat", another_file(sys::FileType::device));
+  EXPECT_THAT(kernel.calls("open"), IsEmpty());
+}
+
+TEST_F(Acquire, TakesADevice)
+{
+  for (const char* const function : {"stat", "fstat", "stat"}) {
+    kernel.answers(function, another_file(sys::FileType::device));
+  }
+  EXPECT_TRUE(acquire(request, {}));
+  request.fair = true;
   kernel.answers("stat", another_file(sys::FileType::device));
+  EXPECT_EQ(error_of(request).reason, Reason::wrong_type);
+}
+
+TEST_F(Acquire, RefusesADeviceThatOpeningItSetsOff)
+{
+  constexpr dev_t k_first_tape = 9U << 8U;
+  sys::FileStatus watchdog = another_file(sys::FileType::device);
+  watchdog.is_character_device = true;
+  sys::FileStatus tape = watchdog;
+  tape.special = k_first_tape;
+  kernel.answers("device_class", std::string("watchdog"));
+  kernel.answers("stat", watchdog);
+  EXPECT_EQ(error_of(request).reason, Reason::harmful_device);
+  kernel.answers("stat", tape);
+  EXPECT_EQ(error_of(request).reason, Reason::harmful_device);
+  EXPECT_THAT(kernel.calls("open"), IsEmpty());
+  tape.special |= 128U; // it does not rewind
+  for (const char* const function : {"stat", "fstat", "stat"}) { kernel.answers(function, tape); }
   EXPECT_TRUE(acquire(request, {}));
 }
 
@@ -201,24 +256,13 @@ TEST_F(Acquire, OpensForWritingAloneWhatMayNotBeRead)
   EXPECT_EQ(error_of(request).cause.code, EACCES);
 }
 
-TEST_F(Acquire, SaysWhatIsWrongWithADeviceToThoseWhoLockDevices)
+TEST_F(Acquire, SaysWhatIsWrongWithADevice)
 {
-  request.file.devices = true;
   for (const int code : {ENXIO, ENODEV}) {
     kernel.fails("open", code);
     const Error error = error_of(request);
     EXPECT_EQ(error.reason, Reason::open_failed);
     EXPECT_EQ(error.cause.code, code);
-  }
-}
-
-TEST_F(Acquire, RefusesASocketAndADeviceWithNothingBehindIt)
-{
-  for (const int code : {ENXIO, ENODEV}) {
-    kernel.fails("open", code);
-    const Error error = error_of(request);
-    EXPECT_EQ(error.reason, Reason::wrong_type);
-    EXPECT_EQ(error.cause.code, 0);
   }
 }
 
@@ -349,7 +393,7 @@ TEST_F(Acquire, TakesBothLocksInOneOrder)
     ASSERT_TRUE(lock->release());
   }
   EXPECT_THAT(kernel.calls(),
-    ElementsAre("steady_now()", "open('/x', O_RDWR|O_NONBLOCK)", "fstat()", "flock(exclusive, never)",
+    ElementsAre("steady_now()", "stat('/x')", "open('/x', O_RDWR|O_NONBLOCK)", "fstat()", "flock(exclusive, never)",
       "ofd_lock(exclusive, 5+10, never)", "stat('/x')", "wall_now()", "seek(0)", "flock_unlock()", "ofd_unlock(5+10)"));
 }
 
@@ -435,10 +479,10 @@ TEST_F(Acquire, ReportsWhatUnlockingSays)
 
 TEST_F(Acquire, StartsAgainWhenTheFileWasReplaced)
 {
-  kernel.answers("stat", another_file());
+  kernel.succeeds("stat");
+  for (int i = 0; i < 3; ++i) { kernel.answers("stat", another_file()); }
   kernel.succeeds("fstat");
   kernel.answers("fstat", another_file());
-  kernel.answers("stat", another_file());
   ASSERT_TRUE(acquire(request, {}));
   EXPECT_THAT(kernel.calls("open"), SizeIs(2));
   EXPECT_THAT(kernel.calls("flock"), SizeIs(2));
@@ -446,15 +490,16 @@ TEST_F(Acquire, StartsAgainWhenTheFileWasReplaced)
 
 TEST_F(Acquire, StartsAgainWhenTheFileWasRemoved)
 {
+  kernel.succeeds("stat");
   kernel.fails("stat", ENOENT);
-  kernel.succeeds("open");
-  kernel.fails("open", ENOENT);
+  kernel.fails("stat", ENOENT);
   ASSERT_TRUE(acquire(request, {}));
-  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, k_plain_open, k_creating_open));
+  EXPECT_THAT(kernel.calls("open"), ElementsAre(k_plain_open, k_creating_open));
 }
 
 TEST_F(Acquire, FailsWhenThePathCanNoLongerBeLookedAt)
 {
+  kernel.succeeds("stat");
   kernel.fails("stat", EACCES);
   const Error error = error_of(request);
   EXPECT_EQ(error.reason, Reason::open_failed);
@@ -465,6 +510,7 @@ TEST_F(Acquire, KeepsItsDeadlineWhenItStartsAgain)
 {
   request.patience = seconds(5);
   kernel.answers("flock", Attempt::busy);
+  kernel.succeeds("stat");
   kernel.fails("stat", ENOENT);
   ASSERT_TRUE(acquire(request, {}));
   EXPECT_THAT(kernel.calls("steady_now"), SizeIs(1));
@@ -494,7 +540,8 @@ TEST_P(EveryStep, IsReportedWithItsCall)
   if (first_try_fails) {
     kernel.fails(function, ESTALE);
   } else {
-    kernel.answers("flock", Attempt::busy); // so that it waits
+    kernel.answers("flock", Attempt::busy);                // so that it waits
+    if (function == "stat") { kernel.succeeds(function); } // before it is opened, where open(2) says it better
     kernel.fails(function, ESTALE);
     if (function == "open" || function == "fstat") { kernel.take("flock", ""); } // not reached
   }
@@ -528,9 +575,26 @@ TEST_F(Acquire, ReleaseReportsTheFirstFailureAndFreesTheRest)
   kernel.fails("flock_unlock", EIO);
   const auto released = lock->release();
   ASSERT_FALSE(released);
-  EXPECT_EQ(released.error().code, EIO);
+  EXPECT_EQ(released.error().reason, Reason::lock_failed);
+  EXPECT_EQ(released.error().cause.code, EIO);
   EXPECT_THAT(kernel.calls("ofd_unlock"), SizeIs(1));
   EXPECT_TRUE(lock->holds().empty());
+}
+
+TEST_F(Acquire, ReleaseReportsAFileThatItCannotRemoveUnlessItIsStillLocked)
+{
+  request.file.unlink = true;
+  for (const bool is_unlocked : {true, false}) {
+    auto lock = acquire(request, {});
+    ASSERT_TRUE(lock);
+    kernel.fails("unlink", EPERM);
+    if (!is_unlocked) { kernel.fails("flock_unlock", EIO); }
+    const auto released = lock->release();
+    ASSERT_FALSE(released);
+    EXPECT_EQ(released.error().reason, is_unlocked ? Reason::not_removed : Reason::lock_failed);
+    EXPECT_EQ(released.error().target, "/x");
+  }
+  EXPECT_THAT(kernel.calls("flock_unlock"), SizeIs(2));
 }
 
 } // namespace
