@@ -7,6 +7,7 @@
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
 #include "sys/program.hpp"
+#include "sys/signal.hpp"
 
 #include <lockrun/lock.hpp>
 #include <lockrun/version.hpp>
@@ -37,6 +38,9 @@ using std::chrono::seconds;
 // 128 + N is the shell's word for "ended by signal N".
 constexpr int k_signalled = 128;
 constexpr int k_write_error = EXIT_FAILURE;
+
+// The lock file has the first free number from here on, as it has in flock(1).
+constexpr int k_first_descriptor = 3;
 
 // 31 years and more are for ever: 64 bits of nanoseconds end after 292.
 constexpr double k_for_ever_seconds = 1e9;
@@ -75,6 +79,8 @@ This is lockrun under the name of flock(1); see lockrun(1).
 )";
 
 enum LongOption { k_verbose = 256, k_fcntl, k_start, k_length, k_fd };
+
+constexpr const char* k_short_options = "+sexnoFuw:E:hV?";
 
 // In the order of flock(1): getopt_long names possible completions in this order.
 constexpr ::option k_long_options[] = {
@@ -265,6 +271,14 @@ Result<int, int> read_conflict_exit_code(const char* text)
   return code;
 }
 
+Result<int, int> read_descriptor(const char* text)
+{
+  constexpr const char* k_complaint = "bad file descriptor";
+  const auto number = read_int(text, k_complaint);
+  if (number && *number < 0) { return tl::unexpected(fail(EX_USAGE, k_complaint, text)); }
+  return number;
+}
+
 template <class T, class U>
 Outcome store(const Result<T, int>& value, U& target)
 {
@@ -312,7 +326,7 @@ Outcome note_option(int letter, Call& call)
     call.request.api = Api::ofd;
     return store(read_size(optarg, "invalid as length of lock range"), range.length);
   case k_fd:
-    return store(read_int(optarg, "bad file descriptor"), call.request.fd);
+    return store(read_descriptor(optarg), call.request.fd);
   case k_verbose:
     call.verbose = true;
     break;
@@ -328,7 +342,15 @@ Outcome note_option(int letter, Call& call)
   return {};
 }
 
-// `words` is what follows the lock, up to and with argv's null pointer.
+std::vector<char*> shell_command(char* string)
+{
+  static char default_shell[] = "/bin/sh";
+  static char dash_c[] = "-c";
+  char* const shell = std::getenv("SHELL");
+  return {shell == nullptr || *shell == '\0' ? default_shell : shell, dash_c, string, nullptr};
+}
+
+// `words` is what follows the lock or the options, up to and with argv's null pointer.
 Outcome note_command(char** words, Call& call)
 {
   if (words[0] == nullptr) { return {}; }
@@ -337,10 +359,7 @@ Outcome note_command(char** words, Call& call)
       const std::string complaint = std::string(words[0]) + " requires exactly one command argument";
       return tl::unexpected(fail(EX_USAGE, complaint.c_str()));
     }
-    static char default_shell[] = "/bin/sh";
-    static char dash_c[] = "-c";
-    char* const shell = std::getenv("SHELL");
-    call.command = {shell == nullptr || *shell == '\0' ? default_shell : shell, dash_c, words[1], nullptr};
+    call.command = shell_command(words[1]);
     return {};
   }
   for (; *words != nullptr; ++words) { call.command.push_back(*words); }
@@ -351,12 +370,25 @@ Outcome note_command(char** words, Call& call)
 // The first word that is not an option is the lock, and with --fd it is the command.
 Outcome note_words(char** words, Call& call)
 {
-  if (call.request.fd) { return note_command(words, call); }
+  if (call.request.fd) {
+    if (words[0] == nullptr) { return tl::unexpected(fail(EX_USAGE, "missing command")); }
+    return note_command(words, call);
+  }
   if (words[0] == nullptr) { return tl::unexpected(fail(EX_USAGE, "requires file descriptor, file or directory")); }
   if (words[1] == nullptr) { return store(read_int(words[0], "bad file descriptor"), call.request.fd); }
   call.lock = words[0];
   call.request.path = is_name(call.lock) ? "./" + call.lock : call.lock; // here name:NAME is a file like any other
   return note_command(words + 1, call);
+}
+
+// Whether --fd may come after `words`, which are -c and its string.
+bool may_name_descriptor(char** words)
+{
+  for (; *words != nullptr; ++words) {
+    const std::string_view word(*words);
+    if (word == "--fd" || word.starts_with("--fd=")) { return true; }
+  }
+  return false;
 }
 
 Result<Call, int> read_command_line(int argc, char** argv)
@@ -368,10 +400,18 @@ Result<Call, int> read_command_line(int argc, char** argv)
   Call call;
   call.request.range = {0, 0};        // all there is: flock(1) knows nothing of our queues above
   call.request.nested = Nested::wait; // as there, even if it is for ever
+  int early_string = 0;               // where -c is, if it comes before --fd
   for (;;) {
-    // -c is no option, it stands in the command's place; only with --fd does that come right after the options.
-    if (call.request.fd && optind < argc && is_command_option(argv[optind])) { break; }
-    const int letter = ::getopt_long(argc, argv, "+sexnoFuw:E:hV?", k_long_options, nullptr);
+    // -c is no option, it stands in the command's place; only with --fd is that among the options.
+    if (optind < argc && is_command_option(argv[optind])) {
+      if (call.request.fd) { break; }
+      if (early_string == 0 && may_name_descriptor(argv + optind)) {
+        early_string = optind;
+        optind += 2;
+        continue;
+      }
+    }
+    const int letter = ::getopt_long(argc, argv, k_short_options, k_long_options, nullptr);
     if (letter == -1) { break; }
     const auto noted = note_option(letter, call);
     if (!noted) { return tl::unexpected(noted.error()); }
@@ -379,8 +419,16 @@ Result<Call, int> read_command_line(int argc, char** argv)
   if (call.becomes_command && call.closes) {
     return tl::unexpected(fail(EX_USAGE, "the --no-fork and --close options are incompatible"));
   }
-  const auto noted = note_words(argv + optind, call);
-  if (!noted) { return tl::unexpected(noted.error()); }
+  if (early_string > 0 && (!call.request.fd || argv[optind] != nullptr)) {
+    optind = early_string;
+    (void)::getopt_long(argc, argv, k_short_options, k_long_options, nullptr); // complains of -c
+    return tl::unexpected(point_to_help());
+  }
+  if (early_string > 0) {
+    call.command = shell_command(argv[early_string + 1]);
+  } else if (const auto noted = note_words(argv + optind, call); !noted) {
+    return tl::unexpected(noted.error());
+  }
   call.request.patience = patience_of(call);
   return call;
 }
@@ -425,6 +473,13 @@ int tell_wrong_type(const Call& call, int code)
   return fail(EX_NOINPUT, words.c_str());
 }
 
+int tell_harmful_device(const Call& call)
+{
+  const std::string words =
+    "cannot open lock file " + call.lock + ": Opening a watchdog starts its countdown, and closing a tape rewinds it";
+  return fail(EX_NOINPUT, words.c_str());
+}
+
 int tell(const Error& error, const Call& call)
 {
   const int code = error.cause.code;
@@ -435,6 +490,8 @@ int tell(const Error& error, const Call& call)
     return call.verbose ? fail(call.conflict_exit_code, "timeout while waiting to get lock") : call.conflict_exit_code;
   case Reason::wrong_type:
     return tell_wrong_type(call, code);
+  case Reason::harmful_device:
+    return tell_harmful_device(call);
   case Reason::open_failed:
     return call.request.fd ? tell_lock_error(call, code) : tell_open_error(call, code);
   case Reason::start_failed:
@@ -470,7 +527,13 @@ Result<Lock, Error> take_lock(const Call& call)
   WayOut way_out(call);
   WaitPlan plan;
   if (call.request.patience) { plan.observer = &way_out; }
-  return acquire(call.request, plan);
+  const bool is_timed = call.request.patience && *call.request.patience != nanoseconds(0);
+  if (!is_timed) { return acquire(call.request, plan); }
+  // There the clock is an alarm, so one from elsewhere ends neither the wait nor the process.
+  const auto before = sys::set_disposition(SIGALRM, sys::Disposition::ignored);
+  auto lock = acquire(call.request, plan);
+  if (before) { (void)sys::set_disposition(SIGALRM, *before); }
+  return lock;
 }
 
 Result<Lock, Error> open_only(const LockRequest& request)
@@ -543,7 +606,8 @@ int run(const Call& call, const Lock& lock)
   }
   if (call.request.fd && call.closes) { const sys::Descriptor closed_here(*call.request.fd); } // the lock has a copy
   (void)sys::set_disposition(SIGCHLD, sys::Disposition::standard);
-  const sys::Program program{call.command.front(), call.command.data(), sys::block_signals({}), false, inherited};
+  sys::Program program{call.command.front(), call.command.data(), sys::block_signals({}), false, inherited};
+  program.lowest_inherited = k_first_descriptor; // scripts name it: flock -s LOCK -c 'flock -x 3'
   // What --verbose said is lost unless it went to a terminal: it is still in the buffer. As in flock(1).
   if (call.becomes_command) { sys::exit_now(tell_start_error(program.file, sys::execute(program))); }
   const auto child = sys::start(program);

@@ -71,9 +71,6 @@ long bare(long number, A a, B b = 0, C c = 0, D d = 0)
 
 // --- From here to become(): no errno, no memory from the heap, nothing that another thread of ours could change. ---
 
-// Scripts use descriptors 3 to 9 by number.
-constexpr int k_lowest_inherited = 10;
-
 // The kernel's own layout for rt_sigaction(2).
 struct KernelAction {
   void (*handler)(int);
@@ -87,15 +84,16 @@ long copy_descriptor(int fd, int command, int lowest)
   return bare(SYS_fcntl, fd, command, lowest);
 }
 
-// Gives the next program a copy of `fd`, as high as the limit allows. With no room at all, the original.
-long hand_down(int fd)
+// Gives the next program `fd`, or a copy at `lowest` or above, or as high as the limit allows. With no room at all, the
+// original.
+long hand_down(int fd, int lowest)
 {
-  if (copy_descriptor(fd, F_DUPFD, k_lowest_inherited) >= 0) { return 0; }
+  if (fd >= lowest) { return bare(SYS_fcntl, fd, F_SETFD, 0); }
+  if (copy_descriptor(fd, F_DUPFD, lowest) >= 0) { return 0; }
   rlimit limit{};
-  if (bare(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0 &&
-      limit.rlim_cur <= static_cast<rlim_t>(k_lowest_inherited)) {
-    for (int lowest = static_cast<int>(limit.rlim_cur) - 1; lowest > fd; --lowest) {
-      if (copy_descriptor(fd, F_DUPFD, lowest) >= 0) { return 0; }
+  if (bare(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0 && limit.rlim_cur <= static_cast<rlim_t>(lowest)) {
+    for (int high = static_cast<int>(limit.rlim_cur) - 1; high > fd; --high) {
+      if (copy_descriptor(fd, F_DUPFD, high) >= 0) { return 0; }
     }
   }
   return bare(SYS_fcntl, fd, F_SETFD, 0);
@@ -199,7 +197,9 @@ SysError become(const Program& program, const char** room)
     if (const long done = talk(program.talks_to->get()); done < 0) { return failed("dup2", done); }
   }
   for (const Descriptor* const fd : program.inherited) {
-    if (const long done = hand_down(fd->get()); done < 0) { return failed("fcntl(F_SETFD)", done); }
+    if (const long done = hand_down(fd->get(), program.lowest_inherited); done < 0) {
+      return failed("fcntl(F_SETFD)", done);
+    }
   }
   if (program.ignores_child) {
     const KernelAction ignore{SIG_IGN, 0, nullptr, 0};

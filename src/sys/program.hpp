@@ -22,6 +22,7 @@ struct Program {
   std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
   char* const* environment = nullptr;             // ends with a null pointer; null: ours
   const Descriptor* talks_to = nullptr; // becomes its standard input and output; it gets a session of its own then
+  int lowest_inherited = 10;            // where the copies begin: scripts use descriptors 3 to 9 by number
 };
 
 // Becomes `program` (execve(2)), with the search in PATH and the shell for a file without "#!" of execvpe(3). Returns

@@ -634,9 +634,12 @@ const RefusedRow k_refused[] = {
   {"ambiguous_since_fd", {"--f", "file"}, 64,
     "flock: option '--f' is ambiguous; possibilities: '--fcntl' '--fd'\n"
     "Try 'flock --help' for more information.\n"},
-  {"fd_does_not_change_that_c_is_no_option", {"-c", "true", "--fd", "9"}, 64,
+  {"fd_that_is_negative", {"--fd", "-1"}, 64, "flock: bad file descriptor: '-1'\n"},
+  {"string_before_fd_and_a_command", {"-c", "true", "--fd", "9"}, 64,
     "flock: invalid option -- 'c'\nTry 'flock --help' for more information.\n"},
-  {"socket", {"socket"}, 66, "flock: cannot open lock file socket: No such device or address\n"},
+  {"string_without_fd", {"-c", "true", "file"}, 64,
+    "flock: invalid option -- 'c'\nTry 'flock --help' for more information.\n"},
+  {"socket", {"socket"}, 66, "flock: cannot open lock file socket: Neither a file, a directory nor a device\n"},
   // flock(1) would wait until somebody writes.
   {"fifo", {"fifo"}, 66, "flock: cannot open lock file fifo: Neither a file, a directory nor a device\n"},
 };
@@ -689,6 +692,10 @@ TEST(FlockPersonality, LocksADescriptorAroundAStringForTheShell)
   start.environment["SHELL"] = "/bin/sh";
   EXPECT_EQ(run_ours({"--fd", "9", "-n", "-c", "echo $0; exit 3"}, start).out, "/bin/sh\n");
   EXPECT_EQ(run_ours({"--fd", "9", "--command", "exit 3"}, start).status, exited(3));
+  EXPECT_EQ(run_ours({"-n", "-c", "exit 3", "-w", "5", "--fd", "9"}, start).status, exited(3));
+  EXPECT_EQ(run_ours({"--command", "exit 3", "--fd=9"}, start).status, exited(3));
+  EXPECT_EQ(run_ours({"-c", "exit 3", "--fd", "9", "-c", "exit 4"}, start).status, exited(64));
+  EXPECT_EQ(run_ours({"-c", "exit 3", "--fd"}, start).status, exited(64));
   EXPECT_EQ(run_ours({"--fd", "9", "-c"}, start).status, exited(64));
   EXPECT_EQ(run_ours({"--fd", "9", "-c", "a", "b"}, start).status, exited(64));
 }
@@ -700,7 +707,13 @@ TEST(FlockPersonality, LocksADescriptorWithoutACommand)
   const Opened ninth(file, O_RDWR);
   Start start;
   start.descriptors[9] = ninth.get();
-  EXPECT_EQ(run_ours({"--fd", "9"}, start).status, exited(0));
+  for (const Words& options : {Words{"--fd", "9"}, {"-u", "--fd=9"}, {"-sn", "--fd", "9"}}) {
+    const Finished refused = run_ours(options, start);
+    EXPECT_EQ(refused.status, exited(64));
+    EXPECT_EQ(refused.err, "flock: missing command\n");
+    EXPECT_TRUE(is_free(file));
+  }
+  EXPECT_EQ(run_ours({"9"}, start).status, exited(0));
   EXPECT_FALSE(is_free(file));
   EXPECT_EQ(run_ours({"--start", "3", "--length", "1", "9"}, start).status, exited(0));
   EXPECT_FALSE(is_free(file, Mode::exclusive, LockKind::ofd, {3, 1}));
@@ -730,7 +743,37 @@ TEST(FlockPersonality, NamesItselfAndTheVersionThatItIsCompatibleWith)
   }
 }
 
-// Unlike lockrun by its own name: "flock /dev/sda" is how udev's users lock a disk.
+// As in flock(1), where scripts name it.
+TEST(FlockPersonality, GivesTheCommandTheFirstFreeDescriptorFrom3On)
+{
+  const TempDir directory;
+  const std::string file = directory / "file";
+  for (const Words& how : {Words{}, Words{"-F"}, Words{"--fcntl"}}) {
+    Words options = how;
+    options.insert(options.end(), {file, "sh", "-c", "readlink /proc/self/fd/3"});
+    EXPECT_EQ(run_ours(options).out, file + "\n");
+  }
+  EXPECT_EQ(run_ours({"-sF", file, "sh", "-c", "flock -n -x 3 && exit 7"}).status, exited(7));
+  const Opened third("/dev/null", O_RDONLY);
+  Start start;
+  start.descriptors[3] = third.get();
+  EXPECT_EQ(run_ours({file, "sh", "-c", "readlink /proc/self/fd/4"}, start).out, file + "\n");
+}
+
+TEST(FlockPersonality, WaitsOutItsTimeWhateverAlarmsThereAre)
+{
+  const TempDir directory;
+  const std::string file = directory / "file";
+  HeldLock holder(file, Mode::exclusive);
+  Process waiter = start_ours({"-w", "3600", file, "sh", "-c", "kill -ALRM $$; echo survived"}, talking());
+  ASSERT_TRUE(eventually([&] { return kernel_waiters(file) == 1; }));
+  for (int i = 0; i < 5; ++i) { waiter.signal(SIGALRM); }
+  EXPECT_EQ(kernel_waiters(file), 1);
+  holder.release();
+  EXPECT_EQ(waiter.out_line(), std::nullopt); // the command has the alarm as it was: it dies of it
+  EXPECT_EQ(waiter.wait().status, exited(128 + SIGALRM));
+}
+
 TEST(FlockPersonality, LocksDevices)
 {
   EXPECT_EQ(run_ours({"-s", "/dev/null", "true"}).status, exited(0));
@@ -760,15 +803,6 @@ TEST(FlockPersonality, LocksNothingByTheNameOfAClosedDescriptor)
     EXPECT_EQ(finished.out, "");
     EXPECT_THAT(finished.err, StartsWith("flock: cannot open lock file "));
   }
-}
-
-TEST(FlockPersonality, LeavesTheDescriptorsOfScriptsFree)
-{
-  const TempDir directory;
-  EXPECT_EQ(
-    run_ours({directory / "file", "sh", "-c", "for n in 3 4 5 6 7 8 9; do [ ! -e /proc/self/fd/$n ] || exit 1; done"})
-      .status,
-    exited(0));
 }
 
 TEST(FlockPersonality, EndsInTimeWhateverTheParentBlocksAndIgnores)
