@@ -10,7 +10,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -332,6 +334,13 @@ Result<DescriptorInfo> descriptor_info(pid_t pid, int fd)
     parse_lock_lines(*text, "lock:")};
 }
 
+Result<Description> compare_descriptions(pid_t pid, int fd, pid_t other_pid, int other_fd)
+{
+  const long order = ::syscall(SYS_kcmp, pid, other_pid, KCMP_FILE, fd, other_fd);
+  if (order < 0) { return tl::unexpected(SysError{"kcmp", errno}); }
+  return order == 0 ? Description::shared : Description::separate;
+}
+
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
 {
   auto info = descriptor_info(pid, fd);
@@ -423,9 +432,11 @@ std::chrono::nanoseconds started(const ProcessStatus& process)
   return std::chrono::milliseconds(process.start * 1000 / ticks);
 }
 
-Result<std::vector<pid_t>> children()
+namespace {
+
+Result<std::vector<pid_t>> read_children(const char* path)
 {
-  const auto text = read_file("/proc/thread-self/children");
+  const auto text = read_file(path);
   if (!text) { return tl::unexpected(text.error()); }
   std::vector<pid_t> found;
   std::string_view rest = *text;
@@ -433,6 +444,18 @@ Result<std::vector<pid_t>> children()
     found.push_back(number_of<pid_t>(word));
   }
   return found;
+}
+
+} // namespace
+
+Result<std::vector<pid_t>> children()
+{
+  return read_children("/proc/thread-self/children");
+}
+
+Result<std::vector<pid_t>> children_of(pid_t pid)
+{
+  return read_children(proc_path(pid, "/task/" + std::to_string(pid) + "/children").c_str());
 }
 
 Result<std::vector<ProcessStatus>> all_processes()

@@ -66,6 +66,11 @@ inline bool may_be_locked(FileType type)
   return type != FileType::other;
 }
 
+// Whether two descriptors share one open file description, as copies of each other do (kcmp(2), Linux 3.5). EPERM: one
+// of the processes is not ours to look into; ENOSYS: the kernel was built without it.
+enum class Description { shared, separate };
+Result<Description> compare_descriptions(pid_t pid, int fd, pid_t other_pid, int other_fd);
+
 // The locks that belong to descriptor `fd` of `pid`, from its fdinfo (Linux 4.1).
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd);
 
@@ -113,6 +118,10 @@ std::chrono::nanoseconds started(const ProcessStatus& process);
 // The children of this thread, zombies included (/proc/thread-self/children). ENOENT: the kernel does not tell (Linux
 // before 3.17, or without CONFIG_PROC_CHILDREN).
 Result<std::vector<pid_t>> children();
+
+// The children of the main thread of `pid`, zombies included, as they came: those that it started, and orphans that it
+// adopted since, each at the end (/proc/PID/task/PID/children). ENOENT as above, or there is no such process.
+Result<std::vector<pid_t>> children_of(pid_t pid);
 
 // All that we can see. Those that end meanwhile are left out.
 Result<std::vector<ProcessStatus>> all_processes();

@@ -497,6 +497,11 @@ Result<Mount> mount_of(const Descriptor&)
   return scripted("mount_of", "", Mount{"ext4", "/", "rw"});
 }
 
+FileIdentity identity_in_locks(int, const FileIdentity& status)
+{
+  return value("identity_in_locks", "", status);
+}
+
 // --- passwd ---
 
 std::optional<std::string> user_name(uid_t user, const char*)
@@ -524,6 +529,12 @@ Result<FileStatus> descriptor_status(pid_t pid, int fd)
 Result<std::string> descriptor_path(pid_t pid, int fd)
 {
   return scripted("descriptor_path", fmt::format("{}, {}", pid, fd), std::string());
+}
+
+Result<Description> compare_descriptions(pid_t pid, int fd, pid_t other_pid, int other_fd)
+{
+  return scripted(
+    "compare_descriptions", fmt::format("{}, {}, {}, {}", pid, fd, other_pid, other_fd), Description::separate);
 }
 
 Result<std::vector<LockLine>> locks_of(pid_t pid, int fd)
@@ -579,6 +590,11 @@ nanoseconds started(const ProcessStatus&)
 Result<std::vector<pid_t>> children()
 {
   return scripted("children", "", std::vector<pid_t>());
+}
+
+Result<std::vector<pid_t>> children_of(pid_t pid)
+{
+  return scripted("children_of", fmt::format("{}", pid), std::vector<pid_t>());
 }
 
 Result<std::vector<ProcessStatus>> all_processes()
