@@ -1,11 +1,13 @@
 #include "backends/queue.hpp"
 #include "backends/slots.hpp"
 #include "lock/lock_file.hpp"
+#include "lock/lock_line.hpp"
 #include "lock/place.hpp"
 #include "lock/stamp.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
 #include "sys/lock.hpp"
+#include "sys/mount.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/signal.hpp"
@@ -17,7 +19,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <sys/sysmacros.h>
 
 namespace lockrun {
 namespace {
@@ -34,7 +35,7 @@ enum class Detail { brief, full };
 // The file, and which of its locks matter.
 struct Subject {
   sys::FileStatus file;
-  ino_t kernel_inode; // as /proc/locks has it
+  sys::FileIdentity name; // as /proc/locks has it
   bool with_flock;
   bool with_ranges; // ofd and POSIX locks
   Range range;
@@ -52,11 +53,6 @@ LockApi api_of(const LockLine& line)
   }
 }
 
-bool overlaps(const LockLine& line, const Range& range)
-{
-  return line.start < range.start + range.length && line.end >= range.start;
-}
-
 bool concerns(const LockLine& line, const Subject& subject)
 {
   switch (line.kind) {
@@ -64,26 +60,11 @@ bool concerns(const LockLine& line, const Subject& subject)
     return subject.with_flock;
   case LockLine::Kind::ofd:
   case LockLine::Kind::posix:
-    return subject.with_ranges && overlaps(line, subject.range);
+    return subject.with_ranges && overlap(line, line_of(line.kind, line.mode, subject.range));
   case LockLine::Kind::lease:
     break;
   }
   return false;
-}
-
-// Whether no two can have these at once.
-bool exclude_each_other(const LockLine& one, const LockLine& other)
-{
-  const bool are_of_one_kind = (one.kind == LockLine::Kind::flock) == (other.kind == LockLine::Kind::flock);
-  const bool is_exclusive = one.mode == Mode::exclusive || other.mode == Mode::exclusive;
-  return are_of_one_kind && is_exclusive && one.start <= other.end && other.start <= one.end;
-}
-
-// Whether /proc/locks and a descriptor's fdinfo, or two descriptors, show the same lock.
-bool is_same_lock(const LockLine& one, const LockLine& other)
-{
-  return one.kind == other.kind && one.mode == other.mode && one.pid == other.pid && one.start == other.start &&
-         one.end == other.end;
 }
 
 // A process with a descriptor that has a lock.
@@ -143,14 +124,8 @@ public:
   bool is_outdated() const { return tells_too_much() || (!m_lost.empty() && has_moved()); }
 
 private:
-  // The device decides nothing when it differs: on btrfs and overlayfs it is not stat's.
-  bool may_be_subject(const LockLine& line) const { return line.inode == m_subject.kernel_inode; }
-
-  bool is_certainly_subject(const LockLine& line) const
-  {
-    const dev_t device = m_subject.file.identity.device;
-    return line.device_major == major(device) && line.device_minor == minor(device);
-  }
+  // Whether what the kernel calls by that name is our file and no other (see sys::identity_in_locks).
+  bool is_unique() const { return m_subject.name.device == m_subject.file.identity.device; }
 
   std::vector<LockLine> lines_of_kernel() const
   {
@@ -167,7 +142,7 @@ private:
   std::vector<LockLine> ours_of(std::vector<LockLine> lines) const
   {
     const auto is_other = [this](const LockLine& line) {
-      return !may_be_subject(line) || !(is_place_in_queue(line) || concerns(line, m_subject));
+      return !is_on(line, m_subject.name) || !(is_place_in_queue(line) || concerns(line, m_subject));
     };
     lines.erase(std::remove_if(lines.begin(), lines.end(), is_other), lines.end());
     return lines;
@@ -204,13 +179,12 @@ private:
       m_status.waiters.begin(), m_status.waiters.end(), [pid](const Waiter& waiter) { return waiter.pid == pid; });
   }
 
-  // Other file systems have an inode of this number, too.
+  // Another file may have the same name in the kernel's list; whose descriptors can be seen does not have ours then.
   bool is_subject(const LockLine& line) const
   {
-    if (is_certainly_subject(line)) { return true; }
-    if (line.pid <= 0) { return false; }
+    if (is_unique() || line.pid <= 0) { return true; }
     const auto open = sys::descriptors_of(line.pid, m_subject.file.identity);
-    return open && !open->empty();
+    return !open || !open->empty();
   }
 
   void add_waiter(const LockLine& line, std::optional<Mode> mode)
@@ -261,12 +235,12 @@ private:
       if (line.pid > 0) {
         const auto looked = look_into(line.pid);
         const bool is_hidden = !looked && (looked.error().code != ESRCH || is_alive(line.pid));
-        if (is_hidden && is_certainly_subject(line)) {
+        if (is_hidden) {
           m_hidden.push_back(line);
           continue;
         }
       }
-      if (!is_sighted(line)) { m_lost.push_back(line); }
+      if (!is_sighted(line) && is_subject(line)) { m_lost.push_back(line); }
     }
   }
 
@@ -303,8 +277,8 @@ private:
   void tell_lost()
   {
     for (const LockLine& line : m_hidden) { add_holder({line.pid, line, 0, {}}, Holder::Evidence::taker); }
-    const auto is_other = [this](const LockLine& line) { return is_sighted(line) || !is_certainly_subject(line); };
-    m_lost.erase(std::remove_if(m_lost.begin(), m_lost.end(), is_other), m_lost.end());
+    const auto is_found = [this](const LockLine& line) { return is_sighted(line); };
+    m_lost.erase(std::remove_if(m_lost.begin(), m_lost.end(), is_found), m_lost.end());
     for (const LockLine& line : m_lost) {
       if (line.pid > 0) { add_holder({line.pid, line, 0, {}}, Holder::Evidence::gone); }
     }
@@ -384,7 +358,7 @@ private:
     if (!m_status.holders.empty()) {
       const bool exclusive = std::any_of(m_status.holders.begin(), m_status.holders.end(), is_exclusive);
       m_status.state = exclusive ? LockState::exclusive : LockState::shared;
-    } else if (!m_lost.empty()) {
+    } else if (!m_lost.empty() && is_unique()) { // otherwise these may be on another file: to ask will tell
       m_status.state = LockState::held;
     }
   }
@@ -430,17 +404,13 @@ LockStatus look_at(const Subject& subject, Detail detail)
   }
 }
 
-// The inode's number as the kernel's lists of locks have it. Only named (O_PATH), not opened: to close an open file
-// would drop a POSIX lock that we may have on it (fcntl_locking(2)), and to open it could break a lease.
-ino_t kernel_inode_of(const LockRequest& request, const std::string& path, const sys::FileStatus& file)
+// The file's name in the kernel's lists of locks. Only named (O_PATH), not opened: to close an open file would drop a
+// POSIX lock that we may have on it (fcntl_locking(2)), and to open it could break a lease.
+sys::FileIdentity name_in_locks(const LockRequest& request, const std::string& path, const sys::FileStatus& file)
 {
-  const auto inode_of = [&](int fd) {
-    const auto info = sys::descriptor_info(sys::process_id(), fd);
-    return info && info->inode != 0 ? info->inode : file.identity.inode;
-  };
-  if (request.fd) { return inode_of(*request.fd); }
+  if (request.fd) { return sys::identity_in_locks(*request.fd, file.identity); }
   const auto place = sys::open(path.c_str(), O_PATH);
-  return place ? inode_of(place->get()) : file.identity.inode;
+  return place ? sys::identity_in_locks(place->get(), file.identity) : file.identity;
 }
 
 Result<sys::FileStatus> status_of(const LockRequest& request, const std::string& path)
@@ -468,7 +438,7 @@ LockStatus look(const LockRequest& request)
   const auto file = request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(path->c_str());
   if (!file) { return {}; }
   const Subject subject{
-    *file, kernel_inode_of(request, *path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
+    *file, name_in_locks(request, *path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
   return look_at(subject, Detail::brief);
 }
 
@@ -512,7 +482,7 @@ Result<LockStatus, Error> status(const LockRequest& request)
     return missing;
   }
   if (const auto refusal = refusal_of(*file)) { return tl::unexpected(Error{*refusal, request.path}); }
-  const Subject subject{*file, kernel_inode_of(request, path, *file), true, true, Range{}};
+  const Subject subject{*file, name_in_locks(request, path, *file), true, true, Range{}};
   for (int more = k_more_looks;; --more) {
     LockStatus seen = look_at(subject, Detail::full);
     if (seen.state != LockState::unknown) { return seen; }
