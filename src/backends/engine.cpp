@@ -1,5 +1,6 @@
 #include "backends/engine.hpp"
 
+#include "backends/ancestry.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
@@ -102,11 +103,12 @@ std::string instance_of(const sys::ProcessStatus& process)
 bool is_ancestor(pid_t pid, std::string_view instance)
 {
   if (instance.empty()) { return false; }
-  for (pid_t ancestor = sys::parent_process(); ancestor > 0;) {
-    const auto status = sys::process_status(ancestor);
-    if (!status) { return false; }
-    if (ancestor == pid) { return instance == instance_of(*status); }
-    ancestor = status->parent;
+  auto child = sys::process_status(sys::process_id());
+  while (child && child->parent > 0) {
+    auto status = sys::process_status(child->parent);
+    if (!status || is_adopted(*child, *status)) { return false; }
+    if (status->pid == pid) { return instance == instance_of(*status); }
+    child = std::move(status);
   }
   return false;
 }

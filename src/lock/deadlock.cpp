@@ -1,7 +1,9 @@
 #include "lock/deadlock.hpp"
 
+#include "backends/ancestry.hpp"
 #include "backends/queue.hpp"
 #include "backends/slots.hpp"
+#include "lock/lock_line.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/nested.hpp"
 #include "sys/clock.hpp"
@@ -11,6 +13,7 @@
 #include <cerrno>
 #include <map>
 #include <string>
+#include <tuple>
 
 namespace lockrun {
 namespace {
@@ -23,21 +26,17 @@ using sys::LockLine;
 constexpr nanoseconds k_shortest_pause = milliseconds(400);
 // Between the look that found a circle and the one that makes sure.
 constexpr nanoseconds k_second_look = seconds(1);
+// For how long each of those that started later may give up before it is our turn: the one that should may not see the
+// circle, because it may not look into the others, or not look at all (Nested::wait).
+constexpr nanoseconds k_chance = seconds(2);
 // One part in a hundred of the time, at most, and of ten together that look like us.
 constexpr int k_rest_per_work = 100;
 constexpr std::size_t k_lookers_for_full_rest = 10;
 
-bool same_file(const LockLine& a, const LockLine& b)
-{
-  return a.inode == b.inode && a.device_major == b.device_major && a.device_minor == b.device_minor;
-}
-
 // Whether whoever holds `held` keeps `wanted` from being granted.
 bool blocks(const LockLine& held, const LockLine& wanted)
 {
-  if (held.waits || held.kind != wanted.kind || !same_file(held, wanted)) { return false; }
-  if (held.mode == Mode::shared && wanted.mode == Mode::shared) { return false; }
-  return held.kind == LockLine::Kind::flock || (held.start <= wanted.end && wanted.start <= held.end);
+  return !held.waits && is_same_file(held, wanted) && exclude_each_other(held, wanted);
 }
 
 bool waits_for_slot(const LockLine& line)
@@ -54,7 +53,7 @@ pid_t head_of_queue(const std::vector<LockLine>& lines, const LockLine& slot)
   const LockLine* head = nullptr;
   for (const LockLine& line : lines) {
     const bool is_in_queue = !line.waits && line.kind == LockLine::Kind::posix && line.start >= backends::k_queue;
-    if (!is_in_queue || !same_file(line, slot)) { continue; }
+    if (!is_in_queue || !is_same_file(line, slot)) { continue; }
     if (head == nullptr || line.start < head->start) { head = &line; }
   }
   return head == nullptr ? 0 : head->pid;
@@ -83,9 +82,8 @@ public:
     const auto ours = std::find_if(
       m_waiters.begin(), m_waiters.end(), [us = sys::process_id()](const Link& waiter) { return waiter.pid == us; });
     if (ours == m_waiters.end()) { return {}; }
-    m_path = {with_start(*ours)};
-    m_visited = {ours->pid};
-    if (until_served(0) != Until::us) { return {}; }
+    index_what_trees_hold();
+    if (!leads_back_to_us(static_cast<std::size_t>(ours - m_waiters.begin()))) { return {}; }
     const auto has_nothing = [this](const Link& link) { return !has_something_to_give(link.pid); };
     m_path.erase(std::remove_if(m_path.begin(), m_path.end(), has_nothing), m_path.end());
     return m_path;
@@ -101,8 +99,8 @@ public:
   // Whether giving up could be of use: the tree of `pid` holds more than places in queues.
   bool has_something_to_give(pid_t pid)
   {
-    return any_in_tree_of(pid, [](const Process& process) {
-      return !std::all_of(process.held.begin(), process.held.end(), backends::is_place);
+    return any_in_tree_of(pid, [](pid_t, const std::vector<LockLine>& held) {
+      return !std::all_of(held.begin(), held.end(), backends::is_place);
     });
   }
 
@@ -120,8 +118,8 @@ public:
     const LockLine& wanted = link.wanted.front();
     std::string path = path_in(link.pid, wanted);
     if (path.empty()) {
-      any_in_tree_of(sys::process_id(), [&](const Process& process) {
-        path = path_in(process.pid, wanted);
+      any_in_tree_of(sys::process_id(), [&](pid_t member, const std::vector<LockLine>&) {
+        path = path_in(member, wanted);
         return !path.empty();
       });
     }
@@ -134,10 +132,14 @@ private:
     pid_t pid = 0;
     pid_t parent = 0;
     std::uint64_t start = 0;
+    sys::ProcessStatus status;
     std::vector<LockLine> held;
+    std::optional<bool> is_adopted; // by `parent`, which does not wait for it; none: not asked yet
+    // Of `held`, what is not freed by a lockrun that took it, whoever shares it; none: not asked yet.
+    std::optional<std::vector<LockLine>> kept;
   };
 
-  const Process& process(pid_t pid)
+  Process& process(pid_t pid)
   {
     const auto [known, is_new] = m_processes.try_emplace(pid);
     Process& process = known->second;
@@ -148,6 +150,7 @@ private:
     if (status) {
       process.parent = status->parent;
       process.start = status->start;
+      process.status = *status;
       may_have_taken = !is_init(*status);
     }
     const auto descriptors = sys::descriptors_of(pid);
@@ -163,6 +166,33 @@ private:
     }
     if (is_refused && may_have_taken) { process.held = taken_by(pid); }
     return process;
+  }
+
+  // What others wait for this process for. What it inherited from a lockrun that lives is that one's.
+  const std::vector<LockLine>& kept_by(Process& process)
+  {
+    if (process.kept) { return *process.kept; }
+    std::vector<LockLine>& kept = process.kept.emplace(process.held);
+    const auto is_freed = [&](const LockLine& line) {
+      if (line.kind != LockLine::Kind::flock || line.pid <= 0 || line.pid == process.pid) { return false; }
+      const Process& taker = this->process(line.pid);
+      const auto& has = taker.held;
+      return std::any_of(has.begin(), has.end(), [&](const LockLine& its) {
+        return is_same_file(its, line) && is_same_lock(its, line);
+      }) && backends::frees_its_lock(taker.status);
+    };
+    kept.erase(std::remove_if(kept.begin(), kept.end(), is_freed), kept.end());
+    return kept;
+  }
+
+  // Whether `parent`, which is its parent, does not wait for `child`. Asked only where it matters: of one that has a
+  // lock, or has inherited one.
+  static bool is_adopted(Process& child, const Process& parent)
+  {
+    if (!child.is_adopted) {
+      child.is_adopted = !parent.held.empty() && backends::is_adopted(child.status, parent.status);
+    }
+    return *child.is_adopted;
   }
 
   // What /proc/locks says that `pid` took, where we may not see what it has: flock and POSIX locks.
@@ -183,15 +213,15 @@ private:
     return *m_lines;
   }
 
-  // Whether the condition is true of `pid` or any of its ancestors.
+  // Whether the condition is true of `pid` or any of its ancestors, as far as these wait for it, and what they keep.
   template <class Condition>
   bool any_in_tree_of(pid_t pid, Condition is_true_of)
   {
-    for (const Process* child = nullptr; pid > 0;) {
-      const Process& current = process(pid);
-      // The parent has ended since, and somebody has got its number.
-      if (child != nullptr && current.start > child->start) { return false; }
-      if (is_true_of(current)) { return true; }
+    for (Process* child = nullptr; pid > 0;) {
+      Process& current = process(pid);
+      // The parent has ended since, and another process has got its number.
+      if (child != nullptr && (current.start > child->start || is_adopted(*child, current))) { return false; }
+      if (is_true_of(current.pid, kept_by(current))) { return true; }
       child = &current;
       pid = current.parent;
     }
@@ -206,57 +236,144 @@ private:
 
   bool tree_blocks(pid_t pid, const LockLine& wanted)
   {
-    return any_in_tree_of(pid, [&](const Process& process) {
-      const auto& held = process.held;
+    return any_in_tree_of(pid, [&](pid_t, const std::vector<LockLine>& held) {
       return std::any_of(held.begin(), held.end(), [&](const LockLine& line) { return blocks(line, wanted); });
     });
   }
 
-  bool is_on_path(pid_t pid) const
+  // What the tree of a waiter holds.
+  struct TreeLock {
+    LockLine line;
+    std::size_t waiter;    // in m_waiters
+    std::int64_t last = 0; // the highest byte of this one and all before it, of the same file
+  };
+  using File = std::tuple<unsigned, unsigned, ino_t>;
+  static File file_of(const LockLine& line) { return {line.device_major, line.device_minor, line.inode}; }
+
+  // By file and in the order of their ranges: thousands who wait in one queue have a byte of the same file each.
+  void index_what_trees_hold()
   {
-    return std::any_of(m_path.begin(), m_path.end(), [&](const Link& link) { return link.pid == pid; });
+    for (std::size_t i = 0; i < m_waiters.size(); ++i) {
+      (void)any_in_tree_of(m_waiters[i].pid, [&](pid_t, const std::vector<LockLine>& held) {
+        for (const LockLine& line : held) { m_held_by_trees[file_of(line)].push_back({line, i}); }
+        return false;
+      });
+    }
+    for (auto& [file, locks] : m_held_by_trees) {
+      std::stable_sort(
+        locks.begin(), locks.end(), [](const TreeLock& a, const TreeLock& b) { return a.line.start < b.line.start; });
+      std::int64_t last = 0;
+      for (TreeLock& lock : locks) { lock.last = last = std::max(last, lock.line.end); }
+    }
+  }
+
+  // The waiters in whose trees somebody holds what keeps `wanted` from being granted, each once.
+  std::vector<std::size_t> blockers_of(const LockLine& wanted) const
+  {
+    std::vector<std::size_t> found;
+    const auto known = m_held_by_trees.find(file_of(wanted));
+    if (known == m_held_by_trees.end()) { return found; }
+    const auto& locks = known->second;
+    auto after = std::upper_bound(locks.begin(), locks.end(), wanted.end,
+      [](std::int64_t end, const TreeLock& lock) { return end < lock.line.start; });
+    while (after != locks.begin() && (--after)->last >= wanted.start) {
+      if (blocks(after->line, wanted)) { found.push_back(after->waiter); }
+    }
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
   }
 
   // For how long somebody waits: until somebody else is done, until those on the path are, or until we are.
   enum class Until { others, circle, us };
 
-  // Depth first: who of the waiters is in a tree that holds what this one wants? The path grows by those who wait for
-  // it, or for us.
-  Until until_freed(const LockLine& wanted)
+  // One waiter on the way that the search has gone, and where it goes on.
+  struct Step {
+    std::size_t waiter;                  // in m_waiters
+    std::size_t place;                   // in m_path
+    std::size_t wanted = 0;              // which of what it wants is followed
+    bool is_asked = false;               // `blockers` are those of that one
+    std::vector<std::size_t> blockers{}; // still to be visited
+    Until freed = Until::others;         // when that one is free, as far as is known
+    Until served = Until::others;        // when the waiter has any of those before, as far as is known
+  };
+
+  // Depth first, without recursion, because others decide how deep it goes: who of the waiters is in a tree that holds
+  // what this one wants? The path grows by those who wait for it, or for us. Whether it comes back to us.
+  bool leads_back_to_us(std::size_t ours)
   {
-    Until answer = Until::others;
-    for (const Link& waiter : m_waiters) {
-      if (!tree_blocks(waiter.pid, wanted)) { continue; }
-      if (is_on_path(waiter.pid)) { answer = Until::circle; }
-      if (std::find(m_visited.begin(), m_visited.end(), waiter.pid) != m_visited.end()) { continue; }
-      m_visited.push_back(waiter.pid);
-      const std::size_t index = m_path.size();
-      m_path.push_back(with_start(waiter));
-      const Until until = until_served(index);
-      if (until == Until::us) { return until; }
-      if (until == Until::circle) {
-        answer = until;
-      } else {
-        m_path.resize(index);
+    std::vector<Step> steps;
+    std::vector<bool> is_visited(m_waiters.size());
+    std::vector<bool> is_on_path(m_waiters.size());
+    const auto enter = [&](std::size_t waiter) {
+      is_visited[waiter] = is_on_path[waiter] = true;
+      steps.push_back({waiter, m_path.size()});
+      m_path.push_back(with_start(m_waiters[waiter]));
+      m_path_waiters.push_back(waiter);
+    };
+    enter(ours);
+    for (;;) {
+      Step& step = steps.back();
+      if (const auto blocker = next_blocker(step, is_visited, is_on_path)) {
+        enter(*blocker);
+        continue;
       }
+      const auto until = answer_of(step);
+      if (!until) { continue; }
+      const std::size_t place = step.place;
+      steps.pop_back();
+      if (steps.empty()) { return *until == Until::us; }
+      Step& before = steps.back();
+      if (*until == Until::others) {
+        for (std::size_t i = place; i < m_path.size(); ++i) { is_on_path[m_path_waiters[i]] = false; }
+        m_path.resize(place);
+        m_path_waiters.resize(place);
+        continue;
+      }
+      before.freed = *until;
+      if (*until == Until::us) { before.blockers.clear(); }
     }
-    return answer;
   }
 
-  // The waiter m_path[index] is served as soon as any of what it wants is free.
-  Until until_served(std::size_t index)
+  // The next one to enter of those who keep the waiter from what is followed; none: all are known.
+  static std::optional<std::size_t> next_blocker(
+    Step& step, const std::vector<bool>& is_visited, const std::vector<bool>& is_on_path)
   {
-    const Link waiter = m_path[index];
-    Until answer = Until::others;
-    for (const LockLine& wanted : waiter.wanted) {
-      // What its own tree has will not become free. (If that is all, it is a nested call that means to wait.)
-      if (tree_blocks(waiter.pid, wanted)) { continue; }
-      const bool is_ours = index > 0 && tree_blocks(m_path.front().pid, wanted);
-      const Until until = is_ours ? Until::us : until_freed(wanted);
-      if (until == Until::others) { return until; }
-      answer = std::max(answer, until);
+    while (!step.blockers.empty()) {
+      const std::size_t blocker = step.blockers.back();
+      step.blockers.pop_back();
+      if (is_on_path[blocker]) { step.freed = std::max(step.freed, Until::circle); }
+      if (!is_visited[blocker]) { return blocker; }
     }
-    return answer;
+    return std::nullopt;
+  }
+
+  // The waiter is served as soon as any of what it wants is free, and that is free when all who have it are done. None:
+  // there is more to follow.
+  std::optional<Until> answer_of(Step& step)
+  {
+    const std::vector<LockLine>& all = m_waiters[step.waiter].wanted;
+    if (step.is_asked) {
+      if (step.freed == Until::others) { return Until::others; }
+      step.served = std::max(step.served, step.freed);
+      step.is_asked = false;
+      ++step.wanted;
+    }
+    for (; step.wanted < all.size(); ++step.wanted) {
+      const LockLine& wanted = all[step.wanted];
+      // What its own tree has will not become free. (If that is all, it is a nested call that means to wait.)
+      if (tree_blocks(m_waiters[step.waiter].pid, wanted)) { continue; }
+      step.is_asked = true;
+      step.freed = Until::others;
+      if (step.place > 0 && tree_blocks(m_path.front().pid, wanted)) {
+        step.freed = Until::us;
+      } else {
+        step.blockers = blockers_of(wanted);
+        std::reverse(step.blockers.begin(), step.blockers.end());
+      }
+      return std::nullopt;
+    }
+    return step.served;
   }
 
   static std::string path_in(pid_t pid, const LockLine& line)
@@ -293,7 +410,8 @@ private:
 
   std::vector<Link> m_waiters;
   std::vector<Link> m_path;
-  std::vector<pid_t> m_visited;
+  std::vector<std::size_t> m_path_waiters; // the same, in m_waiters
+  std::map<File, std::vector<TreeLock>> m_held_by_trees;
   std::optional<std::vector<LockLine>> m_lines; // of /proc/locks
   std::map<pid_t, Process> m_processes;
 };
@@ -305,9 +423,7 @@ namespace {
 bool looks_too(const sys::ProcessStatus& other)
 {
   if (other.name == "flock") { return false; }
-  const auto ours = sys::stat("/proc/self/exe");
-  const auto its = sys::stat(("/proc/" + std::to_string(other.pid) + "/exe").c_str());
-  if (ours && its && ours->identity == its->identity) { return true; }
+  if (backends::runs_our_program(other)) { return true; }
   // Another version, the one before an upgrade; or one that we may not look into.
   const auto us = sys::process_status(sys::process_id());
   return us && us->name == other.name;
@@ -330,14 +446,18 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
   const bool seen_before = circle == std::exchange(m_seen, circle) && !circle.empty();
   m_pause = could_help ? std::clamp(rest, k_shortest_pause, k_longest_pause) : std::max(rest, k_longest_pause);
   if (!circle.empty() && !seen_before) { m_pause = k_second_look; }
-  if (!seen_before) { return std::nullopt; }
-  for (const Link& link : circle) {
-    const auto other = sys::process_status(link.pid);
-    // It has ended since the look, maybe because it gave up itself: there is no circle any more.
-    if (!other || other->start != link.start || other->state == 'Z') { return std::nullopt; }
-    const Link& ours = circle.front();
-    const bool is_younger = std::pair(link.start, link.pid) > std::pair(ours.start, ours.pid);
-    if (is_younger && looks_too(*other)) { return std::nullopt; }
+  if (!seen_before) {
+    m_certain_since.reset();
+    return std::nullopt;
+  }
+  const auto younger = younger_lookers(circle);
+  if (!younger) { return std::nullopt; }
+  const nanoseconds now = sys::steady_now();
+  if (!m_certain_since) { m_certain_since = now; }
+  const nanoseconds turn = *m_certain_since + *younger * k_chance;
+  if (now < turn) {
+    m_pause = turn - now;
+    return std::nullopt;
   }
   std::vector<Party> parties;
   parties.reserve(circle.size());
@@ -345,6 +465,20 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
     parties.push_back({link.pid, sys::command_line(link.pid).value_or(std::string()), view.path_of(link)});
   }
   return parties;
+}
+
+std::optional<int> DeadlockSearch::younger_lookers(const std::vector<Link>& circle)
+{
+  int younger = 0;
+  const Link& ours = circle.front();
+  for (const Link& link : circle) {
+    const auto other = sys::process_status(link.pid);
+    // It has ended since the look, maybe because it gave up itself: there is no circle any more.
+    if (!other || other->start != link.start || other->state == 'Z') { return std::nullopt; }
+    const bool is_younger = std::pair(link.start, link.pid) > std::pair(ours.start, ours.pid);
+    if (is_younger && looks_too(*other)) { ++younger; }
+  }
+  return younger;
 }
 
 } // namespace lockrun

@@ -22,7 +22,8 @@ public:
   static constexpr std::chrono::nanoseconds k_longest_pause = std::chrono::seconds(60);
 
   // The parties of a circle, ourselves first, if it is we who are to give up: the one that started last does, of those
-  // that run this program (others do not look). A circle counts only if two looks in a row have seen it.
+  // that run this program (others do not look). If the circle is still there two seconds after that one had its chance,
+  // the next one gives up, and so on. A circle counts only if two looks in a row have seen it.
   std::optional<std::vector<Party>> look();
 
   // When to look again: at most 1 % of the time, less when many wait, and hardly ever while nobody in our tree holds
@@ -46,7 +47,11 @@ private:
   };
   class View;
 
+  // How many in the circle that we see are to give up before us; none: there is no circle any more.
+  static std::optional<int> younger_lookers(const std::vector<Link>& circle);
+
   std::vector<Link> m_seen;
+  std::optional<std::chrono::nanoseconds> m_certain_since; // on the steady clock: m_seen was seen a second time
   std::chrono::nanoseconds m_pause = k_longest_pause;
 };
 
