@@ -54,6 +54,9 @@ struct Error {
   std::string target; // the lock's or the command's name, as the caller wrote it
   SysError cause{};   // the kernel's answer; {nullptr, 0} where there was none
   std::vector<Party> parties{};
+  // The caller's descriptor had a shared flock, and has lost it: the kernel gives it up before it tries to make it
+  // exclusive (flock(2)).
+  bool has_lost_shared = false;
 };
 
 } // namespace lockrun

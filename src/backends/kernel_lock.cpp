@@ -2,11 +2,12 @@
 
 namespace lockrun::backends {
 
-std::span<const KernelLock* const> kernel_locks(Api api)
+std::span<const KernelLock* const> kernel_locks(std::optional<Api> api)
 {
   static constexpr const KernelLock* k_locks[] = {&k_flock, &k_ofd};
   const std::span<const KernelLock* const> all(k_locks);
-  switch (api) {
+  if (!api) { return {}; }
+  switch (*api) {
   case Api::flock:
     return all.first(1);
   case Api::ofd:

@@ -6,6 +6,7 @@
 
 #include <lockrun/request.hpp>
 
+#include <optional>
 #include <span>
 
 namespace lockrun::backends {
@@ -26,6 +27,7 @@ extern const KernelLock k_flock;
 extern const KernelLock k_ofd;
 
 // The locks that make up `api`, in the order in which they are taken, so that two callers of `both` cannot deadlock.
-std::span<const KernelLock* const> kernel_locks(Api api);
+// None of none.
+std::span<const KernelLock* const> kernel_locks(std::optional<Api> api);
 
 } // namespace lockrun::backends

@@ -235,15 +235,32 @@ void report_nested(const Error& error, const Options& options, std::string_view 
 {
   const Party& holder = error.parties.front();
   const pid_t us = sys::process_id();
-  const std::string who = holder.pid == us
-                            ? fmt::format("through a descriptor that we, PID {}, inherited ourselves", us)
-                            : fmt::format("by {}, an ancestor of ours, PID {}", party_words(holder), us);
+  const bool is_ours = holder.pid == us;
+  const std::string who = is_ours
+                            ? fmt::format("through a descriptor that this lockrun (PID {}) inherited", us)
+                            : fmt::format("by {}, a parent process of this lockrun (PID {})", party_words(holder), us);
   if (options.request.nested == Nested::run) {
     fail(options, fmt::format("{} is held shared {}: no exclusive lock can be had under it", name, who));
+    tell_hint("--nested wait waits until that lock is released", options.verbosity);
     return;
   }
-  fail(options, fmt::format("{} is held {}: waiting would never end", name, who));
-  tell_hint("--nested run runs the command under that lock, --nested wait waits all the same", options.verbosity);
+  fail(options, fmt::format("{} is held {}, which probably {}", name, who,
+                  is_ours ? "keeps it locked while this lockrun waits" : "waits for it"));
+  tell_hint("use --nested run to run under that lock, or --nested wait to wait anyway", options.verbosity);
+}
+
+std::string hint_for_deadlock(const Error& error, const Options& options)
+{
+  const auto waits_for_first = [&](const Party& party) { return party.waits_for == error.parties.front().waits_for; };
+  const bool is_one_lock = std::all_of(error.parties.begin(), error.parties.end(), waits_for_first);
+  if (is_one_lock && options.request.slots > 0) {
+    return "a command that holds a slot must not wait for another one of the same lock, unless there are enough for "
+           "all";
+  }
+  if (is_one_lock) { return "a command that holds part of a lock must not wait for another part of it"; }
+  return options.request.slots > 0
+           ? "take the locks in the same order everywhere"
+           : "take the locks in the same order everywhere, or all of them in one call with --also";
 }
 
 void report_deadlock(const Error& error, const Options& options, std::string_view name)
@@ -251,9 +268,9 @@ void report_deadlock(const Error& error, const Options& options, std::string_vie
   fail(options,
     fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
   for (const Party& party : error.parties) {
-    fail(options, fmt::format("{} waits for {}", party_words(party), cli::quoted(party.waits_for)));
+    fail(options, fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
   }
-  tell_hint("take the locks in the same order everywhere", options.verbosity);
+  tell_hint(hint_for_deadlock(error, options), options.verbosity);
 }
 
 std::string in_capitals(std::string_view name)
@@ -316,7 +333,9 @@ std::string signal_name(int signal)
   return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("{}", signal);
 }
 
-void report(const Error& error, const Options& options, const LockStatus* seen)
+namespace {
+
+void report_failure(const Error& error, const Options& options, const LockStatus* seen)
 {
   const std::string name = lock_name(error, options);
   switch (error.reason) {
@@ -392,6 +411,18 @@ void report(const Error& error, const Options& options, const LockStatus* seen)
   case Reason::not_found:
   case Reason::not_executable:
     return report_not_run(error, options);
+  }
+}
+
+} // namespace
+
+void report(const Error& error, const Options& options, const LockStatus* seen)
+{
+  report_failure(error, options, seen);
+  if (error.has_lost_shared) {
+    fail(
+      options, fmt::format("{} is not locked any more: the kernel gave up its shared lock to try for the exclusive one",
+                 lock_name(options)));
   }
 }
 

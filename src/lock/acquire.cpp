@@ -47,18 +47,19 @@ Result<TakenFile, Error> open_and_take(const LockRequest& request, const Patienc
   for (;;) {
     auto file = open_lock_file(request, access, patience);
     if (!file) { return tl::unexpected(first && is_refused(file.error()) ? *first : file.error()); }
-    const auto taken = take(file->fd, file->queue_fd(), request, patience);
-    if (taken) { return TakenFile{std::move(*file), *taken}; }
+    auto taken = take(file->fd, file->queue_fd(), request, patience);
+    if (taken) { return TakenFile{std::move(*file), std::move(*taken)}; }
     if (access == Access::write || !wants_writing(taken.error())) { return tl::unexpected(taken.error()); }
     first = taken.error();
     access = Access::write;
   }
 }
 
-Hold hold_of(sys::Descriptor fd, const LockRequest& request, std::optional<int> slot)
+Hold hold_of(sys::Descriptor fd, const LockRequest& request, Taken taken)
 {
-  const Mode mode = slot ? Mode::shared : request.mode;
-  return {std::move(fd), mode, request.api, request.range, request.path, request.file.unlink, slot};
+  const Mode mode = taken.slot ? Mode::shared : request.mode;
+  const bool unlink = request.file.unlink && taken.is_complete;
+  return {std::move(fd), mode, taken.api, request.range, request.path, unlink, taken.slot, std::move(taken.before)};
 }
 
 // A second descriptor of the same open file, and so of the same locks: the caller's stays open whatever we close.
@@ -81,7 +82,7 @@ Result<std::vector<Hold>, Error> acquire_descriptor(const LockRequest& request, 
     if (is_bad_descriptor(taken.error())) { taken.error().reason = Reason::bad_descriptor; }
     return tl::unexpected(taken.error());
   }
-  if (taken->whose == Taken::Whose::ours) { holds.push_back(hold_of(std::move(*fd), request, taken->slot)); }
+  if (taken->is_ours()) { holds.push_back(hold_of(std::move(*fd), request, std::move(*taken))); }
   return holds;
 }
 
@@ -91,12 +92,12 @@ Result<std::vector<Hold>, Error> acquire_path(const LockRequest& request, const 
   for (;;) {
     auto got = open_and_take(request, patience);
     if (!got) { return tl::unexpected(got.error()); }
-    if (got->taken.whose == Taken::Whose::ancestors) { return holds; }
     const auto naming = what_is_named(request, got->file.status.identity);
     if (!naming) { return tl::unexpected(naming.error()); }
     if (*naming == Naming::another_file) { continue; }
+    if (!got->taken.is_ours()) { return holds; }
     if (got->file.status.type == sys::FileType::regular) { stamp(got->file.fd); }
-    holds.push_back(hold_of(std::move(got->file.fd), request, got->taken.slot));
+    holds.push_back(hold_of(std::move(got->file.fd), request, std::move(got->taken)));
     return holds;
   }
 }
@@ -137,7 +138,7 @@ Result<void, Error> Lock::release()
   for (const Hold& hold : m_holds) {
     if (hold.unlink) { keep_first_error(removed, Reason::not_removed, hold, remove_lock_file(hold)); }
     for (const KernelLock* const kind : kernel_locks(hold.api)) {
-      keep_first_error(unlocked, Reason::lock_failed, hold, kind->unlock(hold.fd, hold.range));
+      keep_first_error(unlocked, Reason::lock_failed, hold, unlock_but(hold.fd, *kind, hold.range, hold.before));
     }
     if (hold.slot) { keep_first_error(unlocked, Reason::lock_failed, hold, backends::free_slot(hold.fd, *hold.slot)); }
   }
@@ -157,7 +158,10 @@ Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan)
 {
   // Nobody reads the clock for a lock that is not waited for.
   const nanoseconds began = may_wait(request) ? sys::steady_now() : nanoseconds(0);
-  const Patience patience{plan, began, request.patience ? Deadline(began + *request.patience) : Deadline()};
+  // Whoever means to wait for its own ancestor does so in a circle too.
+  WaitPlan how = plan;
+  how.detect_deadlock = plan.detect_deadlock && request.nested != Nested::wait;
+  const Patience patience{how, began, request.patience ? Deadline(began + *request.patience) : Deadline()};
   auto holds = request.fd              ? acquire_descriptor(request, patience)
                : !request.also.empty() ? acquire_several(request, patience)
                : is_name(request.path) ? acquire_name(request, patience)

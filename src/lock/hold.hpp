@@ -2,11 +2,13 @@
 
 #include "sys/descriptor.hpp"
 #include "sys/file.hpp"
+#include "sys/proc.hpp"
 
 #include <lockrun/request.hpp>
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace lockrun {
 
@@ -14,11 +16,12 @@ namespace lockrun {
 struct Hold {
   sys::Descriptor fd;
   Mode mode = Mode::exclusive;
-  Api api = Api::flock;
+  std::optional<Api> api = Api::flock; // none: a slot and nothing else
   Range range;
   std::string path;    // the name of the file; empty for a descriptor of the caller's
   bool unlink = false; // remove the file at release
   std::optional<int> slot{};
+  std::vector<sys::LockLine> before{}; // what the caller's descriptor had before, and keeps
 };
 
 } // namespace lockrun

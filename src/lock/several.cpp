@@ -13,7 +13,7 @@ namespace lockrun {
 namespace {
 
 // One of the locks.
-struct Wanted {
+struct NamedLock {
   std::string name;      // as the caller wrote it
   LockRequest request;   // for this one alone
   sys::Descriptor place; // the directory of a name:, locked shared while in use
@@ -22,14 +22,14 @@ struct Wanted {
 
 // One of the files, open.
 struct Opened {
-  Wanted* wanted;
+  NamedLock* wanted;
   LockFile file;
-  bool is_locked = false; // by us, not by an ancestor
+  Taken taken{};
 };
 
-Result<Wanted, Error> wanted_of(const LockRequest& request, const std::string& name, Mode mode)
+Result<NamedLock, Error> wanted_of(const LockRequest& request, const std::string& name, Mode mode)
 {
-  Wanted wanted{name, request, {}, Access::read};
+  NamedLock wanted{name, request, {}, Access::read};
   wanted.request.also.clear();
   wanted.request.path = name;
   wanted.request.mode = mode;
@@ -43,9 +43,9 @@ Result<Wanted, Error> wanted_of(const LockRequest& request, const std::string& n
   return wanted;
 }
 
-Result<std::vector<Wanted>, Error> all_wanted(const LockRequest& request)
+Result<std::vector<NamedLock>, Error> all_wanted(const LockRequest& request)
 {
-  std::vector<Wanted> all;
+  std::vector<NamedLock> all;
   all.reserve(1 + request.also.size());
   auto first = wanted_of(request, request.path, request.mode);
   if (!first) { return tl::unexpected(first.error()); }
@@ -59,17 +59,17 @@ Result<std::vector<Wanted>, Error> all_wanted(const LockRequest& request)
 }
 
 // The caller knows the lock by the name that it wrote.
-tl::unexpected<Error> failed(Error error, const Wanted& wanted)
+tl::unexpected<Error> failed(Error error, const NamedLock& wanted)
 {
   if (error.target == wanted.request.path) { error.target = wanted.name; }
   return tl::unexpected(std::move(error));
 }
 
-Result<std::vector<Opened>, Error> open_all(std::vector<Wanted>& all, const Patience& patience)
+Result<std::vector<Opened>, Error> open_all(std::vector<NamedLock>& all, const Patience& patience)
 {
   std::vector<Opened> opened;
   opened.reserve(all.size());
-  for (Wanted& wanted : all) {
+  for (NamedLock& wanted : all) {
     auto file = open_lock_file(wanted.request, wanted.access, patience);
     if (!file) { return failed(file.error(), wanted); }
     opened.push_back({&wanted, std::move(*file)});
@@ -101,12 +101,12 @@ enum class Outcome { complete, start_again };
 Result<Outcome, Error> take_all(std::vector<Opened>& opened, const Patience& patience)
 {
   for (Opened& each : opened) {
-    const auto taken = take(each.file.fd, each.file.queue_fd(), each.wanted->request, patience);
+    auto taken = take(each.file.fd, each.file.queue_fd(), each.wanted->request, patience);
     if (taken) {
-      each.is_locked = taken->whose == Taken::Whose::ours;
+      each.taken = std::move(*taken);
       continue;
     }
-    Wanted& wanted = *each.wanted;
+    NamedLock& wanted = *each.wanted;
     if (wanted.access == Access::write || !wants_writing(taken.error())) { return failed(taken.error(), wanted); }
     wanted.access = Access::write;
     return Outcome::start_again;
@@ -114,10 +114,18 @@ Result<Outcome, Error> take_all(std::vector<Opened>& opened, const Patience& pat
   return Outcome::complete;
 }
 
-// Whether all of the names still mean files that we have.
-Result<Outcome, Error> check_names(const std::vector<Opened>& opened, const std::vector<Wanted>& all)
+// Whether our ancestors still hold what was left to them.
+Outcome check_ancestors(const std::vector<Opened>& opened)
 {
-  for (const Wanted& wanted : all) {
+  const bool is_covered = std::all_of(opened.begin(), opened.end(),
+    [](const Opened& each) { return is_still_covered(each.taken, each.file.fd, each.wanted->request); });
+  return is_covered ? Outcome::complete : Outcome::start_again;
+}
+
+// Whether all of the names still mean files that we have.
+Result<Outcome, Error> check_names(const std::vector<Opened>& opened, const std::vector<NamedLock>& all)
+{
+  for (const NamedLock& wanted : all) {
     bool is_known = false;
     for (const Opened& each : opened) {
       const auto naming = what_is_named(wanted.request, each.file.status.identity);
@@ -129,29 +137,30 @@ Result<Outcome, Error> check_names(const std::vector<Opened>& opened, const std:
   return Outcome::complete;
 }
 
-std::vector<Hold> holds_of(std::vector<Opened>& opened, std::vector<Wanted>& all)
+std::vector<Hold> holds_of(std::vector<Opened>& opened, std::vector<NamedLock>& all)
 {
   std::vector<Hold> holds;
   for (Opened& each : opened) {
-    if (!each.is_locked) { continue; }
+    if (!each.taken.is_ours()) { continue; }
     const LockRequest& request = each.wanted->request;
     if (each.file.status.type == sys::FileType::regular) { stamp(each.file.fd); }
-    holds.push_back(
-      {std::move(each.file.fd), request.mode, request.api, request.range, request.path, request.file.unlink});
+    const bool unlink = request.file.unlink && each.taken.is_complete;
+    holds.push_back({std::move(each.file.fd), request.mode, each.taken.api, request.range, request.path, unlink});
   }
-  for (Wanted& wanted : all) {
+  for (NamedLock& wanted : all) {
     if (is_name(wanted.name)) { holds.push_back({std::move(wanted.place), Mode::shared, Api::flock, {}, {}, false}); }
   }
   return holds;
 }
 
-Result<std::vector<Hold>, Error> acquire_wanted(std::vector<Wanted>& all, const Patience& patience)
+Result<std::vector<Hold>, Error> acquire_wanted(std::vector<NamedLock>& all, const Patience& patience)
 {
   for (;;) {
     auto opened = open_all(all, patience); // whatever is locked in vain is freed when these are closed
     if (!opened) { return tl::unexpected(opened.error()); }
     put_in_order(*opened);
     auto outcome = take_all(*opened, patience);
+    if (outcome && *outcome == Outcome::complete) { outcome = check_ancestors(*opened); }
     if (outcome && *outcome == Outcome::complete) { outcome = check_names(*opened, all); }
     if (!outcome) { return tl::unexpected(outcome.error()); }
     if (*outcome == Outcome::complete) { return holds_of(*opened, all); }

@@ -1,8 +1,8 @@
 #include "lock/take.hpp"
 
-#include "backends/kernel_lock.hpp"
 #include "lock/in_turn.hpp"
 #include "lock/lock_file.hpp"
+#include "sys/file.hpp"
 #include "sys/process.hpp"
 
 #include <cerrno>
@@ -11,70 +11,47 @@
 namespace lockrun {
 namespace {
 
-using backends::kernel_locks;
-using backends::KernelLock;
-
 // The lock is busy. Is it for us to wait for? With nothing said the wait may find out yet.
 Result<std::optional<Taken>, Error> look_at_ancestors(
-  const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request, Patience& patience)
+  Wanted& wanted, const sys::Descriptor& fd, const LockRequest& request, Patience& patience)
 {
   if (!asks_for_ancestors(request)) { return std::nullopt; }
-  const auto file = sys::fstat(fd);
-  if (!file) { return tl::unexpected(Error{Reason::lock_failed, request.path, file.error(), {}}); }
-  const auto look = [identity = file->identity, &kind, &range = request.range] {
-    return lock_of_ancestors(identity, kind.kind, range);
+  const auto look = [&wanted, &fd, &request] {
+    const TreeLocks tree = locks_of_tree(fd, request.fd);
+    return tree_look(tree, wanted.in_the_way(tree));
   };
-  if (may_look_later(file->identity, request, patience.plan)) {
+  if (may_look_later(fd, request, patience.plan)) {
     patience.look_at_tree = look;
     return std::nullopt;
   }
-  auto tree = look();
+  const TreeLocks tree = locks_of_tree(fd, request.fd);
   patience.tree_has_locks = tree.has_any;
-  if (!tree.held) { return std::nullopt; }
-  return taken_by(std::move(*tree.held), request);
+  if (tree.may_change) { patience.look_at_tree = look; }
+  return go_before_ancestors(wanted, tree, request);
 }
 
 // Tries, and queues in the kernel.
-Result<Taken, Error> take_kind(const KernelLock& kind, const sys::Descriptor& fd, const LockRequest& request,
-  Patience patience, backends::WaitingPlace& place)
+Result<Taken, Error> take_kinds(Wanted& wanted, const sys::Descriptor& fd, const sys::Descriptor& queue,
+  const LockRequest& request, Patience patience)
 {
-  const auto attempt = kind.lock(fd, request.mode, request.range, Wait::never);
+  const auto attempt = wanted.ask(Wait::never);
   if (!attempt) { return tl::unexpected(Error{Reason::lock_failed, request.path, attempt.error(), {}}); }
-  if (*attempt == sys::Attempt::acquired) { return Taken{}; }
-  const auto nested = look_at_ancestors(kind, fd, request, patience);
+  if (*attempt == sys::Attempt::acquired) { return wanted.taken(); }
+  auto nested = look_at_ancestors(wanted, fd, request, patience);
   if (!nested) { return tl::unexpected(nested.error()); }
-  if (*nested) { return **nested; }
+  if (*nested) { return std::move(**nested); }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
+  backends::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
   if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
-  bool granted = false;
-  const auto call = [&] {
-    auto answer = kind.lock(fd, request.mode, request.range, Wait::allowed);
-    granted = answer && *answer == sys::Attempt::acquired;
-    return answer;
-  };
+  const auto call = [&] { return wanted.ask(Wait::allowed); };
   const auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
   if (!waited) {
-    // It was granted in the moment in which a signal ended the wait.
-    if (granted) { (void)kind.unlock(fd, request.range); }
+    // Part of it, or all: it may have been granted in the moment in which a signal ended the wait.
+    wanted.give_back();
     return tl::unexpected(waited.error());
   }
-  return Taken{};
-}
-
-// What a failure leaves behind would stay with a descriptor of the caller's.
-Result<Taken, Error> take_kinds(
-  const sys::Descriptor& fd, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience)
-{
-  backends::WaitingPlace place(queue);
-  const auto kinds = kernel_locks(request.api);
-  for (std::size_t count = 0; count < kinds.size(); ++count) {
-    auto taken = take_kind(*kinds[count], fd, request, patience, place);
-    if (taken && taken->whose == Taken::Whose::ours) { continue; }
-    for (const KernelLock* const kind : kinds.first(count)) { (void)kind->unlock(fd, request.range); }
-    return taken;
-  }
-  return Taken{};
+  return wanted.taken();
 }
 
 // Queues, slots and places are fcntl locks beside the lock itself, whose flock must not cover them.
@@ -95,7 +72,19 @@ Result<Taken, Error> take(
   if (in_turn || request.max_waiters) {
     if (const auto checked = check_separate(fd, request); !checked) { return tl::unexpected(checked.error()); }
   }
-  return in_turn ? take_in_turn(fd, queue, request, patience) : take_kinds(fd, queue, request, patience);
+  for (;;) {
+    Wanted wanted(fd, request);
+    auto taken =
+      in_turn ? take_in_turn(wanted, fd, queue, request, patience) : take_kinds(wanted, fd, queue, request, patience);
+    if (!taken) { taken.error().has_lost_shared = wanted.has_lost_shared(); }
+    if (!taken || is_still_covered(*taken, fd, request)) { return taken; }
+    wanted.give_back();
+  }
+}
+
+bool is_still_covered(const Taken& taken, const sys::Descriptor& fd, const LockRequest& request)
+{
+  return taken.is_complete || Wanted(fd, request).is_still_right(taken, locks_of_tree(fd, request.fd));
 }
 
 bool asks_for_ancestors(const LockRequest& request)
@@ -103,23 +92,35 @@ bool asks_for_ancestors(const LockRequest& request)
   return request.nested == Nested::run || (request.nested == Nested::fail && may_wait(request));
 }
 
-bool may_look_later(const sys::FileIdentity& file, const LockRequest& request, const WaitPlan& plan)
+bool may_look_later(const sys::Descriptor& fd, const LockRequest& request, const WaitPlan& plan)
 {
   // Who counts as one of few waiters must not do so when an ancestor holds the lock.
   if (request.nested == Nested::run || request.max_waiters) { return false; }
   if (!plan.detect_deadlock || plan.is_likely_nested) { return false; }
   // The caller's and our copy of it, or ours and that for the queue.
   const std::size_t own = request.fd || has_own_queue_fd(request) ? 2 : 1;
-  const auto open = sys::descriptors_of(sys::process_id(), file);
+  const auto file = sys::fstat(fd);
+  if (!file) { return false; }
+  const auto open = sys::descriptors_of(sys::process_id(), file->identity);
   return open && open->size() <= own;
 }
 
-Result<Taken, Error> taken_by(AncestorHold ancestor, const LockRequest& request)
+TreeLook tree_look(const TreeLocks& tree, const AncestorLock* in_the_way)
 {
-  // An ancestor's shared lock does not exclude others: nothing that wants to be alone may run under it.
-  const bool covers = ancestor.mode == Mode::exclusive || request.mode == Mode::shared;
-  if (request.nested == Nested::run && covers) { return Taken{Taken::Whose::ancestors}; }
-  return tl::unexpected(Error{Reason::nested, request.path, {}, {std::move(ancestor.holder)}});
+  return {in_the_way == nullptr ? std::nullopt : std::optional(party_of(*in_the_way)), tree.has_any, tree.may_change};
+}
+
+Result<std::optional<Taken>, Error> go_before_ancestors(
+  Wanted& wanted, const TreeLocks& tree, const LockRequest& request)
+{
+  if (!wanted.is_touched_by(tree)) { return std::nullopt; }
+  if (request.nested == Nested::run) { wanted.leave_out(tree); }
+  const auto attempt = wanted.ask(Wait::never);
+  if (!attempt) { return tl::unexpected(Error{Reason::lock_failed, request.path, attempt.error(), {}}); }
+  if (*attempt == sys::Attempt::acquired) { return wanted.taken(); }
+  const AncestorLock* const lock = wanted.in_the_way(tree);
+  if (lock == nullptr) { return std::nullopt; }
+  return tl::unexpected(Error{Reason::nested, request.path, {}, {party_of(*lock)}});
 }
 
 Result<void, Error> take_waiting_place(backends::WaitingPlace& place, const LockRequest& request)

@@ -1,7 +1,6 @@
 #include "lock/tree_watch.hpp"
 
 #include "sys/clock.hpp"
-#include "sys/process.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -19,6 +18,8 @@ constexpr nanoseconds k_first_try_again = milliseconds(100);
 constexpr nanoseconds k_last_try_again = milliseconds(3200);
 // For how much longer than our look nobody else may look.
 constexpr int k_rest_per_look = 50;
+// Before another look at a tree that may change; each time twice as long.
+constexpr nanoseconds k_longest_pause = std::chrono::seconds(60);
 
 } // namespace
 
@@ -34,11 +35,11 @@ std::optional<Error> TreeWatch::look()
 {
   if (m_turn) {
     m_turn.reset();
-    m_next = m_next_search;
+    m_next = earlier(m_next_search, m_next_tree);
     return std::nullopt;
   }
-  if (m_has_looked) { return search(); }
   const nanoseconds now = sys::steady_now();
+  if (m_has_looked && !(m_next_tree && now >= *m_next_tree)) { return search(); }
   m_turn = LookTurn::at_tree();
   const bool is_last_chance = m_next_try > k_last_try_again || (m_patience.deadline && now >= *m_patience.deadline);
   if (!m_turn && !is_last_chance) {
@@ -46,16 +47,15 @@ std::optional<Error> TreeWatch::look()
     return std::nullopt;
   }
   const nanoseconds before = sys::thread_time();
-  TreeLocks tree = m_patience.look_at_tree();
+  TreeLook tree = m_patience.look_at_tree();
   const nanoseconds rest = k_rest_per_look * (sys::thread_time() - before);
-  // What only we have was not inherited: a shared lock, when we wait for it to become exclusive.
-  if (tree.held && tree.held->holder.pid != sys::process_id()) {
-    return Error{Reason::nested, {}, {}, {std::move(tree.held->holder)}};
-  }
+  if (tree.in_the_way) { return Error{Reason::nested, {}, {}, {std::move(*tree.in_the_way)}}; }
   m_has_looked = true;
-  m_next = now + m_search.pause(); // nearly never: we hold nothing
+  m_next_try = k_first_try_again;
+  m_next_tree.reset();
+  if (tree.may_change) { m_next_tree = now + std::exchange(m_pause, std::min(2 * m_pause, k_longest_pause)); }
+  m_next_search = m_next = earlier(now + m_search.pause(), m_next_tree); // nearly never: we hold nothing
   auto finding = tree.has_any ? search() : std::nullopt;
-  m_next_search = m_next;
   if (m_turn) { m_next = earlier(m_next, now + rest); }
   return finding;
 }
@@ -63,7 +63,8 @@ std::optional<Error> TreeWatch::look()
 std::optional<Error> TreeWatch::search()
 {
   auto circle = m_search.look();
-  m_next = sys::steady_now() + m_search.pause();
+  m_next_search = sys::steady_now() + m_search.pause();
+  m_next = earlier(m_next_search, m_next_tree);
   if (!circle) { return std::nullopt; }
   return Error{Reason::deadlock, {}, {}, std::move(*circle)};
 }

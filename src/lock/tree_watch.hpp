@@ -33,7 +33,9 @@ private:
   std::optional<LookTurn> m_turn; // until the others may look
   bool m_has_looked;
   std::chrono::nanoseconds m_next_try;
+  std::chrono::nanoseconds m_pause = std::chrono::seconds(1); // before we look at the tree again, if it may change
   Deadline m_next;
+  Deadline m_next_tree;
   Deadline m_next_search;
 };
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "lock/nested.hpp"
 #include "sys/lock.hpp"
 
 #include <lockrun/lock.hpp>
@@ -22,14 +21,21 @@ inline Deadline earlier(Deadline a, Deadline b)
   return std::min(*a, *b);
 }
 
+// What a look at the locks of our own tree says of a wait.
+struct TreeLook {
+  std::optional<Party> in_the_way{}; // an ancestor that holds what we wait for
+  bool has_any = false;              // our tree holds any lock at all
+  bool may_change = false;           // the answer may be another one later
+};
+
 // How one call to acquire() waits, through all the locks and tries that it takes.
 struct Patience {
   const WaitPlan& plan;
   std::chrono::nanoseconds began; // on the steady clock
   Deadline deadline;
   bool tree_has_locks = true; // false: we and our ancestors are known to hold none
-  // Looks for an ancestor that holds what we wait for, if nobody has done so yet. With WaitPlan::detect_deadlock.
-  std::function<TreeLocks()> look_at_tree{};
+  // Looks for an ancestor that holds what we wait for, if that is not known yet. With WaitPlan::detect_deadlock.
+  std::function<TreeLook()> look_at_tree{};
 };
 
 // A system call that blocks in the kernel's own queue until it is answered or a signal handler interrupts it.

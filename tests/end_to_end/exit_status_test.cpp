@@ -99,7 +99,7 @@ TEST_F(ExitStatus, IsTheNumberAskedForWhenBusyOrTimedOut)
 TEST_F(ExitStatus, Is75WhateverWasAskedForWhenNested)
 {
   const auto nested = run_lockrun({lock, lockrun_binary(), "-E", "3", lock, "touch", marker});
-  expect_refusal(nested, 75, "an ancestor of ours");
+  expect_refusal(nested, 75, "a parent process of this lockrun");
 }
 
 // --- the command ---

@@ -200,7 +200,7 @@ TEST_F(Queues, ACallWithSlotsIsNestedWhenItsAncestorsHaveThemAll)
   EXPECT_EQ(nested("-j2").out, "1\n");
   const Finished refused = nested("-j1");
   EXPECT_EQ(refused.status, exited(75));
-  EXPECT_THAT(refused.err, HasSubstr("an ancestor of ours"));
+  EXPECT_THAT(refused.err, HasSubstr("a parent process of this lockrun"));
 }
 
 // The exclusive caller waits for the slot of our ancestor, and our ancestor for us.

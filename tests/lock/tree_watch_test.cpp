@@ -47,7 +47,7 @@ protected:
   }
 
   WaitPlan plan;
-  TreeLocks tree;
+  TreeLook tree;
   int looks = 0;
   const nanoseconds began = sys::steady_now();
 };
@@ -106,7 +106,7 @@ TEST_F(TreeWatching, DoesNotWaitForItsTurnForEver)
 
 TEST_F(TreeWatching, DoesNotWaitForItsTurnWhenTheTimeIsUp)
 {
-  tree.held = AncestorHold{{4312, "holder", {}}};
+  tree.in_the_way = Party{4312, "holder", {}};
   const Patience patience = patience_until(began);
   TreeWatch watch(patience, began);
   const auto others = turn();
@@ -116,24 +116,36 @@ TEST_F(TreeWatching, DoesNotWaitForItsTurnWhenTheTimeIsUp)
   EXPECT_EQ(finding->parties.at(0).pid, 4312);
 }
 
-// As a shared lock that is to become exclusive.
-TEST_F(TreeWatching, TakesNoNoticeOfWhatWeHaveOurselves)
+// A lockrun that has adopted us may wait for us once its command has ended.
+TEST_F(TreeWatching, LooksAgainWhereTheAnswerMayChange)
 {
-  tree.held = AncestorHold{{::getpid(), "we", {}}};
-  const Patience patience = patience_until(began);
-  EXPECT_FALSE(TreeWatch(patience, began).look());
-  EXPECT_EQ(looks, 1);
+  tree.may_change = true;
+  const Patience patience = patience_until({});
+  std::optional<TreeWatch> watch;
+  ASSERT_TRUE(eventually([&] { // until it is no other process's turn
+    watch.emplace(patience, began);
+    looks = 0;
+    EXPECT_FALSE(watch->look());
+    return looks == 1;
+  }));
+  tree.in_the_way = Party{4312, "holder", {}};
+  std::optional<Error> finding;
+  ASSERT_TRUE(eventually([&] {
+    if (sys::steady_now() >= *watch->next()) { finding = watch->look(); }
+    return finding.has_value();
+  }));
+  EXPECT_EQ(finding->reason, Reason::nested);
+  EXPECT_EQ(looks, 2);
 }
 
 // --- what counts as something that our tree holds
 
 class TreeHas : public ::testing::Test {
 protected:
-  bool anything() const { return lock_of_ancestors(identity, sys::LockLine::Kind::flock, {}).has_any; }
+  bool anything() const { return locks_of_tree(file, {}).has_any; }
 
   const TempDir dir;
   const sys::Descriptor file = sys::open((dir / "file").c_str(), O_RDWR | O_CREAT, 0600).value();
-  const sys::FileIdentity identity = sys::fstat(file)->identity;
 };
 
 TEST_F(TreeHas, SomethingWithALock)

@@ -119,7 +119,7 @@ TEST_F(WaitBlocking, DoesNotLookAtTheTreeWhenTheAnswerComesSoon)
 {
   plan.detect_deadlock = true;
   Patience patience{plan, {}, {}};
-  patience.look_at_tree = []() -> TreeLocks {
+  patience.look_at_tree = []() -> TreeLook {
     ADD_FAILURE();
     return {};
   };
@@ -130,7 +130,7 @@ TEST_F(WaitBlocking, EndsWhenAnAncestorHasTheLock)
 {
   plan.detect_deadlock = true;
   Patience patience{plan, {}, sys::steady_now() + k_for_ever};
-  patience.look_at_tree = [] { return TreeLocks{AncestorHold{{4312, "holder", {}}}, true}; };
+  patience.look_at_tree = [] { return TreeLook{Party{4312, "holder", {}}, true}; };
   const auto waited = wait_blocking(blocked_call, patience, "target", Reason::lock_failed);
   ASSERT_FALSE(waited);
   EXPECT_EQ(waited.error().reason, Reason::nested);
@@ -146,7 +146,7 @@ TEST_F(WaitBlocking, LooksAtTheTreeOnceAndBeforeTheTimeIsUp)
   Patience patience{plan, now, now};
   patience.look_at_tree = [&] {
     ++looks;
-    return TreeLocks{};
+    return TreeLook{};
   };
   const auto waited = wait_blocking(blocked_call, patience, "target", Reason::lock_failed);
   ASSERT_FALSE(waited);

@@ -433,8 +433,8 @@ TEST_F(Acquire, OfADescriptorLeavesTheCallersOpen)
     ASSERT_TRUE(lock);
   }
   ASSERT_TRUE(unlock(request));
-  EXPECT_THAT(kernel.calls(),
-    ElementsAre("steady_now()", "duplicate(0, 3)", "flock(exclusive, never)", "duplicate(0, 3)", "flock_unlock()"));
+  EXPECT_THAT(kernel.calls(), ElementsAre("steady_now()", "duplicate(0, 3)", "process_id()", "locks_of(0, 3)",
+                                "flock(exclusive, never)", "duplicate(0, 3)", "flock_unlock()"));
 }
 
 TEST_F(Acquire, NamesADescriptorThatIsNotOpenAsTheFault)
