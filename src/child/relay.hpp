@@ -11,6 +11,10 @@ namespace lockrun::child {
 // ignored the command ignores too.
 bool is_for_command(const sys::Signal& signal, pid_t command);
 
+// Whether we inherited it ignored. Blocked and ignored, the kernel queues a signal all the same, and leaves it to us to
+// pass over it.
+bool is_ignored(int signal);
+
 // Whether a key on the terminal sent it, or what else the kernel has to say to its foreground group.
 bool is_from_terminal(const sys::Signal& signal);
 

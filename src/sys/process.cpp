@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 
@@ -87,6 +88,12 @@ Result<void> signal_process(const Descriptor& process, int signal)
 Result<void> become_subreaper()
 {
   if (::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) { return tl::unexpected(SysError{"prctl", errno}); }
+  return {};
+}
+
+Result<void> die_with_parent()
+{
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) { return tl::unexpected(SysError{"prctl", errno}); }
   return {};
 }
 

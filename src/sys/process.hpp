@@ -51,6 +51,9 @@ Result<void> signal_process(const Descriptor& process, int signal);
 // Orphans among our descendants become our children (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4).
 Result<void> become_subreaper();
 
+// SIGKILL ends us when our parent has ended (prctl(2), PR_SET_PDEATHSIG); in vain if it has ended already.
+Result<void> die_with_parent();
+
 // Our environment with `assignments` ("NAME=value") in the place of what it has under these names, ended by a null
 // pointer (environ(7)). Borrows both. Several times cheaper than setenv(3).
 std::vector<char*> environment_with(std::span<const std::string> assignments);
