@@ -426,6 +426,23 @@ Result<ProcessStatus> process_status(pid_t pid)
   return parse_status(*line);
 }
 
+Result<SignalSet> pending_signals(pid_t pid)
+{
+  const auto text = read_at_once(proc_path(pid, "/status"));
+  if (!text) { return tl::unexpected(gone(text.error())); }
+  constexpr std::string_view k_field = "\nShdPnd:\t";
+  const auto begin = text->find(k_field);
+  if (begin == text->npos) { return tl::unexpected(SysError{"read", EPROTO}); }
+  std::uint64_t bits = 0;
+  const char* const digits = text->data() + begin + k_field.size();
+  std::from_chars(digits, text->data() + text->size(), bits, 16);
+  SignalSet pending;
+  for (int number = 1; bits != 0; ++number, bits >>= 1) {
+    if ((bits & 1) != 0) { pending.add(number); }
+  }
+  return pending;
+}
+
 std::chrono::nanoseconds started(const ProcessStatus& process)
 {
   const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)); // 100, whatever the kernel is built with

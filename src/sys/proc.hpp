@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sys/file.hpp"
+#include "sys/signal.hpp"
 
 #include <lockrun/error.hpp>
 #include <lockrun/request.hpp>
@@ -111,6 +112,9 @@ Result<void> check_proc();
 
 // ESRCH: there is no such process.
 Result<ProcessStatus> process_status(pid_t pid);
+
+// The signals that wait for `pid` to take them (proc(5), /proc/PID/status).
+Result<SignalSet> pending_signals(pid_t pid);
 
 // When it started, on the elapsed clock.
 std::chrono::nanoseconds started(const ProcessStatus& process);

@@ -3,12 +3,17 @@
 #include "sys/raw.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <climits>
-#include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,6 +25,13 @@ Result<pid_t> fork()
   const pid_t child = ::fork();
   if (child < 0) { return tl::unexpected(SysError{"fork", errno}); }
   return child;
+}
+
+Result<pid_t> fork_unnoticed()
+{
+  const auto child = raw_call("clone", SYS_clone, 0, 0, 0, 0, 0);
+  if (!child) { return tl::unexpected(child.error()); }
+  return static_cast<pid_t>(*child);
 }
 
 Result<std::optional<ChildChange>> wait_child(pid_t child, int options)
@@ -91,9 +103,38 @@ Result<void> become_subreaper()
   return {};
 }
 
-Result<void> die_with_parent()
+Result<void> begin_session()
 {
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) { return tl::unexpected(SysError{"prctl", errno}); }
+  if (::setsid() < 0) { return tl::unexpected(SysError{"setsid", errno}); }
+  return {};
+}
+
+bool end_with_parent(pid_t parent)
+{
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); // fails only for what is no signal
+  return ::getppid() == parent;
+}
+
+Result<void> close_all_descriptors()
+{
+  if (raw_call("close_range", SYS_close_range, 0U, ~0U, 0U)) { return {}; }
+  const int directory = ::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) { return tl::unexpected(SysError{"open", errno}); }
+  alignas(dirent64) std::array<char, 1024> buffer;
+  for (;;) {
+    const ssize_t size = ::getdents64(directory, buffer.data(), buffer.size());
+    if (size < 0) { return tl::unexpected(SysError{"getdents64", errno}); }
+    if (size == 0) { break; }
+    // The kernel counts on from the last number that it listed, whatever has been closed since.
+    for (ssize_t at = 0; at < size;) {
+      const auto* const entry = reinterpret_cast<const dirent64*>(buffer.data() + at);
+      at += entry->d_reclen;
+      int number = -1;
+      std::from_chars(entry->d_name, entry->d_name + std::strlen(entry->d_name), number);
+      if (number >= 0 && number != directory) { ::close(number); } // "." and ".." are no numbers
+    }
+  }
+  ::close(directory);
   return {};
 }
 
@@ -124,6 +165,21 @@ const char* environment(const char* name)
 void set_process_name(const char* name)
 {
   ::prctl(PR_SET_NAME, name, 0, 0, 0); // cannot fail
+}
+
+void replace_command_line(const char* name)
+{
+  set_process_name(name);
+  // The kernel has put the words one after another, the environment after them, and then the program's path
+  // (execve(2)).
+  char* const begin = program_invocation_name;
+  const char* end = *environ;
+  if (end == nullptr) { end = reinterpret_cast<const char*>(::getauxval(AT_EXECFN)); }
+  constexpr std::ptrdiff_t k_longest = 128L * 1024 * 1024; // somebody has moved them
+  if (begin == nullptr || end <= begin || end - begin > k_longest) { return; }
+  const auto size = static_cast<std::size_t>(end - begin);
+  std::memset(begin, 0, size);
+  std::memcpy(begin, name, std::min(std::strlen(name), size - 1));
 }
 
 Result<std::string> program_path()

@@ -24,6 +24,11 @@ struct ChildChange {
 // A copy of this process (fork(2)): 0 in the copy, which has this thread only and none of our timers.
 Result<pid_t> fork();
 
+// The same for a helper of ours that nobody else is to notice: its end sends no signal, and wait_child() knows of it
+// only with __WALL (clone(2), without an exit signal). libc takes the copy for the original: it may make system calls,
+// and little else.
+Result<pid_t> fork_unnoticed();
+
 // Takes one change of a child off the kernel's list: of `child`, or of any when it is 0. `options` are waitid(2)'s
 // (WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT). None: nothing to tell (WNOHANG). ECHILD: there is no child.
 Result<std::optional<ChildChange>> wait_child(pid_t child, int options);
@@ -51,8 +56,15 @@ Result<void> signal_process(const Descriptor& process, int signal);
 // Orphans among our descendants become our children (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4).
 Result<void> become_subreaper();
 
-// SIGKILL ends us when our parent has ended (prctl(2), PR_SET_PDEATHSIG); in vain if it has ended already.
-Result<void> die_with_parent();
+// Leaves our session and its terminal for one of our own (setsid(2)). EPERM: we lead a process group.
+Result<void> begin_session();
+
+// From now on this process is killed when `parent`, which made it, ends (prctl(2), PR_SET_PDEATHSIG). False if it has
+// ended already.
+bool end_with_parent(pid_t parent);
+
+// Closes every descriptor of this process (close_range(2), Linux 5.9; what /proc/self/fd lists where that is missing).
+Result<void> close_all_descriptors();
 
 // Our environment with `assignments` ("NAME=value") in the place of what it has under these names, ended by a null
 // pointer (environ(7)). Borrows both. Several times cheaper than setenv(3).
@@ -63,6 +75,10 @@ const char* environment(const char* name);
 
 // The name by which `ps` and /proc/PID/comm know this process, at most 15 bytes (prctl(2), PR_SET_NAME).
 void set_process_name(const char* name);
+
+// The same, and the command line, too, as far as there is room for it in the words that we were started with. They are
+// lost, with everything that points to them.
+void replace_command_line(const char* name);
 
 // The path of the program that we are (readlink(2) of /proc/self/exe).
 Result<std::string> program_path();

@@ -123,5 +123,27 @@ TEST_F(AllLocks, AreNotAlwaysCompleteAtAGlance)
   EXPECT_TRUE(eventually([&] { return !are_complete(sys::all_locks().value()); }));
 }
 
+TEST(PendingSignals, AreThoseThatNobodyHasTaken)
+{
+  const Notice ready;
+  const Notice end;
+  Forked process([&] {
+    (void)sys::block_signals({SIGTERM, SIGUSR1});
+    ready.give();
+    end.wait();
+    return 0;
+  });
+  ready.wait();
+  EXPECT_TRUE(sys::pending_signals(process.pid())->is_empty());
+  process.signal(SIGTERM);
+  const auto pending = sys::pending_signals(process.pid());
+  ASSERT_TRUE(pending);
+  EXPECT_TRUE(pending->contains(SIGTERM));
+  EXPECT_FALSE(pending->contains(SIGUSR1));
+  end.give();
+  EXPECT_EQ(process.wait(), exited(0));
+  EXPECT_EQ(sys::pending_signals(-1).error().code, ESRCH);
+}
+
 } // namespace
 } // namespace lockrun::testing
