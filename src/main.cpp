@@ -17,7 +17,8 @@
 //                     deadlock (circles) · status (who holds it) · look_turn (who may look now) ·
 //                     probe (does locking work there) · remove (--unlink)
 //   backends/         who grants it: flock · ofd · queue · slots · engine (our end of the talk with an engine program)
-//   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · tree (descendants) ·
+//   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · witness (whom else a
+//                     signal was for) · tree (descendants) ·
 //                     terminator (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
 //   engines/          the engine programs, and protocol: what we and they say to each other
 //   timeline/         lockrun-timeline, a program of its own, whose door is src/timeline.cpp: options · read (events) · picture ·

@@ -107,7 +107,10 @@ private:
         break;
       case Report::Kind::stopped:
         // Not if both of us were stopped by the same key and have been continued.
-        if (is_stopped(report.command) && stop_beside(report.command, report.signal)) { order({Order::Kind::resume}); }
+        if (is_stopped(report.process) && stop_beside(report.process, report.signal)) { order({Order::Kind::resume}); }
+        break;
+      case Report::Kind::witness_made:
+        m_tree.leave_out(report.process);
         break;
       case Report::Kind::cannot_end:
         m_has_immortals = true;
@@ -259,9 +262,6 @@ Result<Ending, Error> Guard::run(const sys::Program& program, const Supervision&
   auto deadline = Deadline::create(terms);
   if (!deadline) { return failed(deadline.error()); }
   if (sys::elapsed_now() >= deadline->ask_at()) { return tl::unexpected(Error{Reason::lost, program.file}); }
-  if (const int signal = signal_against_start(program.mask); signal != 0) {
-    return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});
-  }
   auto signals = sys::signal_descriptor(supervised_signals());
   if (!signals) { return failed(signals.error()); }
   auto channel = sys::socket_pair(sys::SocketKind::packets);

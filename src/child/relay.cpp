@@ -1,19 +1,15 @@
 #include "child/relay.hpp"
 
 #include "sys/file.hpp"
+#include "sys/proc.hpp"
 #include "sys/process.hpp"
+
+#include <string>
 
 #include <fcntl.h>
 
 namespace lockrun::child {
 namespace {
-
-bool shares_our_group(pid_t command)
-{
-  const auto theirs = sys::process_group(command);
-  const auto ours = sys::process_group(0);
-  return theirs && ours && *theirs == *ours;
-}
 
 // open(2) of /dev/tty: ENXIO without a controlling terminal.
 bool has_terminal()
@@ -23,9 +19,26 @@ bool has_terminal()
 
 } // namespace
 
-bool is_ignored(int signal)
+bool shares_our_group(pid_t process)
 {
-  return sys::disposition(signal).value_or(sys::Disposition::standard) == sys::Disposition::ignored;
+  const auto theirs = sys::process_group(process);
+  const auto ours = sys::process_group(0);
+  return theirs && ours && *theirs == *ours;
+}
+
+bool shares_our_control_group(pid_t process)
+{
+  if (!sys::check_proc()) { return true; } // the numbers there are not ours
+  const auto theirs = sys::read_file(("/proc/" + std::to_string(process) + "/cgroup").c_str());
+  const auto ours = sys::read_file("/proc/self/cgroup");
+  return !theirs || !ours || *theirs == *ours;
+}
+
+bool has_reached(const Reach& reach, pid_t process)
+{
+  const bool in_group = shares_our_group(process);
+  if (in_group && reach.only_our_group) { return true; }
+  return (reach.our_control_group || (in_group && reach.our_group)) && shares_our_control_group(process);
 }
 
 bool is_from_terminal(const sys::Signal& signal)
@@ -40,7 +53,10 @@ bool is_told_as_leader(const sys::Signal& signal)
 
 bool is_for_command(const sys::Signal& signal, pid_t command)
 {
-  if (is_ignored(signal.number)) { return false; }
+  // Blocked and ignored: the kernel queues it all the same and leaves it to us to pass over it.
+  if (sys::disposition(signal.number).value_or(sys::Disposition::standard) == sys::Disposition::ignored) {
+    return false;
+  }
   const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
   if (is_told_as_leader(signal)) { return true; }
@@ -67,7 +83,9 @@ int signal_against_start(const sys::SignalSet& mask)
   for (;;) {
     const auto signal = sys::wait_signal(ending, std::chrono::nanoseconds(0));
     if (!signal || !*signal) { return 0; }
-    if (!is_ignored((*signal)->number)) { return (*signal)->number; }
+    const int number = (*signal)->number;
+    // Blocked and ignored, it is queued all the same.
+    if (sys::disposition(number).value_or(sys::Disposition::standard) != sys::Disposition::ignored) { return number; }
   }
 }
 

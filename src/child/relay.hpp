@@ -11,9 +11,20 @@ namespace lockrun::child {
 // ignored the command ignores too.
 bool is_for_command(const sys::Signal& signal, pid_t command);
 
-// Whether we inherited it ignored. Blocked and ignored, the kernel queues a signal all the same, and leaves it to us to
-// pass over it.
-bool is_ignored(int signal);
+// Which processes besides us got a signal.
+struct Reach {
+  bool our_group = false;         // those of our process group, perhaps because all of our control group did
+  bool only_our_group = false;    // those of our process group, and certainly no others
+  bool our_control_group = false; // those of our control group, whatever their process group
+};
+
+// Whether it got to `process`, too. Where that cannot be known for certain: no.
+bool has_reached(const Reach& reach, pid_t process);
+
+bool shares_our_group(pid_t process);
+
+// Whether it is in the same control groups (cgroups(7)). Where the kernel does not tell: yes.
+bool shares_our_control_group(pid_t process);
 
 // Whether a key on the terminal sent it, or what else the kernel has to say to its foreground group.
 bool is_from_terminal(const sys::Signal& signal);

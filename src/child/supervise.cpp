@@ -3,7 +3,7 @@
 #include "child/deadline.hpp"
 #include "child/relay.hpp"
 #include "child/terminator.hpp"
-#include "child/tree.hpp"
+#include "child/witness.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 #include "sys/terminal.hpp"
@@ -43,9 +43,10 @@ enum class Phase { running, asked_to_end, being_killed };
 
 class Supervisor {
 public:
-  Supervisor(pid_t command, const Supervision& how, const Tree& tree, sys::Alarm* alarm)
+  Supervisor(pid_t command, const Supervision& how, Tree& tree, sys::Alarm* alarm)
     : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm)
   {
+    tree.overlook(m_witness);
     if (how.observer != nullptr) {
       m_terminator.emplace(
         tree, [&how](const std::vector<sys::ProcessStatus>& members) { how.observer->cannot_end(members); });
@@ -55,8 +56,8 @@ public:
   // An error: it has ended, but the kernel did not say how.
   Result<Ending> stay(const sys::SignalSet& listened)
   {
-    if (m_how.leash == nullptr) { pass_on_what_came_before(); }
     while (!is_over()) {
+      hear_witness();
       const auto received = next(listened);
       if (!received || !*received) {
         sweep();
@@ -64,6 +65,7 @@ public:
         handle(**received);
       }
     }
+    m_witness.end();
     if (m_phase != Phase::running) {
       const bool killed = m_phase == Phase::being_killed || m_polite_signal == SIGKILL;
       m_ending = {m_cause, 0, killed, false, {}};
@@ -92,12 +94,13 @@ private:
     return m_command_ended && m_tree_is_empty;
   }
 
-  // Who kills looks by itself, and who cannot rely on what the kernel says of children; everything else waits for a
-  // signal.
-  std::optional<nanoseconds> patience()
+  // Who kills looks by itself, and who cannot rely on what the kernel says of children; and so does the witness. For
+  // everything else we wait for a signal.
+  nanoseconds patience()
   {
-    if (m_phase != Phase::being_killed && !m_no_answer) { return std::nullopt; }
-    return std::exchange(m_next_sweep, std::min(m_next_sweep * 2, k_last_sweep));
+    const nanoseconds until_due = std::max(m_witness.due() - sys::steady_now(), nanoseconds(0));
+    if (m_phase != Phase::being_killed && !m_no_answer) { return until_due; }
+    return std::min<nanoseconds>(until_due, std::exchange(m_next_sweep, std::min(m_next_sweep * 2, k_last_sweep)));
   }
 
   void sweep()
@@ -123,6 +126,7 @@ private:
     } else if (signal.number == SIGCONT) {
       reap(); // it may have been continued as well
       if (m_is_stopped) {
+        m_witness.disregard(SIGCONT);
         pass_on(SIGCONT);
       } else {
         pass_on_if_meant(signal);
@@ -132,27 +136,34 @@ private:
     }
   }
 
-  // A key that was pressed before there was a command has reached us alone. In the moment after, the command can get it
-  // twice, but hardly: it still has it blocked.
-  void pass_on_what_came_before()
+  void pass_on_if_meant(const sys::Signal& signal)
   {
-    const sys::SignalSet ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
-    for (auto signal = sys::wait_signal(ending, nanoseconds(0)); signal && *signal;
-         signal = sys::wait_signal(ending, nanoseconds(0))) {
-      if (!is_from_terminal(**signal)) {
-        pass_on_if_meant(**signal);
-      } else if (!is_ignored((*signal)->number)) {
-        m_key = (*signal)->number;
-        pass_on(m_key);
-      }
+    if (!m_command_ended && is_from_terminal(signal)) { m_key = signal.number; }
+    const bool is_meant = m_command_ended || is_for_command(signal, m_command);
+    // Whom the kernel has signalled is known.
+    if (!is_meant || is_from_terminal(signal)) { m_witness.disregard(signal.number); }
+    if (!is_meant) { return; }
+    if (is_from_terminal(signal)) { return deliver(signal, {}); }
+    if (const auto reach = m_witness.ask(signal)) { deliver(signal, *reach); }
+  }
+
+  void hear_witness()
+  {
+    const auto before = m_witness.processes();
+    while (const auto verdict = m_witness.work(m_command_ended ? 0 : m_command)) {
+      deliver(verdict->signal, verdict->reach);
+    }
+    if (m_how.leash == nullptr) { return; }
+    const auto now = m_witness.processes();
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      if (now.at(i) != before.at(i) && now.at(i) != 0) { m_how.leash->witness_made(now.at(i)); }
     }
   }
 
-  void pass_on_if_meant(const sys::Signal& signal)
+  void deliver(const sys::Signal& signal, const Reach& reach)
   {
-    if (m_command_ended) { return pass_to_rest(signal); }
-    if (is_from_terminal(signal)) { m_key = signal.number; }
-    if (is_for_command(signal, m_command)) { pass_on(signal.number); }
+    if (m_command_ended) { return pass_to_rest(signal, reach); }
+    if (!has_reached(reach, m_command)) { pass_on(signal.number); }
   }
 
   void pass_on(int signal)
@@ -165,12 +176,13 @@ private:
   }
 
   // The command has ended, its daemons hold the lock on: signals are for them now.
-  void pass_to_rest(const sys::Signal& signal)
+  void pass_to_rest(const sys::Signal& signal, const Reach& reach)
   {
     const auto members = m_tree.members();
     if (!members) { return; }
     for (const auto& member : *members) {
-      if (is_for_command(signal, member.pid)) { (void)send(member, signal.number); }
+      if (!is_for_command(signal, member.pid) || has_reached(reach, member.pid)) { continue; }
+      (void)send(member, signal.number);
     }
   }
 
@@ -305,7 +317,6 @@ private:
     if (!m_no_answer) { m_next_sweep = k_first_sweep; }
     m_no_answer = error;
     if (m_command_ended || !has_ended(m_command)) { return; }
-    if (!std::exchange(m_asks_again, true)) { return; } // soon
     m_command_ended = true;
     m_lost_ending = error;
   }
@@ -314,6 +325,7 @@ private:
   const Supervision& m_how;
   const Tree& m_tree;
   sys::Alarm* m_alarm;
+  Witness m_witness;
   std::optional<Terminator> m_terminator;
   Phase m_phase = Phase::running;
   int m_key = 0;                               // the last signal that we got because of a key on the terminal
@@ -327,7 +339,6 @@ private:
   milliseconds m_next_sweep = k_first_sweep;
   Ending m_ending;
   std::optional<SysError> m_no_answer;   // what the kernel said instead, the last time
-  bool m_asks_again = false;             // the command has ended since
   std::optional<SysError> m_lost_ending; // and when the command ended
 };
 
@@ -406,35 +417,6 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, program.file, ending.error()}); }
   if (names_left_behind) { ending->left_behind = tree->members().value_or(std::vector<sys::ProcessStatus>()); }
   return *ending;
-}
-
-Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command)
-{
-  const auto failed = [&](SysError cause) { return tl::unexpected(Error{Reason::start_failed, command, cause}); };
-  const pid_t us = sys::process_id();
-  const bool has_children = sys::wait_child(0, WEXITED | WNOHANG | WNOWAIT).has_value(); // else ECHILD
-  if (!has_children && us != 1) { return std::optional<Ending>(); }
-  const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
-  if (!on_child) { return failed(on_child.error()); }
-  const sys::SignalSet before = sys::block_signals(signals_before_start());
-  const auto copy = sys::fork();
-  if (!copy) { return failed(copy.error()); }
-  if (*copy == 0) {
-    if (const auto bound = sys::die_with_parent(); !bound) { return failed(bound.error()); }
-    if (sys::parent_process() != us) { (void)sys::kill(sys::process_id(), SIGKILL); }
-    if (const auto restored = sys::set_disposition(SIGCHLD, *on_child); !restored) { return failed(restored.error()); }
-    (void)sys::set_signal_mask(before);
-    return std::optional<Ending>();
-  }
-  const sys::SignalSet listened = supervised_signals();
-  (void)sys::block_signals(listened);
-  sys::set_process_name("lr-front"); // who signals processes by the name lockrun means the other one
-  const Supervision how;
-  const Tree tree;
-  Supervisor supervisor(*copy, how, tree, nullptr);
-  const auto ending = supervisor.stay(listened);
-  if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, command, ending.error()}); }
-  return std::optional(*ending);
 }
 
 } // namespace lockrun::child

@@ -1,17 +1,27 @@
 #include "child/tree.hpp"
 
+#include "child/witness.hpp"
 #include "sys/process.hpp"
 #include "sys/signal.hpp"
 
 #include <algorithm>
+#include <cerrno>
+
+#include <sys/wait.h>
 
 namespace lockrun::child {
 
 Result<Tree> Tree::before_start()
 {
+  Tree tree;
   if (const auto checked = sys::check_proc(); !checked) { return tl::unexpected(checked.error()); }
   if (const auto reaper = sys::become_subreaper(); !reaper) { return tl::unexpected(reaper.error()); }
-  return Tree();
+  const auto child = sys::wait_child(0, WEXITED | WNOHANG | WNOWAIT);
+  if (!child && child.error().code == ECHILD) { return tree; }
+  const auto all = sys::all_processes();
+  if (!all) { return tl::unexpected(all.error()); }
+  tree.m_strangers = tree.descendants(*all);
+  return tree;
 }
 
 void Tree::leave_out(pid_t child)
@@ -23,6 +33,14 @@ bool Tree::is_stranger(const sys::ProcessStatus& process) const
 {
   return std::any_of(m_strangers.begin(), m_strangers.end(),
     [&](const sys::ProcessStatus& known) { return known.pid == process.pid && known.start == process.start; });
+}
+
+bool Tree::is_helper(pid_t pid) const
+{
+  if (pid == m_relay) { return true; }
+  if (m_witness == nullptr) { return false; }
+  const auto processes = m_witness->processes();
+  return std::find(processes.begin(), processes.end(), pid) != processes.end();
 }
 
 std::vector<sys::ProcessStatus> Tree::descendants(const std::vector<sys::ProcessStatus>& all) const
@@ -45,7 +63,7 @@ Result<std::vector<sys::ProcessStatus>> Tree::members() const
   if (!all) { return tl::unexpected(all.error()); }
   auto found = descendants(*all);
   const auto is_none = [this](const sys::ProcessStatus& process) {
-    return process.state == 'Z' || process.state == 'X' || process.pid == m_relay;
+    return process.state == 'Z' || process.state == 'X' || is_helper(process.pid);
   };
   found.erase(std::remove_if(found.begin(), found.end(), is_none), found.end());
   return found;
@@ -55,7 +73,7 @@ std::vector<pid_t> Tree::children() const
 {
   auto found = sys::children().value_or(std::vector<pid_t>());
   const auto is_foreign = [this](pid_t pid) {
-    if (pid == m_relay) { return true; }
+    if (is_helper(pid)) { return true; }
     if (!has_strangers()) { return false; }
     const auto status = sys::process_status(pid);
     return status && is_stranger(*status);

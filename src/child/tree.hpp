@@ -8,12 +8,14 @@
 
 namespace lockrun::child {
 
+class Witness;
+
 // The processes that descend from this one, a subreaper: what a daemon started, however often it forked and whatever
 // session it made, is among them.
 class Tree {
 public:
-  // Makes us a subreaper, before the first process of the tree is started. There must be no strangers
-  // (keep_strangers_apart()). Fails where a tree cannot be seen (sys::check_proc()).
+  // Makes us a subreaper, and remembers what descends from us already: whoever executed this program started it, it is
+  // none of ours. Fails where a tree cannot be seen (sys::check_proc()).
   static Result<Tree> before_start();
 
   // One more that is none of ours, with all that it starts; in vain if it has ended already.
@@ -21,6 +23,9 @@ public:
 
   // A child that stands between us and the tree, and is no member itself.
   void reach_through(pid_t child) { m_relay = child; }
+
+  // Its processes are our children, and no members. Borrowed.
+  void overlook(const Witness& witness) { m_witness = &witness; }
 
   // Those that live now, parents before children; zombies are left out. They can fork while we look, so an empty answer
   // proves nothing unless the kernel says that there is no child (ECHILD).
@@ -34,11 +39,13 @@ public:
 
 private:
   bool is_stranger(const sys::ProcessStatus& process) const;
+  bool is_helper(pid_t pid) const;
   // Those among `all` that descend from us and are no strangers, parents first.
   std::vector<sys::ProcessStatus> descendants(const std::vector<sys::ProcessStatus>& all) const;
 
   std::vector<sys::ProcessStatus> m_strangers;
   pid_t m_relay = 0;
+  const Witness* m_witness = nullptr;
 };
 
 enum class Delivery { sent, gone, refused };

@@ -43,6 +43,8 @@ public:
   }
   void command_stopped(int signal) override { tell(m_task.channel, {Report::Kind::stopped, m_command, signal}); }
 
+  void witness_made(pid_t helper) override { tell(m_task.channel, {Report::Kind::witness_made, helper}); }
+
   // The guard ended before there was anything to be ended.
   bool lost_its_guard() const
   {

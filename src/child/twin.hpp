@@ -20,9 +20,9 @@ struct Order {
 
 // From the twin to the guard.
 struct Report {
-  enum class Kind { started, stopped, cannot_end, ended, not_started, too_late };
+  enum class Kind { started, stopped, witness_made, cannot_end, ended, not_started, too_late };
   Kind kind = Kind::started;
-  pid_t command = 0;
+  pid_t process = 0;                     // the command, or the one that was made
   int signal = 0;                        // stopped: by this one
   Ending::How how = Ending::How::exited; // ended
   int value = 0;

@@ -569,6 +569,29 @@ TEST_F(Engines, AreLeftWhenASignalEndsTheWait)
   }
 }
 
+TEST_F(Engines, LeaveTheCommandWithOneSignalOfThoseToAll)
+{
+  plays(k_held + k_release);
+  start.before_exec = {hostile::new_session()};
+  start.out = k_pipe;
+  start.err = k_captured;
+  Process lockrun = run({"-v"}, {program("signals"), "8"});
+  ASSERT_TRUE(lockrun.out_line()); // ready
+  ASSERT_TRUE(eventually([&] { return child_called(twin_of(lockrun), "signal-witness") != 0; }));
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1}) {
+    for (const pid_t whom : {-lockrun.pid(), lockrun.pid()}) {
+      ASSERT_EQ(::kill(whom, signal), 0);
+      EXPECT_EQ(lockrun.out_line(), std::string(::sigabbrev_np(signal)));
+      lockrun.signal(SIGWINCH);
+      EXPECT_EQ(lockrun.out_line(), "WINCH");
+    }
+  }
+  leash.close_write();
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_THAT(ended.err, Not(HasSubstr("witness")));
+}
+
 TEST_F(Engines, AreNoMatterOfWhatWeIgnore)
 {
   plays(k_acquire + "send WAITING position=1\ntell 9\nawait 7\nsend HELD token=7 ttl_ms=60000 deadline=@50000\n" +
@@ -647,8 +670,7 @@ TEST_F(Engines, TellAPidNamespaceFromOthers)
   if (ended.err.find("unshare: ") == 0) { GTEST_SKIP() << ended.err; }
   EXPECT_EQ(ended.status, exited(0));
   const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
-  // The first process keeps strangers apart, the second one carries out the call.
-  EXPECT_THAT(said(), AllOf(HasSubstr(" pid=2 "), HasSubstr(" instance=" + boot + "/"),
+  EXPECT_THAT(said(), AllOf(HasSubstr(" pid=1 "), HasSubstr(" instance=" + boot + "/"),
                         Not(HasSubstr("/" + number_of_namespace("self") + "/"))));
 }
 
@@ -1162,6 +1184,19 @@ TEST_F(Killed, GuardsWithACometInTheirTreeDoToo)
   EXPECT_EQ(lockrun.out_line(), "flying");
   lockrun.signal(SIGKILL);
   expect_all_gone(lockrun);
+}
+
+// The process that tells the twin whom a signal was for (one_signal_test.cpp) is in nobody's way.
+TEST_F(Killed, OneOfThemDoesSoWithAWitness)
+{
+  for (const bool kills_twin : {true, false}) {
+    Process lockrun = begin();
+    const pid_t twin = twin_of(lockrun);
+    ASSERT_TRUE(eventually([&] { return child_called(twin, "signal-witness") != 0; }));
+    ASSERT_EQ(::kill(kills_twin ? twin : lockrun.pid(), SIGKILL), 0);
+    EXPECT_EQ(lockrun.wait().status, kills_twin ? exited(128 + SIGKILL) : killed(SIGKILL));
+    expect_all_gone(lockrun);
+  }
 }
 
 // At any moment from the start on: the tree, if there is one already, never outlives lockrun.
