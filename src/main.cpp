@@ -14,7 +14,7 @@
 //                     events, json (for programs) · system_log · show_status · show_probe
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
 //                     that knows time) · in_turn (--fair, --slots) · several (--also) · nested (locks of our ancestors) ·
-//                     deadlock (circles) · status (who holds it) · look_turn (who may look now) ·
+//                     deadlock (circles) · status (who holds it) · look_turn, holder_hint (one looks for many) ·
 //                     probe (does locking work there) · remove (--unlink)
 //   backends/         who grants it: flock · ofd · queue · slots · engine (our end of the talk with an engine program)
 //   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · witness (whom else a

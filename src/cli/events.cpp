@@ -149,14 +149,8 @@ void EventLog::finished(const Error& reason, int exit_code, const LockStatus* se
   finish.exit_code = exit_code;
   if (finish.outcome == CallOutcome::interrupted) { finish.signal = reason.cause.code; }
   finish.error = words_of(reason);
-  LockStatus looked;
-  if (finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out) {
-    LockRequest request = m_options.request;
-    if (!request.fd) { request.path = reason.target; }
-    if (seen == nullptr) { looked = look(request); }
-    const auto& holders = seen != nullptr ? seen->holders : looked.holders;
-    if (!holders.empty()) { finish.holder = &holders.front(); }
-  }
+  const bool is_of_holder = finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out;
+  if (is_of_holder && seen != nullptr && !seen->holders.empty()) { finish.holder = &seen->holders.front(); }
   this->finish(std::move(finish));
 }
 

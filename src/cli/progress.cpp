@@ -82,9 +82,11 @@ void Progress::waiting(const LockRequest& request)
     if (m_place.is_open()) { m_subject.fd = m_place.get(); }
     m_names_users = !is_list_of_users(m_subject);
   }
+  m_has_waited = true;
   m_began.reset();
   m_has_seen = false;
   m_next_line = {};
+  m_next_drawing = {};
   m_missed_turns = 0;
   m_events.waiting(request);
 }
@@ -99,7 +101,7 @@ nanoseconds Progress::look(nanoseconds waited)
   if (waited - *m_began < silence) { return *m_began + silence - waited; }
   const nanoseconds next = draws ? draw(waited) : say(waited);
   const nanoseconds now = sys::steady_now();
-  if (m_turn && now >= m_next_look) { m_turn.reset(); }
+  if (m_turn && now >= m_next_look) { give_turn_back(); }
   return m_turn ? std::min(next, m_next_look - now) : next;
 }
 
@@ -109,19 +111,42 @@ bool Progress::refresh()
   const nanoseconds now = sys::steady_now();
   if (now < m_next_look) { return m_has_seen; }
   if (!m_turn) { m_turn = LookTurn::at_locks(); }
-  if (!m_turn) { return false; }
-  const nanoseconds before = sys::thread_time();
-  m_seen = lockrun::look(m_subject);
-  if (!m_names_users) {
-    for (Holder& holder : m_seen.holders) { holder.user.reset(); }
+  if (!m_turn) {
+    auto known = lockrun::look_at_hint(m_subject);
+    if (known) { take_note(std::move(*known)); }
+    return known.has_value();
   }
-  m_has_seen = true;
+  const nanoseconds before = sys::thread_time();
+  Sight sight = lockrun::look_for_all(m_subject);
+  m_hint = std::move(sight.hint);
+  take_note(std::move(sight.status));
   m_next_look = sys::steady_now() + k_rest_per_look * (sys::thread_time() - before);
   return true;
 }
 
+void Progress::take_note(LockStatus seen)
+{
+  forget_users(seen);
+  m_seen = std::move(seen);
+  m_has_seen = true;
+}
+
+void Progress::give_turn_back()
+{
+  m_turn.reset();
+  m_hint.reset();
+}
+
+void Progress::forget_users(LockStatus& status) const
+{
+  if (m_names_users) { return; }
+  for (Holder& holder : status.holders) { holder.user.reset(); }
+}
+
 nanoseconds Progress::draw(nanoseconds waited)
 {
+  if (waited < m_next_drawing) { return m_next_drawing - waited; }
+  m_next_drawing = waited + k_tick;
   (void)refresh();
   const std::size_t columns = sys::terminal_columns().value_or(k_usual_columns);
   const std::size_t room = columns - std::min(columns, k_margin);
@@ -220,16 +245,46 @@ void Progress::stuck(const Error& reason)
 {
   end();
   const int exit_code = exit_code_for(reason, m_options.conflict_exit_code);
-  report(reason, m_options, &m_seen); // another look might not come back either
-  m_events.finished(reason, exit_code, &m_seen);
+  const LockStatus* const seen = m_has_seen ? &m_seen : nullptr; // another look might not come back either
+  report(reason, m_options, seen);
+  m_events.finished(reason, exit_code, seen);
   sys::exit_now(exit_code);
+}
+
+// Under the name that the caller used.
+bool Progress::has_waited_for(std::string_view target) const
+{
+  if (!m_has_waited || m_request.fd) { return m_has_waited; }
+  return m_request.path == target ||
+         (is_name(target) && m_request.path == path_of_name(target).value_or(std::string()));
+}
+
+std::optional<Sight> Progress::last_look(const Error& reason)
+{
+  const bool is_of_holders =
+    reason.reason == Reason::busy || reason.reason == Reason::too_many_waiters || reason.reason == Reason::timed_out;
+  const bool is_told = m_options.verbosity != Verbosity::quiet || m_options.syslog || !m_options.events.empty();
+  if (!is_of_holders || !is_told) { return std::nullopt; }
+  if (!has_waited_for(reason.target)) {
+    LockRequest request = m_options.request;
+    if (!request.fd) { request.path = reason.target; }
+    return look_in_turn(request);
+  }
+  std::optional<Sight> sight;
+  if (auto known = m_has_seen ? look_again(m_subject, m_seen) : std::nullopt) {
+    sight = Sight{std::move(*known)};
+  } else {
+    sight = look_in_turn(m_subject);
+  }
+  if (sight) { forget_users(sight->status); }
+  return sight;
 }
 
 void Progress::end()
 {
   if (m_is_drawn && may_draw()) { (void)sys::offer_standard_error("\r\x1b[K"); }
   m_is_drawn = false;
-  m_turn.reset();
+  give_turn_back();
 }
 
 } // namespace lockrun::cli

@@ -3,6 +3,7 @@
 #include "cli/events.hpp"
 #include "cli/options.hpp"
 #include "lock/look_turn.hpp"
+#include "lock/status.hpp"
 #include "sys/descriptor.hpp"
 
 #include <lockrun/lock.hpp>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace lockrun::cli {
 
@@ -28,10 +30,19 @@ public:
   // Takes the line off the terminal. To be called when the wait is over, before anybody else writes.
   void end();
 
+  // The holders, for what is said of a call that ends without the lock because of `reason`: as the wait saw them last,
+  // if they are still there; otherwise it looks, but not for long, because many calls may end at the same time. None
+  // when that is not possible, or when nothing is said of holders.
+  std::optional<Sight> last_look(const Error& reason);
+
 private:
   std::chrono::nanoseconds draw(std::chrono::nanoseconds waited);
   std::chrono::nanoseconds say(std::chrono::nanoseconds waited);
   bool refresh();
+  void take_note(LockStatus seen);
+  void give_turn_back();
+  void forget_users(LockStatus& status) const;
+  bool has_waited_for(std::string_view target) const;
   std::string name() const;
   std::string place() const;
   std::string line(std::size_t columns, std::chrono::nanoseconds waited) const;
@@ -42,12 +53,15 @@ private:
   LockRequest m_subject{}; // the same as a descriptor
   sys::Descriptor m_place; // which this is, unless the caller has one
   bool m_names_users = true;
+  bool m_has_waited = false;
   std::optional<std::chrono::nanoseconds> m_began; // of this lock, in terms of `waited`
   LockStatus m_seen{};
   bool m_has_seen = false;
   std::optional<LookTurn> m_turn;
+  std::optional<HolderHint> m_hint;       // as long as the turn
   std::chrono::nanoseconds m_next_look{}; // on the steady clock; until then m_turn is kept
-  std::chrono::nanoseconds m_next_line{}; // in terms of `waited`
+  std::chrono::nanoseconds m_next_line{}; // in terms of `waited`, as the next
+  std::chrono::nanoseconds m_next_drawing{};
   int m_missed_turns = 0;
   bool m_is_drawn = false;
 };

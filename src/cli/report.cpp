@@ -66,21 +66,18 @@ std::string lock_name(const Error& error, const Options& options)
   return options.request.fd ? lock_name(options) : cli::quoted(error.target);
 }
 
-// Who has it, as far as that can still be seen.
-LockStatus holders(const Error& error, const Options& options, const LockStatus* seen)
+// What follows "is ": who has it.
+std::string held_words_of(const LockStatus* seen)
 {
-  if (seen != nullptr) { return *seen; }
-  LockRequest request = options.request;
-  if (!request.fd) { request.path = error.target; }
-  return look(request);
+  return seen != nullptr ? held_words(*seen) : "held by another process";
 }
 
 // Why it is busy for us, who may not overtake them, although the holder would share it or there is a slot.
-std::string queue_words(const LockStatus& status, const LockRequest& request)
+std::string queue_words(const LockStatus* seen, const LockRequest& request)
 {
   const bool queues = request.fair || request.slots > 0;
-  if (!queues || status.waiters.empty() || status.holders.empty()) { return {}; }
-  return fmt::format(", and {} wait already", status.waiters.size());
+  if (!queues || seen == nullptr || seen->waiters.empty() || seen->holders.empty()) { return {}; }
+  return fmt::format(", and {} wait already", seen->waiters.size());
 }
 
 // Whether anybody wants to hear that it was busy.
@@ -340,20 +337,17 @@ void report_failure(const Error& error, const Options& options, const LockStatus
   const std::string name = lock_name(error, options);
   switch (error.reason) {
   case Reason::busy:
-    if (is_told(options)) {
-      const LockStatus status = holders(error, options, seen);
-      report_busy(name, held_words(status) + queue_words(status, options.request), options);
-    }
+    if (is_told(options)) { report_busy(name, held_words_of(seen) + queue_words(seen, options.request), options); }
     return;
   case Reason::too_many_waiters:
     if (is_told(options)) {
       announce(options, Severity::note,
-        fmt::format("{} is {}, and the limit of waiters ({}) is reached", name,
-          held_words(holders(error, options, seen)), *options.request.max_waiters));
+        fmt::format("{} is {}, and the limit of waiters ({}) is reached", name, held_words_of(seen),
+          *options.request.max_waiters));
     }
     return;
   case Reason::timed_out:
-    if (is_told(options)) { report_timed_out(name, held_words(holders(error, options, seen)), options); }
+    if (is_told(options)) { report_timed_out(name, held_words_of(seen), options); }
     return;
   case Reason::deadlock:
     return report_deadlock(error, options, name);

@@ -21,7 +21,7 @@ std::string errno_words(int code);
 // "SIGTERM"; "64" for one that has no name, as those for real time.
 std::string signal_name(int signal);
 
-// A failure, with a hint where we truly know one. `seen` are the holders; null: they are looked for.
+// A failure, with a hint where we truly know one. `seen` are the holders; null: nothing is known of them.
 void report(const Error& error, const Options& options, const LockStatus* seen = nullptr);
 
 // A command line that means nothing.

@@ -34,18 +34,19 @@ std::vector<std::string> told_to_command(const LockRequest& request, std::option
   return told;
 }
 
-int answer(const Error& error, const Options& options, EventLog& events)
+int answer(const Error& error, const Options& options, EventLog& events, const LockStatus* seen = nullptr)
 {
   const int exit_code = exit_code_for(error, options.conflict_exit_code);
-  report(error, options);
-  events.finished(error, exit_code);
+  report(error, options, seen);
+  events.finished(error, exit_code, seen);
   return exit_code;
 }
 
 // There is no lock, or no command.
-int end(const Error& error, const Options& options, EventLog& events, const sys::SignalSet& inherited)
+int end(const Error& error, const Options& options, EventLog& events, const sys::SignalSet& inherited,
+  const LockStatus* seen = nullptr)
 {
-  const int exit_code = answer(error, options, events);
+  const int exit_code = answer(error, options, events, seen);
   const bool by_signal = error.reason == Reason::interrupted || error.reason == Reason::called_off;
   return by_signal ? end_by_signal(error.cause.code, exit_code, inherited) : exit_code;
 }
@@ -91,8 +92,19 @@ int run_holding(Lock& lock, const Options& options, EventLog& events, const sys:
   return exit_code;
 }
 
+// Why there is no lock, and who has it.
+struct Refusal {
+  Error error;
+  std::optional<Sight> seen;
+};
+
+int end(const Refusal& refusal, const Options& options, EventLog& events, const sys::SignalSet& inherited)
+{
+  return end(refusal.error, options, events, inherited, refusal.seen ? &refusal.seen->status : nullptr);
+}
+
 // Gets the lock, and talks while it waits.
-Result<Lock, Error> acquire_talking(const Options& options, EventLog& events, WaitPlan plan)
+Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, WaitPlan plan)
 {
   Progress progress(options, events);
   plan.observer = &progress;
@@ -100,8 +112,9 @@ Result<Lock, Error> acquire_talking(const Options& options, EventLog& events, Wa
   const auto began = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
   auto lock = acquire(options.request, plan);
   progress.end();
-  if (lock && is_verbose) { report_acquired(sys::steady_now() - began, options); }
-  return lock;
+  if (!lock) { return tl::unexpected(Refusal{lock.error(), progress.last_look(lock.error())}); }
+  if (is_verbose) { report_acquired(sys::steady_now() - began, options); }
+  return std::move(*lock);
 }
 
 // The lock stays with the descriptor that the caller opened.

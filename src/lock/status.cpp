@@ -1,3 +1,5 @@
+#include "lock/status.hpp"
+
 #include "backends/queue.hpp"
 #include "backends/slots.hpp"
 #include "lock/lock_file.hpp"
@@ -29,6 +31,14 @@ using sys::LockLine;
 constexpr std::size_t k_holders_in_brief = 3;
 // How often to look again when holders come and go so fast that what was seen is not one moment's truth.
 constexpr int k_more_looks = 3;
+// How long a glance may look for a process that has the lock, among all that there are.
+constexpr nanoseconds k_longest_search = std::chrono::milliseconds(100);
+// For how long a call lets another one look before its last words, and how often it asks. The one that has looked at a
+// long list stays a little longer, so that those who wait find its hint.
+constexpr nanoseconds k_patience_with_other = std::chrono::milliseconds(30);
+constexpr nanoseconds k_next_try = std::chrono::milliseconds(2);
+constexpr nanoseconds k_longest_stay = std::chrono::milliseconds(10);
+constexpr int k_stay_per_look = 2;
 
 enum class Detail { brief, full };
 
@@ -117,6 +127,15 @@ public:
     if (m_detail == Detail::full) {
       for (Waiter& waiter : m_status.waiters) { describe(waiter); }
     }
+    return std::move(m_status);
+  }
+
+  // The same of these processes alone.
+  LockStatus run_among(const std::vector<pid_t>& processes)
+  {
+    for (const pid_t pid : processes) { (void)look_into(pid); }
+    tell_sighted();
+    settle_state();
     return std::move(m_status);
   }
 
@@ -257,7 +276,11 @@ private:
   {
     const auto processes = sys::all_processes();
     if (!processes) { return; }
-    for (const sys::ProcessStatus& process : *processes) { (void)look_into(process.pid); }
+    const nanoseconds limit = sys::steady_now() + k_longest_search;
+    for (const sys::ProcessStatus& process : *processes) {
+      if (m_detail == Detail::brief && sys::steady_now() >= limit) { return; }
+      (void)look_into(process.pid);
+    }
   }
 
   // One with locks of both kinds is one.
@@ -429,17 +452,98 @@ Result<std::string, Error> path_of(const LockRequest& request)
   return request.path;
 }
 
+std::optional<Subject> subject_of(const LockRequest& request)
+{
+  const auto path = path_of(request);
+  if (!path) { return std::nullopt; }
+  const auto file = request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(path->c_str());
+  if (!file) { return std::nullopt; }
+  return Subject{
+    *file, name_in_locks(request, *path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
+}
+
 } // namespace
 
 LockStatus look(const LockRequest& request)
 {
-  const auto path = path_of(request);
-  if (!path) { return {}; }
-  const auto file = request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(path->c_str());
-  if (!file) { return {}; }
-  const Subject subject{
-    *file, name_in_locks(request, *path, *file), request.api != Api::ofd, request.api != Api::flock, request.range};
-  return look_at(subject, Detail::brief);
+  const auto subject = subject_of(request);
+  return subject ? look_at(*subject, Detail::brief) : LockStatus();
+}
+
+namespace {
+
+// Only who has it exclusively has it alone.
+std::optional<pid_t> only_holder(const LockStatus& status)
+{
+  const bool is_one = status.holders.size() == 1 && status.more_holders == 0;
+  if (!is_one || status.state != LockState::exclusive) { return std::nullopt; }
+  const Holder& holder = status.holders.front();
+  return holder.evidence == Holder::Evidence::descriptor ? std::optional(holder.pid) : std::nullopt;
+}
+
+Sight sight_of(const Subject& subject, LockStatus status)
+{
+  Sight sight{std::move(status), std::nullopt};
+  if (const auto holder = only_holder(sight.status)) { sight.hint = HolderHint::leave(subject.file.identity, *holder); }
+  return sight;
+}
+
+std::optional<LockStatus> look_at_hint(const Subject& subject)
+{
+  const auto hint = HolderHint::find(subject.file.identity);
+  if (!hint) { return std::nullopt; }
+  LockStatus found = Look(subject, Detail::brief).run_among({*hint});
+  return only_holder(found) ? std::optional(std::move(found)) : std::nullopt;
+}
+
+} // namespace
+
+std::optional<LockStatus> look_again(const LockRequest& request, const LockStatus& seen)
+{
+  const auto subject = subject_of(request);
+  if (!subject || seen.holders.empty()) { return std::nullopt; }
+  std::vector<pid_t> pids;
+  for (const Holder& holder : seen.holders) { pids.push_back(holder.pid); }
+  LockStatus now = Look(*subject, Detail::brief).run_among(pids);
+  if (now.holders.size() != seen.holders.size()) { return std::nullopt; }
+  now.more_holders = seen.more_holders;
+  now.waiters = seen.waiters;
+  return now;
+}
+
+std::optional<LockStatus> look_at_hint(const LockRequest& request)
+{
+  const auto subject = subject_of(request);
+  return subject ? look_at_hint(*subject) : std::nullopt;
+}
+
+Sight look_for_all(const LockRequest& request)
+{
+  const auto subject = subject_of(request);
+  return subject ? sight_of(*subject, look_at(*subject, Detail::brief)) : Sight();
+}
+
+std::optional<Sight> look_in_turn(const LockRequest& request)
+{
+  const auto subject = subject_of(request);
+  if (!subject) { return Sight(); }
+  const sys::FileIdentity& file = subject->file.identity;
+  const nanoseconds limit = sys::steady_now() + k_patience_with_other;
+  for (bool is_late = false;; is_late = sys::steady_now() >= limit) {
+    if (auto known = look_at_hint(*subject)) { return sight_of(*subject, std::move(*known)); }
+    auto looking = HolderHint::begin_to_look(file);
+    // A process that was stopped on its way to saying that it looks must not keep the others from looking for ever.
+    if (looking || (is_late && !HolderHint::is_looked_for(file))) {
+      const nanoseconds before = sys::thread_time();
+      Sight sight = sight_of(*subject, look_at(*subject, Detail::brief));
+      looking.reset();
+      const nanoseconds stay = k_stay_per_look * (sys::thread_time() - before);
+      if (sight.hint) { (void)sys::wait_signal({}, std::min(stay, k_longest_stay)); }
+      return sight;
+    }
+    if (is_late) { return std::nullopt; }
+    (void)sys::wait_signal({}, k_next_try);
+  }
 }
 
 namespace {

@@ -1,9 +1,11 @@
 #include "cli/progress.hpp"
 
+#include "lock/holder_hint.hpp"
 #include "support/fake_sys.hpp"
 #include "sys/lock.hpp"
 #include "sys/proc.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 
 #include <gmock/gmock.h>
@@ -51,9 +53,35 @@ protected:
     now += 1h;
     kernel.answers("steady_now", now);
     kernel.answers("thread_time", nanoseconds(7s));
+    kernel.answers("steady_now", now); // to look among all processes, and not for too long
     kernel.answers("steady_now", now + duration);
     kernel.answers("thread_time", nanoseconds(7s + duration));
     kernel.answers("steady_now", now + duration);
+  }
+  void see_holder(pid_t pid)
+  {
+    begin();
+    (void)progress.look(0s);
+    kernel_shows({line_of(pid, false)});
+    kernel.answers("descriptors_of", std::vector<int>{3});
+    kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(pid, false)}});
+    (void)progress.look(1s);
+  }
+  // What another call says of the holder; 0: it looks for it.
+  sys::Conflict hint_at(pid_t pid)
+  {
+    (void)HolderHint::leave({1, 1}, pid); // of the file that the kernel shows us
+    sys::Conflict conflict;
+    conflict.range = last_locked();
+    return conflict;
+  }
+  // "ofd_lock(shared, START+LENGTH, …)".
+  Range last_locked() const
+  {
+    Range range;
+    const std::string call = kernel.calls("ofd_lock").back();
+    EXPECT_EQ(std::sscanf(call.c_str(), "ofd_lock(shared, %ld+%ld", &range.start, &range.length), 2) << call;
+    return range;
   }
   void kernel_shows(const std::vector<sys::LockLine>& lines) { kernel.answers("all_locks", lines); }
 
@@ -62,6 +90,7 @@ protected:
   cli::Progress progress{options, events};
   FakeSys kernel;
   nanoseconds now = 0s;
+  const Error timed_out{Reason::timed_out, "/x", {}, {}};
 };
 
 TEST_F(ProgressLines, NobodyLooksInTheFirstSecond)
@@ -137,11 +166,9 @@ TEST_F(ProgressLines, TellsThePlaceInTheQueue)
   (void)progress.look(0s);
   kernel_shows({line_of(5, false), line_of(6, true), line_of(7, true), line_of(8, true)});
   kernel.answers("process_id", pid_t{1}); // to see what is behind the descriptor
-  kernel.answers("process_id", pid_t{1}); // to find the inode's number
   kernel.answers("process_id", pid_t{7});
   kernel.answers("process_id", pid_t{7});
   kernel.answers("descriptors_of", std::vector<int>{3});
-  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
   kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
   (void)progress.look(1s);
   EXPECT_THAT(kernel.calls("offer_standard_error").back(), HasSubstr(", place 2 of 3\n"));
@@ -174,6 +201,7 @@ TEST_F(ProgressLines, LooksForOnePercentOfTheTime)
   EXPECT_EQ(kernel.calls("all_processes").size(), 1U);
   EXPECT_EQ(kernel.calls("offer_standard_error").size(), 2U);
   kernel.answers("steady_now", now + 2020ms);
+  kernel.answers("steady_now", now + 2020ms);
   kernel.answers("steady_now", now + 2040ms);
   kernel.answers("steady_now", now + 2040ms);
   (void)progress.look(2200ms);
@@ -191,6 +219,98 @@ TEST_F(ProgressLines, KeepsItsTurnForAHundredTimesTheLookAndGivesItBack)
   kernel.answers("steady_now", now + 505ms);
   (void)progress.look(1500ms);
   EXPECT_EQ(open_descriptors(), before);
+}
+
+// As often as its turn is to be given back, which with a short list of locks is soon.
+TEST_F(ProgressLines, ALookThatComesEarlyNeitherDrawsNorLooks)
+{
+  begin();
+  for (int i = 0; i < 20; ++i) { kernel.answers("owns_terminal", true); }
+  (void)progress.look(0s);
+  next_look_takes(1ms);
+  EXPECT_EQ(progress.look(200ms), 100ms); // to give its turn back
+  kernel.answers("steady_now", now + 101ms);
+  EXPECT_EQ(progress.look(300ms), 900ms);
+  EXPECT_EQ(progress.look(301ms), 899ms);
+  EXPECT_EQ(kernel.calls("all_processes").size(), 1U);
+  EXPECT_EQ(kernel.calls("offer_standard_error").size(), 1U);
+  kernel.answers("steady_now", now + 1s);
+  (void)progress.look(1200ms);
+  EXPECT_EQ(kernel.calls("all_processes").size(), 2U);
+  EXPECT_EQ(kernel.calls("offer_standard_error").size(), 2U);
+}
+
+// One of many that look at the same time has done so already.
+TEST_F(ProgressLines, WithoutATurnTheHintOfAnotherCallNamesTheHolder)
+{
+  begin();
+  (void)progress.look(0s);
+  kernel.answers("flock", sys::Attempt::busy);
+  kernel.answers("ofd_conflict", std::optional(hint_at(5)));
+  kernel.answers("descriptors_of", std::vector<int>{3});
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
+  kernel.answers("command_line", std::string("rsync\0-a\0", 9));
+  EXPECT_GE(progress.look(1s), 1h);
+  EXPECT_THAT(kernel.calls("offer_standard_error"),
+    ElementsAre(HasSubstr("lockrun: waiting for '/x', held by PID 5 (rsync -a, user 0)")));
+  EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
+}
+
+TEST_F(ProgressLines, TheLastWordsUseWhatTheWaitHasSeen)
+{
+  see_holder(5);
+  kernel.answers("descriptors_of", std::vector<int>{3});
+  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
+  const auto looks = kernel.calls("all_locks").size();
+  const auto seen = progress.last_look(timed_out);
+  ASSERT_TRUE(seen);
+  ASSERT_EQ(seen->status.holders.size(), 1U);
+  EXPECT_EQ(seen->status.holders.front().pid, 5);
+  EXPECT_EQ(kernel.calls("all_locks").size(), looks);
+}
+
+TEST_F(ProgressLines, TheLastWordsDoNotNameAHolderThatHasGone)
+{
+  see_holder(5);
+  const auto looks = kernel.calls("all_locks").size();
+  const auto seen = progress.last_look(timed_out);
+  ASSERT_TRUE(seen);
+  EXPECT_THAT(seen->status.holders, IsEmpty());
+  EXPECT_GT(kernel.calls("all_locks").size(), looks);
+}
+
+TEST_F(ProgressLines, WhileAnotherCallLooksTheLastWordsWaitForItsHintButNotForLong)
+{
+  begin();
+  const std::optional<sys::Conflict> none;
+  for (int i = 0; i < 3; ++i) {
+    kernel.answers("ofd_conflict", none);                      // no hint
+    kernel.answers("ofd_conflict", std::optional(hint_at(0))); // it is being looked for
+  }
+  kernel.answers("ofd_conflict", none);
+  kernel.answers("ofd_conflict", std::optional(hint_at(0)));
+  for (const auto moment : {0ms, 10ms, 20ms, 30ms}) { kernel.answers("steady_now", nanoseconds(moment)); }
+  kernel.answers("ofd_conflict", std::optional(hint_at(0)));
+  EXPECT_FALSE(progress.last_look(timed_out));
+  EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
+  EXPECT_EQ(kernel.calls("wait_signal").size(), 3U);
+}
+
+TEST_F(ProgressLines, AStoppedCallKeepsNobodyFromLooking)
+{
+  begin();
+  for (int i = 0; i < 4; ++i) { kernel.answers("flock", sys::Attempt::busy); }
+  for (const auto moment : {0ms, 10ms, 20ms, 30ms}) { kernel.answers("steady_now", nanoseconds(moment)); }
+  EXPECT_TRUE(progress.last_look(timed_out));
+  EXPECT_THAT(kernel.calls("all_locks"), Not(IsEmpty()));
+}
+
+TEST_F(ProgressLines, QuietDoesNotLookForTheLastWords)
+{
+  options.verbosity = cli::Verbosity::quiet;
+  begin();
+  EXPECT_FALSE(progress.last_look(timed_out));
+  EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
 }
 
 TEST_F(ProgressLines, TheEndGivesTheTurnBackAndCleansTheTerminal)
@@ -256,7 +376,6 @@ TEST_F(ProgressLines, AShortLineCountsTheOthers)
   kernel.answers("owns_terminal", true);
   kernel.answers("terminal_columns", std::optional<unsigned>(66));
   std::vector<sys::LockLine> lines;
-  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
   for (const pid_t pid : {5, 6, 7, 8}) {
     lines.push_back(line_of(pid, false));
     lines.back().mode = Mode::shared;
@@ -296,7 +415,6 @@ TEST_P(Widths, TheLineTellsWhatFits)
   kernel.answers("terminal_columns", std::optional<unsigned>(GetParam().columns));
   kernel_shows({line_of(5, false)});
   kernel.answers("descriptors_of", std::vector<int>{3});
-  kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {}}); // our own
   kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
   kernel.answers("command_line", std::string("rsync\0-a\0/srv\0/backup\0", 22));
   for (int i = 0; i < 20; ++i) { kernel.answers("wall_now", nanoseconds(1'800'000'000s)); }
