@@ -123,8 +123,10 @@ private:
       m_tree.has_any = true;
       if (!name) { name = sys::identity_in_locks(m_fd.get(), m_identity); }
       if (!is_on(line, *name)) { continue; }
-      const bool is_certain = name->device == m_identity.device;
-      if (is_certain || !shows_two_files(all, line)) { m_tree.held.push_back({line.pid, line, is_certain}); }
+      const bool is_unique = name->device == m_identity.device;
+      if (!is_unique && shows_two_files(all, line)) { continue; }
+      m_tree.is_uncertain = m_tree.is_uncertain || !is_unique;
+      m_tree.held.push_back({line.pid, line});
     }
   }
 
@@ -179,7 +181,7 @@ bool suffices(const AncestorLock& lock, const LockLine& wanted)
   const bool is_flock = wanted.kind == LockLine::Kind::flock;
   const bool is_of_family = is_flock == (lock.line.kind == LockLine::Kind::flock);
   const bool is_strong_enough = lock.line.mode == Mode::exclusive || wanted.mode == Mode::shared;
-  return lock.is_certain && is_of_family && lock.line.kind != LockLine::Kind::lease && is_strong_enough;
+  return is_of_family && lock.line.kind != LockLine::Kind::lease && is_strong_enough;
 }
 
 } // namespace

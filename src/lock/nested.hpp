@@ -15,7 +15,6 @@ namespace lockrun {
 struct AncestorLock {
   pid_t holder = 0;
   sys::LockLine line;
-  bool is_certain = true; // false: it may be on another file of the same number (see sys::identity_in_locks)
 };
 
 // What is known of the locks of our own tree: of us and our ancestors.
@@ -25,6 +24,9 @@ struct TreeLocks {
   // A lockrun that is alive will free what would otherwise count here, and then waits for us after all or has ended: to
   // be looked at again.
   bool may_change = false;
+  // Some of these were seen in /proc/locks only, where the file shares its name with others (sys::identity_in_locks).
+  // None of the others can be what is busy, but the lock may have become free before the list was read.
+  bool is_uncertain = false;
 };
 
 // What our tree holds on the file behind `fd`. Usually an ancestor waits for us to end, so waiting for its lock would
@@ -41,8 +43,8 @@ TreeLocks locks_of_tree(const sys::Descriptor& fd, std::optional<int> callers);
 // The lock that keeps us from `wanted`: of several the outermost one's, which most likely took it. Null: none of these.
 const AncestorLock* in_the_way(const TreeLocks& tree, const sys::LockLine& wanted);
 
-// The parts of `wanted` that no lock of the tree covers: of the same family, in a mode that suffices, on that very
-// file. In order; for flock the whole or nothing.
+// The parts of `wanted` that no lock of the tree covers: of the same family, in a mode that suffices. In order; for
+// flock the whole or nothing.
 std::vector<Range> uncovered(const TreeLocks& tree, const sys::LockLine& wanted);
 
 // For messages.

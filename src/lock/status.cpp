@@ -49,6 +49,9 @@ struct Subject {
   bool with_flock;
   bool with_ranges; // ofd and POSIX locks
   Range range;
+
+  // Whether what the kernel calls by that name is this file and no other (see sys::identity_in_locks).
+  bool is_unique() const { return name.device == file.identity.device; }
 };
 
 LockApi api_of(const LockLine& line)
@@ -143,9 +146,6 @@ public:
   bool is_outdated() const { return tells_too_much() || (!m_lost.empty() && has_moved()); }
 
 private:
-  // Whether what the kernel calls by that name is our file and no other (see sys::identity_in_locks).
-  bool is_unique() const { return m_subject.name.device == m_subject.file.identity.device; }
-
   std::vector<LockLine> lines_of_kernel() const
   {
     if (m_detail == Detail::full) { return ours_of(sys::all_locks_checked().value_or(sys::LockList()).lines); }
@@ -201,7 +201,7 @@ private:
   // Another file may have the same name in the kernel's list; whose descriptors can be seen does not have ours then.
   bool is_subject(const LockLine& line) const
   {
-    if (is_unique() || line.pid <= 0) { return true; }
+    if (m_subject.is_unique() || line.pid <= 0) { return true; }
     const auto open = sys::descriptors_of(line.pid, m_subject.file.identity);
     return !open || !open->empty();
   }
@@ -381,7 +381,7 @@ private:
     if (!m_status.holders.empty()) {
       const bool exclusive = std::any_of(m_status.holders.begin(), m_status.holders.end(), is_exclusive);
       m_status.state = exclusive ? LockState::exclusive : LockState::shared;
-    } else if (!m_lost.empty() && is_unique()) { // otherwise these may be on another file: to ask will tell
+    } else if (!m_lost.empty() && m_subject.is_unique()) { // otherwise these may be on another file: to ask will tell
       m_status.state = LockState::held;
     }
   }
@@ -567,6 +567,13 @@ LockState ask(const std::string& path)
   return LockState::free;
 }
 
+// Whether a holder was seen with a descriptor of this very file, unless no other file can be meant.
+bool is_certain(const LockStatus& seen, const Subject& subject)
+{
+  return subject.is_unique() || std::any_of(seen.holders.begin(), seen.holders.end(),
+                                  [](const Holder& holder) { return holder.evidence == Holder::Evidence::descriptor; });
+}
+
 } // namespace
 
 Result<LockStatus, Error> status(const LockRequest& request)
@@ -589,8 +596,12 @@ Result<LockStatus, Error> status(const LockRequest& request)
   const Subject subject{*file, name_in_locks(request, path, *file), true, true, Range{}};
   for (int more = k_more_looks;; --more) {
     LockStatus seen = look_at(subject, Detail::full);
-    if (seen.state != LockState::unknown) { return seen; }
-    seen.state = ask(path);
+    const bool is_known = seen.state != LockState::unknown;
+    if (is_known && is_certain(seen, subject)) { return seen; }
+    const LockState asked = ask(path);
+    if (asked == LockState::free) { seen.holders.clear(); } // what was seen is on another file of that name
+    if (!is_known || asked == LockState::free) { seen.state = asked; }
+    if (is_known) { return seen; }
     const bool has_holder = seen.state != LockState::free && seen.state != LockState::unknown;
     if (more == 0 || !has_holder) { return seen; } // with a holder that came just now the next look sees it
   }

@@ -114,8 +114,11 @@ Result<std::optional<Taken>, Error> go_before_ancestors(
   Wanted& wanted, const TreeLocks& tree, const LockRequest& request)
 {
   if (!wanted.is_touched_by(tree)) { return std::nullopt; }
-  if (request.nested == Nested::run) { wanted.leave_out(tree); }
-  const auto attempt = wanted.ask(Wait::never);
+  auto attempt = tree.is_uncertain ? wanted.ask(Wait::never) : Result<sys::Attempt>(sys::Attempt::busy);
+  if (attempt && *attempt == sys::Attempt::busy) {
+    if (request.nested == Nested::run) { wanted.leave_out(tree); }
+    attempt = wanted.ask(Wait::never);
+  }
   if (!attempt) { return tl::unexpected(Error{Reason::lock_failed, request.path, attempt.error(), {}}); }
   if (*attempt == sys::Attempt::acquired) { return wanted.taken(); }
   const AncestorLock* const lock = wanted.in_the_way(tree);

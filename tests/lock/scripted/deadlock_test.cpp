@@ -1,4 +1,6 @@
 #include "lock/deadlock.hpp"
+
+#include "backends/queue.hpp"
 #include "support/fake_sys.hpp"
 #include "sys/file.hpp"
 #include "sys/proc.hpp"
@@ -11,6 +13,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 namespace lockrun::testing {
 namespace {
@@ -192,6 +195,33 @@ TEST_F(ACircle, IsLeftToOneThatStartedLaterByWhateverName)
   EXPECT_FALSE(looks_twice(2, 9, "lr"));
 }
 
+// Between users it may not see the circle.
+TEST_F(ACircle, IsLeftToALaterOneForTwoSecondsOnly)
+{
+  for (const int now : {10, 11, 13}) { kernel.answers("steady_now", nanoseconds(seconds(now))); }
+  EXPECT_FALSE(looks_twice(2, 9));
+  EXPECT_EQ(search.pause(), seconds(2));
+  for (int i = 0; i < 2; ++i) {
+    const bool is_last = i == 1;
+    is_looked_at(2, 9);
+    is_process(k_us, 0, 2);
+    is_process(301, 300, 9);
+    EXPECT_EQ(search.look().has_value(), is_last);
+  }
+}
+
+TEST_F(ACircle, ThatWasBrokenMeanwhileStartsThatTimeAnew)
+{
+  for (const int now : {10, 20}) { kernel.answers("steady_now", nanoseconds(seconds(now))); }
+  EXPECT_FALSE(looks_twice(2, 9));
+  is_process(k_us, 0, 2);
+  has_lock(k_us, k_ours);
+  kernel.answers("all_locks", std::vector<LockLine>{held_by(k_us, k_ours), wanted_by(k_us, k_wanted)});
+  EXPECT_FALSE(search.look());
+  EXPECT_FALSE(looks_twice(2, 9));
+  EXPECT_EQ(search.pause(), seconds(2));
+}
+
 TEST_F(ACircle, IsNotLeftToOneThatDoesNotLook)
 {
   EXPECT_TRUE(looks_twice(2, 9, "flock"));
@@ -206,6 +236,124 @@ TEST_F(ACircle, IsNotLeftToAnotherProgram)
   kernel.answers("stat", program);
   EXPECT_TRUE(looks_twice(2, 9, "python"));
   EXPECT_EQ(kernel.calls("stat").back(), "stat('/proc/301/exe')");
+}
+
+// --- what others decide the length of
+
+// Looks on a stack like that of the thread that does it, which recursion would soon use up.
+std::optional<std::vector<Party>> look_on_a_small_stack(DeadlockSearch& search)
+{
+  struct Look {
+    DeadlockSearch* search;
+    std::optional<std::vector<Party>> found;
+  } look{&search, {}};
+  const auto body = [](void* argument) -> void* {
+    auto& it = *static_cast<Look*>(argument);
+    it.found = it.search->look();
+    return nullptr;
+  };
+  constexpr std::size_t k_stack_bytes = 256 * 1024; // an unoptimised fake kernel needs more than 64 KiB
+  pthread_attr_t attributes;
+  EXPECT_EQ(::pthread_attr_init(&attributes), 0);
+  EXPECT_EQ(::pthread_attr_setstacksize(&attributes, k_stack_bytes), 0);
+  pthread_t thread{};
+  EXPECT_EQ(::pthread_create(&thread, &attributes, body, &look), 0);
+  EXPECT_EQ(::pthread_join(thread, nullptr), 0);
+  (void)::pthread_attr_destroy(&attributes);
+  return std::move(look.found);
+}
+
+constexpr int k_many = 5000;
+constexpr pid_t k_first = 1000;
+
+class ACrowd : public ASearch {
+protected:
+  // Ours is in nobody's tree.
+  void are_we(std::uint64_t start)
+  {
+    is_process(k_us, 0, start);
+    has_lock(k_us, k_ours);
+  }
+  void holds(pid_t pid, const LockLine& line)
+  {
+    is_process(pid, 0, 3);
+    sys::FileStatus file;
+    file.identity = {2, line.inode};
+    file.type = sys::FileType::regular;
+    kernel.answers("descriptors_of", std::vector<int>{9});
+    kernel.answers("descriptor_status", file);
+    kernel.answers("locks_of", std::vector<LockLine>{line});
+  }
+};
+
+LockLine place_of(pid_t pid, int number)
+{
+  LockLine line = held_by(pid, k_wanted);
+  line.kind = LockLine::Kind::posix;
+  line.start = line.end = backends::k_queue + number;
+  return line;
+}
+
+TEST_F(ACrowd, InOneQueueIsWalkedThroughToItsEnd)
+{
+  std::vector<LockLine> lines{held_by(1, k_wanted), wanted_by(k_first, k_wanted)};
+  are_we(2);
+  for (int i = 0; i < k_many; ++i) {
+    const LockLine place = place_of(k_first + i, i);
+    holds(k_first + i, place);
+    LockLine wanted = place;
+    wanted.pid = i + 1 < k_many ? k_first + i + 1 : k_us;
+    wanted.waits = true;
+    lines.push_back(place);
+    lines.push_back(wanted);
+  }
+  kernel.answers("all_locks", lines);
+  EXPECT_FALSE(look_on_a_small_stack(search));
+  EXPECT_THAT(kernel.calls("process_status"), SizeIs(k_many + 1));
+}
+
+TEST_F(ACrowd, InOneCircleIsSeenWhole)
+{
+  for (int look = 0; look < 2; ++look) {
+    std::vector<LockLine> lines{held_by(k_us, k_ours), wanted_by(k_us, k_first)};
+    are_we(9);
+    for (pid_t pid = k_first; pid < k_first + k_many; ++pid) {
+      const bool is_last = pid + 1 == k_first + k_many;
+      holds(pid, held_by(pid, static_cast<ino_t>(pid)));
+      lines.push_back(held_by(pid, static_cast<ino_t>(pid)));
+      lines.push_back(wanted_by(pid, is_last ? k_ours : static_cast<ino_t>(pid + 1)));
+    }
+    kernel.answers("all_locks", lines);
+    if (look == 0) {
+      EXPECT_FALSE(look_on_a_small_stack(search));
+      continue;
+    }
+    is_process(k_us, 0, 9);
+    for (pid_t pid = k_first; pid < k_first + k_many; ++pid) { is_process(pid, 0, 3); }
+    const auto parties = look_on_a_small_stack(search);
+    ASSERT_TRUE(parties);
+    EXPECT_THAT(*parties, SizeIs(k_many + 1));
+    EXPECT_EQ(parties->front().pid, k_us);
+  }
+}
+
+// A lockrun that has adopted an orphan does not wait for it while its command runs.
+TEST_F(ACircle, IsNoneThroughAnOrphanThatAnotherLockrunAdopted)
+{
+  is_process(k_us, 0, 2);
+  has_lock(k_us, k_ours);
+  is_process(301, 300, 3);
+  kernel.answers("descriptors_of", std::vector<int>());
+  is_process(300, 0, 1);
+  has_lock(300, k_wanted);
+  kernel.answers("all_locks", std::vector<LockLine>{held_by(k_us, k_ours), wanted_by(301, k_ours),
+                                held_by(300, k_wanted), wanted_by(k_us, k_wanted)});
+  kernel.answers("command_line", std::string("lockrun"));
+  kernel.answers("children_of", std::vector<pid_t>{299, 301});
+  is_process(299, 300, 2, "command");
+  kernel.answers("command_line", std::string("command"));
+  EXPECT_FALSE(search.look());
+  EXPECT_NE(search.pause(), seconds(1)); // which would be a second look at a circle
 }
 
 } // namespace
