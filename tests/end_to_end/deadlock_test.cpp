@@ -275,5 +275,84 @@ TEST_F(CircleOfQueues, OnlyOneGivesUpAlsoWhereTheyWereStartedByTwoNames)
   EXPECT_EQ(other.wait().status, exited(75));
 }
 
+// --- who means to wait
+
+class CircleOfOneThatMeansToWait : public CircleOfQueues {
+protected:
+  Process party(const std::string& first, const std::string& options, const std::string& second) const
+  {
+    const std::string script = "echo held; read go; exec " + lockrun_binary() + " " + options + " " + second + " true";
+    return Process(lockrun_argv({first, "sh", "-c", script}), start);
+  }
+};
+
+// And the other one gives up, although it started first.
+TEST_F(CircleOfOneThatMeansToWait, ItDoesNotGiveUp)
+{
+  Process one = party(a, "", b);
+  ASSERT_EQ(one.out_line(), "held");
+  Process other = party(b, "--nested wait", a);
+  ASSERT_EQ(other.out_line(), "held");
+  one.write("\n");
+  ASSERT_TRUE(has_waiters(b, 1));
+  other.write("\n");
+  EXPECT_EQ(one.wait().status, exited(75));
+  EXPECT_EQ(other.wait().status, exited(0));
+}
+
+TEST_F(CircleOfOneThatMeansToWait, NobodyGivesUpWhereAllMeanTo)
+{
+  Process one = party(a, "--nested wait", b);
+  ASSERT_EQ(one.out_line(), "held");
+  Process other = party(b, "--nested wait -w 2", a);
+  ASSERT_EQ(other.out_line(), "held");
+  one.write("\n");
+  ASSERT_TRUE(has_waiters(b, 1));
+  other.write("\n");
+  EXPECT_THAT(other.wait().err, HasSubstr("gave up waiting for '" + a + "' after 2s"));
+  EXPECT_EQ(one.wait().status, exited(0));
+}
+
+// --- words that fit
+
+TEST_F(CircleOfQueues, OfSlotsOfOneLockHasAHintOfItsOwn)
+{
+  const std::vector<std::string> two{"-j2"};
+  Process one = call(two, a, a);
+  ASSERT_EQ(one.out_line(), "held");
+  Process other = call(two, a, a);
+  ASSERT_EQ(other.out_line(), "held");
+  one.write("\n");
+  ASSERT_TRUE(has_waiters(a, 2)); // for both slots
+  other.write("\n");
+  const Finished ends[] = {one.wait(), other.wait()};
+  const Finished& gave_up = ends[ends[0].status == exited(0) ? 1 : 0];
+  EXPECT_EQ(gave_up.status, exited(75));
+  EXPECT_THAT(gave_up.err, HasSubstr("hint: a command that holds a slot must not wait for another one"));
+}
+
+// --- crowds
+
+TEST_F(CircleOfQueues, IsSeenThroughALongQueue)
+{
+  const std::vector<std::string> fair{"--fair"};
+  Process first = call(fair, a, b);
+  ASSERT_EQ(first.out_line(), "held");
+  Process second = call(fair, b, a);
+  ASSERT_EQ(second.out_line(), "held");
+  constexpr int k_queue = 250; // recursion over them would need more than a waiting thread's stack
+  const std::string crowd = "i=0; while [ $i -lt " + std::to_string(k_queue) + " ]; do " + lockrun_binary() +
+                            " -q --fair " + b + " true & i=$((i+1)); done; wait";
+  Process others({"sh", "-c", crowd}, start);
+  ASSERT_TRUE(has_waiters(b, k_queue));
+  first.write("\n");
+  ASSERT_TRUE(has_waiters(b, k_queue + 1));
+  second.write("\n");
+  const Finished ends[] = {first.wait(), second.wait()};
+  EXPECT_NE(ends[0].status, ends[1].status);
+  for (const Finished& end : ends) { EXPECT_TRUE(end.status == exited(0) || end.status == exited(75)) << end.status; }
+  EXPECT_EQ(others.wait().status, exited(0));
+}
+
 } // namespace
 } // namespace lockrun::testing
