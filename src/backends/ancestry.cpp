@@ -9,9 +9,24 @@
 namespace lockrun::backends {
 namespace {
 
-constexpr const char* k_engine_prefix = "lockrun-";
-
 constexpr const char* k_flock = "flock"; // util-linux's, or this program by that name
+
+// Whether `process` is the command of the lockrun `pid`, or something that this started.
+bool is_told_of(pid_t process, pid_t pid)
+{
+  const auto environment = sys::read_file(("/proc/" + std::to_string(process) + "/environ").c_str());
+  const std::string wanted = "LOCKRUN_PID=" + std::to_string(pid) + '\0';
+  return environment && ('\0' + *environment).find('\0' + wanted) != std::string::npos;
+}
+
+// Where there are strangers among its children, lockrun has a copy of itself be the parent of its command, which is
+// told the number of one of them.
+bool is_copy_of_parent(const sys::ProcessStatus& process)
+{
+  const auto own = sys::command_line(process.pid);
+  const auto parents = sys::command_line(process.parent);
+  return own && parents && !own->empty() && *own == *parents;
+}
 
 } // namespace
 
@@ -30,13 +45,10 @@ bool frees_its_lock(const sys::ProcessStatus& process)
 bool is_adopted(const sys::ProcessStatus& child, const sys::ProcessStatus& parent)
 {
   if (parent.name != k_flock && !frees_its_lock(parent)) { return false; }
-  const std::string program = sys::command_line(parent.pid).value_or(std::string());
+  const bool is_copy = is_copy_of_parent(parent);
   for (const pid_t pid : sys::children_of(parent.pid).value_or(std::vector<pid_t>())) {
     if (pid == child.pid) { return false; }
-    const auto status = sys::process_status(pid);
-    if (!status || status->name.starts_with(k_engine_prefix)) { continue; }
-    const auto line = sys::command_line(pid);
-    if (!line || *line != program) { return true; }
+    if (is_told_of(pid, parent.pid) || (is_copy && is_told_of(pid, parent.parent))) { return true; }
   }
   return false;
 }

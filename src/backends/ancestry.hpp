@@ -17,10 +17,10 @@ bool frees_its_lock(const sys::ProcessStatus& process);
 // its own ancestors hold, will be released without `child`.
 //
 // No process says whose child it once was. But the kernel lists the children of a process in the order in which they
-// came, and its orphans come after its command: so `child` is not the command if another child precedes it. Once the
-// command has ended nothing does, and a lockrun that still holds its lock then waits for everybody in its tree
-// (--hold tree). What lockrun starts for its own purposes is no command: copies of itself, which have its command line,
-// and engine programs.
+// came, and orphans come after the command: so `child` is not the command if that precedes it. Other children can
+// precede both, those of the shell that became the lockrun, and what lockrun starts for its own purposes: they are told
+// from the command by its environment, which names the lockrun. Where nothing precedes `child`, because it is the
+// command or that has ended, a lockrun that still holds its lock waits for it (--hold tree).
 bool is_adopted(const sys::ProcessStatus& child, const sys::ProcessStatus& parent);
 
 } // namespace lockrun::backends

@@ -188,6 +188,19 @@ TEST_F(NestedCall, SharedInsideSharedJustWorks)
   EXPECT_TRUE(has_run());
 }
 
+// The shell's other children are lockrun's, too, once it has become one.
+TEST_F(NestedCall, IsFoundOutBesideStrangersAmongTheHoldersChildren)
+{
+  start.directory = dir.path();
+  for (const std::string options : {"", "-v", "--max-hold 1h", "--hold tree"}) {
+    const std::string outer = lockrun_binary() + " " + options + " " + lock;
+    Process shell({"sh", "-c", "sleep 1h & exec " + outer + " sh -c '" + inner("-w 1h") + "'"}, start);
+    const Finished ended = shell.wait();
+    EXPECT_EQ(ended.status, exited(75)) << options;
+    EXPECT_THAT(ended.err, HasSubstr("a parent process of this lockrun")) << options;
+  }
+}
+
 // --- Runs under the ancestor's lock
 
 TEST_P(NestedFails, UnlessItMayRun)
@@ -503,6 +516,23 @@ TEST_P(Orphan, WaitsUntilTheCommandEnds)
 }
 INSTANTIATE_TEST_SUITE_P(
   Of, Orphan, ::testing::ValuesIn(k_orphans), [](const auto& row) { return std::string(row.param.name); });
+
+TEST_F(OrphanOfACommand, WaitsAlsoWhereTheHolderHasStrangersAmongItsChildren)
+{
+  start.in = start.out = k_pipe;
+  start.directory = dir.path();
+  for (const std::string options : {"-v", "--max-hold 1h"}) {
+    const std::string command = program("detach") + " sh -c \"" + inner("", "echo got") + "\"; read line; :";
+    Process holder(
+      {"sh", "-c",
+        "sleep 1h <&- >&- & exec " + lockrun_binary() + " " + options + " " + lock + " sh -c '" + command + "'"},
+      start);
+    ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 1; }));
+    holder.close_input();
+    EXPECT_EQ(holder.out_line(), "got");
+    EXPECT_EQ(holder.wait().status, exited(0));
+  }
+}
 
 // The holder waits for it once the command has ended.
 TEST_F(OrphanOfACommand, IsToldOnceItIsWaitedFor)
