@@ -262,6 +262,9 @@ Result<Ending, Error> Guard::run(const sys::Program& program, const Supervision&
   auto deadline = Deadline::create(terms);
   if (!deadline) { return failed(deadline.error()); }
   if (sys::elapsed_now() >= deadline->ask_at()) { return tl::unexpected(Error{Reason::lost, program.file}); }
+  if (const int signal = signal_against_start(program.mask); signal != 0) {
+    return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});
+  }
   auto signals = sys::signal_descriptor(supervised_signals());
   if (!signals) { return failed(signals.error()); }
   auto channel = sys::socket_pair(sys::SocketKind::packets);

@@ -30,8 +30,7 @@ public:
 // the other one ends the tree: at once, or at the deadline.
 class Guard {
 public:
-  // Before the engine is started, and the lock is asked for: children that we have by now are none of the command's.
-  // Blocks the signals that are passed on.
+  // Before the engine is started, and the lock is asked for. Blocks the signals that are passed on.
   static Result<Guard> prepare();
 
   // A child that is none of the command's either: the engine.

@@ -41,6 +41,11 @@ bool has_reached(const Reach& reach, pid_t process)
   return (reach.our_control_group || (in_group && reach.our_group)) && shares_our_control_group(process);
 }
 
+bool is_ignored(int signal)
+{
+  return sys::disposition(signal).value_or(sys::Disposition::standard) == sys::Disposition::ignored;
+}
+
 bool is_from_terminal(const sys::Signal& signal)
 {
   return signal.origin > 0; // sigaction(2): SI_USER and its like are zero or less
@@ -53,10 +58,7 @@ bool is_told_as_leader(const sys::Signal& signal)
 
 bool is_for_command(const sys::Signal& signal, pid_t command)
 {
-  // Blocked and ignored: the kernel queues it all the same and leaves it to us to pass over it.
-  if (sys::disposition(signal.number).value_or(sys::Disposition::standard) == sys::Disposition::ignored) {
-    return false;
-  }
+  if (is_ignored(signal.number)) { return false; }
   const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
   if (is_told_as_leader(signal)) { return true; }
@@ -83,9 +85,7 @@ int signal_against_start(const sys::SignalSet& mask)
   for (;;) {
     const auto signal = sys::wait_signal(ending, std::chrono::nanoseconds(0));
     if (!signal || !*signal) { return 0; }
-    const int number = (*signal)->number;
-    // Blocked and ignored, it is queued all the same.
-    if (sys::disposition(number).value_or(sys::Disposition::standard) != sys::Disposition::ignored) { return number; }
+    if (!is_ignored((*signal)->number)) { return (*signal)->number; }
   }
 }
 

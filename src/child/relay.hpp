@@ -11,6 +11,10 @@ namespace lockrun::child {
 // ignored the command ignores too.
 bool is_for_command(const sys::Signal& signal, pid_t command);
 
+// Whether we inherited it ignored. Blocked and ignored, the kernel queues a signal all the same, and leaves it to us to
+// pass over it.
+bool is_ignored(int signal);
+
 // Which processes besides us got a signal.
 struct Reach {
   bool our_group = false;         // those of our process group, perhaps because all of our control group did

@@ -3,6 +3,7 @@
 #include "child/deadline.hpp"
 #include "child/relay.hpp"
 #include "child/terminator.hpp"
+#include "child/tree.hpp"
 #include "child/witness.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
@@ -56,6 +57,7 @@ public:
   // An error: it has ended, but the kernel did not say how.
   Result<Ending> stay(const sys::SignalSet& listened)
   {
+    if (m_how.leash == nullptr) { pass_on_what_came_before(); }
     while (!is_over()) {
       hear_witness();
       const auto received = next(listened);
@@ -133,6 +135,22 @@ private:
       }
     } else {
       pass_on_if_meant(signal);
+    }
+  }
+
+  // A key that was pressed before there was a command has reached us alone. In the moment after, the command can get it
+  // twice, but hardly: it still has it blocked.
+  void pass_on_what_came_before()
+  {
+    const sys::SignalSet ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+    for (auto signal = sys::wait_signal(ending, nanoseconds(0)); signal && *signal;
+         signal = sys::wait_signal(ending, nanoseconds(0))) {
+      if (!is_from_terminal(**signal)) {
+        pass_on_if_meant(**signal);
+      } else if (!is_ignored((*signal)->number)) {
+        m_key = (*signal)->number;
+        pass_on(m_key);
+      }
     }
   }
 
@@ -317,6 +335,7 @@ private:
     if (!m_no_answer) { m_next_sweep = k_first_sweep; }
     m_no_answer = error;
     if (m_command_ended || !has_ended(m_command)) { return; }
+    if (!std::exchange(m_asks_again, true)) { return; } // soon
     m_command_ended = true;
     m_lost_ending = error;
   }
@@ -339,6 +358,7 @@ private:
   milliseconds m_next_sweep = k_first_sweep;
   Ending m_ending;
   std::optional<SysError> m_no_answer;   // what the kernel said instead, the last time
+  bool m_asks_again = false;             // the command has ended since
   std::optional<SysError> m_lost_ending; // and when the command ended
 };
 
@@ -417,6 +437,35 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, program.file, ending.error()}); }
   if (names_left_behind) { ending->left_behind = tree->members().value_or(std::vector<sys::ProcessStatus>()); }
   return *ending;
+}
+
+Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command)
+{
+  const auto failed = [&](SysError cause) { return tl::unexpected(Error{Reason::start_failed, command, cause}); };
+  const pid_t us = sys::process_id();
+  const bool has_children = sys::wait_child(0, WEXITED | WNOHANG | WNOWAIT).has_value(); // else ECHILD
+  if (!has_children && us != 1) { return std::optional<Ending>(); }
+  const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
+  if (!on_child) { return failed(on_child.error()); }
+  const sys::SignalSet before = sys::block_signals(signals_before_start());
+  const auto copy = sys::fork();
+  if (!copy) { return failed(copy.error()); }
+  if (*copy == 0) {
+    if (const auto bound = sys::die_with_parent(); !bound) { return failed(bound.error()); }
+    if (sys::parent_process() != us) { (void)sys::kill(sys::process_id(), SIGKILL); }
+    if (const auto restored = sys::set_disposition(SIGCHLD, *on_child); !restored) { return failed(restored.error()); }
+    (void)sys::set_signal_mask(before);
+    return std::optional<Ending>();
+  }
+  const sys::SignalSet listened = supervised_signals();
+  (void)sys::block_signals(listened);
+  sys::set_process_name("lr-front"); // who signals processes by the name lockrun means the other one
+  const Supervision how;
+  Tree tree;
+  Supervisor supervisor(*copy, how, tree, nullptr);
+  const auto ending = supervisor.stay(listened);
+  if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, command, ending.error()}); }
+  return std::optional(*ending);
 }
 
 } // namespace lockrun::child

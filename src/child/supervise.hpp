@@ -90,6 +90,14 @@ sys::SignalSet signals_before_start();
 // called_off, not_found, not_executable, start_failed, unknown_ending.
 Result<Ending, Error> run(const sys::Program& program, const Supervision& supervision);
 
+// For calls in which the command's tree matters, before anything else. Strangers are processes that can become our
+// children, as a subreaper's, and are none of the command's: the program that executed us started them, or we are the
+// first process of a container. If there are any, a copy of this process, of which they cannot become children, carries
+// out the call. Returns none in the process that has to carry it out; in the other one, after it has ended, how it
+// ended. Until then that passes signals on to the copy, and stops with it; the copy dies with it.
+// Errors are about `command`: start_failed, unknown_ending.
+Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command);
+
 // The reason for what Launch or execute() says.
 Error start_error(const char* file, SysError cause);
 

@@ -5,23 +5,14 @@
 #include "sys/signal.hpp"
 
 #include <algorithm>
-#include <cerrno>
-
-#include <sys/wait.h>
 
 namespace lockrun::child {
 
 Result<Tree> Tree::before_start()
 {
-  Tree tree;
   if (const auto checked = sys::check_proc(); !checked) { return tl::unexpected(checked.error()); }
   if (const auto reaper = sys::become_subreaper(); !reaper) { return tl::unexpected(reaper.error()); }
-  const auto child = sys::wait_child(0, WEXITED | WNOHANG | WNOWAIT);
-  if (!child && child.error().code == ECHILD) { return tree; }
-  const auto all = sys::all_processes();
-  if (!all) { return tl::unexpected(all.error()); }
-  tree.m_strangers = tree.descendants(*all);
-  return tree;
+  return Tree();
 }
 
 void Tree::leave_out(pid_t child)

@@ -14,8 +14,8 @@ class Witness;
 // session it made, is among them.
 class Tree {
 public:
-  // Makes us a subreaper, and remembers what descends from us already: whoever executed this program started it, it is
-  // none of ours. Fails where a tree cannot be seen (sys::check_proc()).
+  // Makes us a subreaper, before the first process of the tree is started. There must be no strangers
+  // (keep_strangers_apart()). Fails where a tree cannot be seen (sys::check_proc()).
   static Result<Tree> before_start();
 
   // One more that is none of ours, with all that it starts; in vain if it has ended already.

@@ -71,7 +71,8 @@ struct Witness::Notes {
   [[noreturn]] static void take(Notes& notes, pid_t parent, bool in_parents_group)
   {
     const sys::SignalSet all = all_signals();
-    if (!sys::end_with_parent(parent) || !sys::close_all_descriptors()) { sys::exit_now(1); }
+    if (!sys::die_with_parent() || sys::parent_process() != parent) { sys::exit_now(1); }
+    if (!sys::close_all_descriptors()) { sys::exit_now(1); }
     if (!in_parents_group) {
       if (!sys::begin_session()) { sys::exit_now(1); }
       // What came before this may have been for the process group.

@@ -103,6 +103,21 @@ int end(const Refusal& refusal, const Options& options, EventLog& events, const 
   return end(refusal.error, options, events, inherited, refusal.seen ? &refusal.seen->status : nullptr);
 }
 
+// Whether it counts which processes the command has started.
+bool tree_matters(const Options& options)
+{
+  if (options.action != Action::run || options.lifetime == Lifetime::exec) { return false; }
+  return options.lifetime == Lifetime::tree || options.max_hold || !options.engine_url.empty() ||
+         options.verbosity == Verbosity::verbose;
+}
+
+// Another process has carried out the call, and we end like that.
+int end_like(const child::Ending& ending, const sys::SignalSet& mask)
+{
+  const int exit_code = exit_code_for(ending);
+  return ending.how == child::Ending::How::killed ? end_by_signal(ending.value, exit_code, mask) : exit_code;
+}
+
 // Gets the lock, and talks while it waits.
 Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, WaitPlan plan)
 {
@@ -158,6 +173,15 @@ child::Supervision supervision_of(const Options& options, child::Observer& obser
 
 int run(const Options& options)
 {
+  if (tree_matters(options)) {
+    const sys::SignalSet mask = sys::block_signals({});
+    const auto ending = child::keep_strangers_apart(options.command.front());
+    if (!ending) {
+      report(ending.error(), options);
+      return exit_code_for(ending.error(), options.conflict_exit_code);
+    }
+    if (*ending) { return end_like(**ending, mask); }
+  }
   EventLog events(options);
   if (const auto filled = fill_standard_descriptors(); !filled) {
     return answer({Reason::open_failed, "/", filled.error()}, options, events);

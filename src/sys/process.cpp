@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <charconv>
 #include <climits>
+#include <csignal>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -103,16 +104,16 @@ Result<void> become_subreaper()
   return {};
 }
 
+Result<void> die_with_parent()
+{
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) { return tl::unexpected(SysError{"prctl", errno}); }
+  return {};
+}
+
 Result<void> begin_session()
 {
   if (::setsid() < 0) { return tl::unexpected(SysError{"setsid", errno}); }
   return {};
-}
-
-bool end_with_parent(pid_t parent)
-{
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); // fails only for what is no signal
-  return ::getppid() == parent;
 }
 
 Result<void> close_all_descriptors()

@@ -56,12 +56,11 @@ Result<void> signal_process(const Descriptor& process, int signal);
 // Orphans among our descendants become our children (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4).
 Result<void> become_subreaper();
 
+// SIGKILL ends us when our parent has ended (prctl(2), PR_SET_PDEATHSIG); in vain if it has ended already.
+Result<void> die_with_parent();
+
 // Leaves our session and its terminal for one of our own (setsid(2)). EPERM: we lead a process group.
 Result<void> begin_session();
-
-// From now on this process is killed when `parent`, which made it, ends (prctl(2), PR_SET_PDEATHSIG). False if it has
-// ended already.
-bool end_with_parent(pid_t parent);
 
 // Closes every descriptor of this process (close_range(2), Linux 5.9; what /proc/self/fd lists where that is missing).
 Result<void> close_all_descriptors();

@@ -417,6 +417,11 @@ Result<void> become_subreaper()
   return scripted("become_subreaper");
 }
 
+Result<void> die_with_parent()
+{
+  return scripted("die_with_parent");
+}
+
 std::vector<char*> environment_with(std::span<const std::string>)
 {
   return {nullptr};

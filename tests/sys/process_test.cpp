@@ -115,12 +115,6 @@ TEST(ForkUnnoticed, MakesAChildThatOnlyWhoKnowsOfItWaitsFor)
   EXPECT_EQ(parent.wait(), exited(0));
 }
 
-TEST(EndWithParent, IsTooLateWhenItHasEnded)
-{
-  Forked child([] { return sys::end_with_parent(::getppid()) && !sys::end_with_parent(::getpid()) ? 0 : 1; });
-  EXPECT_EQ(child.wait(), exited(0));
-}
-
 // Makes the kernel say that it has no such call.
 bool lose_call(int number)
 {
