@@ -1,5 +1,7 @@
 #include "sys/file.hpp"
 
+#include "sys/again.hpp"
+
 #include <cerrno>
 #include <climits>
 
@@ -59,8 +61,9 @@ Result<std::size_t> write_once(int fd, std::string_view text)
 Result<void> wait_for_room(int fd, std::chrono::milliseconds patience)
 {
   pollfd room{fd, POLLOUT, 0};
-  const int answer = ::poll(&room, 1, static_cast<int>(patience.count()));
-  if (answer < 0) { return tl::unexpected(SysError{"poll", errno}); }
+  const int answer = again([&] { return ::poll(&room, 1, static_cast<int>(patience.count())); });
+  // EINVAL: no file at all may be open (RLIMIT_NOFILE), which keeps from asking and not from writing.
+  if (answer < 0 && errno != EINVAL) { return tl::unexpected(SysError{"poll", errno}); }
   if (answer == 0) { return tl::unexpected(SysError{"write", EAGAIN}); }
   return {};
 }
@@ -101,7 +104,7 @@ Result<std::string> read_link(int directory, const char* name)
 
 Result<Descriptor> open(const char* path, int flags, mode_t mode)
 {
-  const int fd = ::open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
+  const int fd = again([&] { return ::open(path, flags | O_CLOEXEC | O_NOCTTY, mode); });
   if (fd < 0) { return tl::unexpected(SysError{"open", errno}); }
   return Descriptor(fd);
 }
@@ -109,36 +112,34 @@ Result<Descriptor> open(const char* path, int flags, mode_t mode)
 Result<FileStatus> fstat(const Descriptor& fd)
 {
   struct ::stat raw {};
-  if (::fstat(fd.get(), &raw) != 0) { return tl::unexpected(SysError{"fstat", errno}); }
+  if (again([&] { return ::fstat(fd.get(), &raw); }) != 0) { return tl::unexpected(SysError{"fstat", errno}); }
   return status_of(raw);
 }
 
 Result<FileStatus> stat(const char* path)
 {
   struct ::stat raw {};
-  if (::stat(path, &raw) != 0) { return tl::unexpected(SysError{"stat", errno}); }
+  if (again([&] { return ::stat(path, &raw); }) != 0) { return tl::unexpected(SysError{"stat", errno}); }
   return status_of(raw);
 }
 
 Result<FileStatus> lstat(const char* path)
 {
   struct ::stat raw {};
-  if (::lstat(path, &raw) != 0) { return tl::unexpected(SysError{"lstat", errno}); }
+  if (again([&] { return ::lstat(path, &raw); }) != 0) { return tl::unexpected(SysError{"lstat", errno}); }
   return status_of(raw);
 }
 
 Result<std::uint32_t> file_system_type(const Descriptor& fd)
 {
   struct ::statfs raw {};
-  while (::fstatfs(fd.get(), &raw) != 0) {
-    if (errno != EINTR) { return tl::unexpected(SysError{"fstatfs", errno}); }
-  }
+  if (again([&] { return ::fstatfs(fd.get(), &raw); }) != 0) { return tl::unexpected(SysError{"fstatfs", errno}); }
   return static_cast<std::uint32_t>(raw.f_type);
 }
 
 Result<void> unlink(const char* path)
 {
-  if (::unlink(path) != 0) { return tl::unexpected(SysError{"unlink", errno}); }
+  if (again([&] { return ::unlink(path); }) != 0) { return tl::unexpected(SysError{"unlink", errno}); }
   return {};
 }
 
@@ -174,13 +175,13 @@ Result<std::string> device_class(dev_t device)
 
 Result<void> mkdir(const char* path, mode_t mode)
 {
-  if (::mkdir(path, mode) != 0) { return tl::unexpected(SysError{"mkdir", errno}); }
+  if (again([&] { return ::mkdir(path, mode); }) != 0) { return tl::unexpected(SysError{"mkdir", errno}); }
   return {};
 }
 
 Result<Descriptor> duplicate(int fd, int lowest)
 {
-  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+  const int copy = again([&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, lowest); });
   if (copy < 0) { return tl::unexpected(SysError{"fcntl(F_DUPFD_CLOEXEC)", errno}); }
   return Descriptor(copy);
 }
@@ -232,8 +233,9 @@ Result<void> write_standard_output(std::string_view text)
 Result<unsigned> closed_standard_descriptors()
 {
   pollfd standard[] = {{0, 0, 0}, {1, 0, 0}, {2, 0, 0}};
-  while (::poll(standard, 3, 0) < 0) {
-    if (errno != EINTR) { return tl::unexpected(SysError{"poll", errno}); }
+  if (again([&] { return ::poll(standard, 3, 0); }) < 0) {
+    // EINVAL: these are more than the limit allows to open (RLIMIT_NOFILE).
+    return tl::unexpected(errno == EINVAL ? SysError{"open", EMFILE} : SysError{"poll", errno});
   }
   unsigned closed = 0;
   for (unsigned i = 0; i < 3; ++i) {

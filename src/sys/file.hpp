@@ -34,8 +34,8 @@ struct FileStatus {
   bool is_character_device = false;
 };
 
-// open(2). `flags` always get O_CLOEXEC and O_NOCTTY. May block without O_NONBLOCK (a lease, a FIFO); then an
-// interruption by a signal is the error EINTR.
+// open(2). `flags` always get O_CLOEXEC and O_NOCTTY. May block without O_NONBLOCK (a lease, a FIFO); then a caller
+// that is interrupted again and again gets the error EINTR.
 Result<Descriptor> open(const char* path, int flags, mode_t mode = 0);
 
 // fstat(2), stat(2), and lstat(2), which does not follow a symbolic link.
@@ -96,7 +96,8 @@ Result<void> write_standard_output(std::string_view text);
 Result<void> offer_standard_error(
   std::string_view text, std::chrono::milliseconds patience = std::chrono::milliseconds(0));
 
-// Standard descriptors (0 to 2) that are closed, bit i for descriptor i. One call (poll(2), POLLNVAL).
+// Standard descriptors (0 to 2) that are closed, bit i for descriptor i. One call (poll(2), POLLNVAL). EMFILE: the
+// limit on open files is below three, so that no other one can be opened.
 Result<unsigned> closed_standard_descriptors();
 
 } // namespace lockrun::sys

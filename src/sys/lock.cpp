@@ -1,5 +1,7 @@
 #include "sys/lock.hpp"
 
+#include "sys/again.hpp"
+
 #include <cerrno>
 
 #include <fcntl.h>
@@ -29,12 +31,19 @@ struct ::flock description_of(Mode mode, const Range& range)
   return description_of(static_cast<short>(mode == Mode::shared ? F_RDLCK : F_WRLCK), range);
 }
 
-Result<Attempt> lock_range(const Descriptor& fd, Command command, Mode mode, const Range& range)
+// Only a blocking attempt is interrupted on purpose; one of the other kind may be by a file server.
+template <class Call>
+int attempt(const Call& call, Wait wait)
+{
+  return wait == Wait::allowed ? call() : again(call);
+}
+
+Result<Attempt> lock_range(const Descriptor& fd, Command command, Mode mode, const Range& range, Wait wait)
 {
   struct ::flock description = description_of(mode, range);
-  if (::fcntl(fd.get(), command.number, &description) == 0) { return Attempt::acquired; }
+  if (attempt([&] { return ::fcntl(fd.get(), command.number, &description); }, wait) == 0) { return Attempt::acquired; }
   if (errno == EAGAIN || errno == EACCES) { return Attempt::busy; } // fcntl(2) allows either
-  if (errno == EINTR) { return Attempt::interrupted; }
+  if (errno == EINTR && wait == Wait::allowed) { return Attempt::interrupted; }
   return tl::unexpected(SysError{command.name, errno});
 }
 
@@ -63,9 +72,10 @@ Result<std::optional<Conflict>> conflict_in(const Descriptor& fd, Command comman
 Result<Attempt> flock(const Descriptor& fd, Mode mode, Wait wait)
 {
   const int kind = mode == Mode::shared ? LOCK_SH : LOCK_EX;
-  if (::flock(fd.get(), wait == Wait::never ? kind | LOCK_NB : kind) == 0) { return Attempt::acquired; }
+  const int how = wait == Wait::never ? kind | LOCK_NB : kind;
+  if (attempt([&] { return ::flock(fd.get(), how); }, wait) == 0) { return Attempt::acquired; }
   if (errno == EWOULDBLOCK) { return Attempt::busy; }
-  if (errno == EINTR) { return Attempt::interrupted; }
+  if (errno == EINTR && wait == Wait::allowed) { return Attempt::interrupted; }
   return tl::unexpected(SysError{"flock", errno});
 }
 
@@ -82,7 +92,7 @@ Result<Attempt> ofd_lock(const Descriptor& fd, Mode mode, const Range& range, Wa
   const bool blocks = wait == Wait::allowed;
   const Command command =
     blocks ? Command{F_OFD_SETLKW, "fcntl(F_OFD_SETLKW)"} : Command{F_OFD_SETLK, "fcntl(F_OFD_SETLK)"};
-  return lock_range(fd, command, mode, range);
+  return lock_range(fd, command, mode, range, wait);
 }
 
 Result<void> ofd_unlock(const Descriptor& fd, const Range& range)
@@ -94,7 +104,7 @@ Result<Attempt> posix_lock(const Descriptor& fd, Mode mode, const Range& range, 
 {
   const bool blocks = wait == Wait::allowed;
   const Command command = blocks ? Command{F_SETLKW, "fcntl(F_SETLKW)"} : Command{F_SETLK, "fcntl(F_SETLK)"};
-  return lock_range(fd, command, mode, range);
+  return lock_range(fd, command, mode, range, wait);
 }
 
 Result<void> posix_unlock(const Descriptor& fd, const Range& range)

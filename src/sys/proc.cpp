@@ -1,5 +1,7 @@
 #include "sys/proc.hpp"
 
+#include "sys/again.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -71,7 +73,7 @@ Result<void> for_each_entry(const char* path, Visit visit)
   if (!directory) { return tl::unexpected(directory.error()); }
   alignas(dirent64) std::array<char, 1024> buffer; // the kernel makes an inode for each entry that it lists
   for (;;) {
-    const ssize_t size = ::getdents64(directory->get(), buffer.data(), buffer.size());
+    const ssize_t size = again([&] { return ::getdents64(directory->get(), buffer.data(), buffer.size()); });
     if (size < 0) { return tl::unexpected(SysError{"getdents64", errno}); }
     if (size == 0) { return {}; }
     for (ssize_t at = 0; at < size;) {
@@ -93,13 +95,34 @@ bool is_everywhere(unsigned major)
          (major >= k_first_pseudo_terminal && major <= k_last_pseudo_terminal);
 }
 
+// The older call, which has no AT_STATX_DONT_SYNC.
+bool stat_as_statx(int directory, const char* entry, struct ::statx& raw)
+{
+  struct ::stat status {};
+  if (again([&] { return ::fstatat(directory, entry, &status, 0); }) != 0) { return false; }
+  raw.stx_dev_major = major(status.st_dev);
+  raw.stx_dev_minor = minor(status.st_dev);
+  raw.stx_rdev_major = major(status.st_rdev);
+  raw.stx_rdev_minor = minor(status.st_rdev);
+  raw.stx_ino = status.st_ino;
+  raw.stx_size = static_cast<std::uint64_t>(status.st_size);
+  raw.stx_mode = static_cast<std::uint16_t>(status.st_mode);
+  return true;
+}
+
 // What is behind an entry of /proc/PID/fd. A file server that may be dead is not asked (AT_STATX_DONT_SYNC): what it is
 // and its number do not change, and the size is what is known here.
 Result<FileStatus> behind(int directory, const char* entry)
 {
   struct ::statx raw {};
-  if (::statx(directory, entry, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO | STATX_SIZE, &raw) != 0) {
-    return tl::unexpected(SysError{"statx", errno});
+  constexpr unsigned k_wanted = STATX_TYPE | STATX_INO | STATX_SIZE;
+  if (again([&] { return ::statx(directory, entry, AT_STATX_DONT_SYNC, k_wanted, &raw); }) != 0) {
+    // There is no such call, or a container refuses it (seccomp(2)). glibc makes EINVAL of ENOSYS: it does not know the
+    // flag.
+    const bool is_refused = errno == ENOSYS || errno == EPERM || errno == EINVAL;
+    if (!is_refused || !stat_as_statx(directory, entry, raw)) {
+      return tl::unexpected(SysError{"statx", errno == EPERM ? EACCES : errno});
+    }
   }
   FileStatus status;
   status.identity = {::makedev(raw.stx_dev_major, raw.stx_dev_minor), raw.stx_ino};
@@ -321,7 +344,8 @@ Result<FileStatus> descriptor_status(pid_t pid, int fd)
 Result<std::string> descriptor_path(pid_t pid, int fd)
 {
   std::array<char, 4096> path{};
-  const ssize_t size = ::readlink(proc_path(pid, "/fd/" + std::to_string(fd)).c_str(), path.data(), path.size());
+  const std::string link = proc_path(pid, "/fd/" + std::to_string(fd));
+  const ssize_t size = again([&] { return ::readlink(link.c_str(), path.data(), path.size()); });
   if (size < 0) { return tl::unexpected(gone(SysError{"readlink", errno})); }
   return std::string(path.data(), static_cast<std::size_t>(size));
 }
@@ -414,7 +438,7 @@ Result<std::string> read_file(const char* path)
 Result<void> check_proc()
 {
   char number[16];
-  const ssize_t size = ::readlink("/proc/self", number, sizeof number);
+  const ssize_t size = again([&] { return ::readlink("/proc/self", number, sizeof number); });
   if (size > 0 && number_of<pid_t>({number, static_cast<std::size_t>(size)}) == ::getpid()) { return {}; }
   return tl::unexpected(SysError{"/proc", EOPNOTSUPP});
 }

@@ -1,5 +1,6 @@
 #include "sys/process.hpp"
 
+#include "sys/again.hpp"
 #include "sys/raw.hpp"
 
 #include <algorithm>
@@ -186,7 +187,7 @@ void replace_command_line(const char* name)
 Result<std::string> program_path()
 {
   std::string path(PATH_MAX, '\0');
-  const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size());
+  const ssize_t size = again([&] { return ::readlink("/proc/self/exe", path.data(), path.size()); });
   if (size < 0) { return tl::unexpected(SysError{"readlink", errno}); }
   path.resize(static_cast<std::size_t>(size));
   return path;

@@ -1,5 +1,7 @@
 #include "sys/socket.hpp"
 
+#include "sys/again.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -48,11 +50,12 @@ Result<void> send_message(const char* path, const std::string& text, std::chrono
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
       return tl::unexpected(SysError{"setsockopt", errno});
     }
-    if (::connect(socket.get(), where, sizeof address) != 0) {
+    if (again([&] { return ::connect(socket.get(), where, sizeof address); }) != 0) {
       if (errno == EPROTOTYPE && !is_stream) { continue; }
       return tl::unexpected(SysError{"connect", errno});
     }
-    if (::send(socket.get(), text.c_str(), text.size() + (is_stream ? 1 : 0), MSG_NOSIGNAL) < 0) {
+    const std::size_t size = text.size() + (is_stream ? 1 : 0);
+    if (again([&] { return ::send(socket.get(), text.c_str(), size, MSG_NOSIGNAL); }) < 0) {
       return tl::unexpected(SysError{"send", errno});
     }
     return {};
