@@ -548,20 +548,32 @@ std::optional<Sight> look_in_turn(const LockRequest& request)
 
 namespace {
 
-// The locks that nobody whom we see has. Of the caller's descriptor we need one of our own: a lock that it has is in
-// nobody's way who shares it.
-LockState ask(const std::string& path)
+// By the file system: then there is no such lock on it.
+bool is_unsupported(const SysError& error)
 {
+  return error.code == EINVAL || error.code == ENOSYS || error.code == EOPNOTSUPP;
+}
+
+// The locks that no process that we see holds. Of the caller's descriptor we need one of our own: a lock that it has is
+// in the way of no process that shares it. `unknown`: this user may not open the file.
+Result<LockState, Error> ask(const LockRequest& request, const std::string& path)
+{
+  const auto failed = [&](Reason reason, SysError cause) { return tl::unexpected(Error{reason, request.path, cause}); };
+  const auto is_refused = [](const SysError& error) { return error.code == EACCES || error.code == EPERM; };
   auto fd = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
-  if (!fd) { fd = sys::open(path.c_str(), O_WRONLY | O_NONBLOCK); }
-  if (!fd) { return LockState::unknown; }
-  if (const auto lock = sys::ofd_conflict(*fd, Mode::exclusive, Range{}); lock && *lock) {
-    return (*lock)->mode == Mode::exclusive ? LockState::exclusive : LockState::shared;
+  if (!fd && is_refused(fd.error())) { fd = sys::open(path.c_str(), O_WRONLY | O_NONBLOCK); }
+  if (!fd) {
+    if (is_refused(fd.error())) { return LockState::unknown; }
+    if (fd.error().code == ENOENT && !request.fd) { return LockState::free; } // it was removed just now
+    return failed(Reason::open_failed, fd.error());
   }
+  const auto lock = sys::ofd_conflict(*fd, Mode::exclusive, Range{});
+  if (!lock && !is_unsupported(lock.error())) { return failed(Reason::lock_failed, lock.error()); }
+  if (lock && *lock) { return (*lock)->mode == Mode::exclusive ? LockState::exclusive : LockState::shared; }
   auto attempt = sys::flock(*fd, Mode::exclusive, Wait::never);
   // NFS wants an exclusive lock to be on a file that is open for writing.
   if (!attempt && attempt.error().code == EBADF) { attempt = sys::flock(*fd, Mode::shared, Wait::never); }
-  if (!attempt) { return LockState::unknown; }
+  if (!attempt) { return failed(Reason::lock_failed, attempt.error()); }
   if (*attempt != sys::Attempt::acquired) { return LockState::held; }
   (void)sys::flock_unlock(*fd); // closing it frees it as well
   return LockState::free;
@@ -598,9 +610,11 @@ Result<LockStatus, Error> status(const LockRequest& request)
     LockStatus seen = look_at(subject, Detail::full);
     const bool is_known = seen.state != LockState::unknown;
     if (is_known && is_certain(seen, subject)) { return seen; }
-    const LockState asked = ask(path);
-    if (asked == LockState::free) { seen.holders.clear(); } // what was seen is on another file of that name
-    if (!is_known || asked == LockState::free) { seen.state = asked; }
+    const auto asked = ask(request, path);
+    if (!asked && !is_known) { return tl::unexpected(asked.error()); }
+    const bool is_free = asked && *asked == LockState::free;
+    if (is_free) { seen.holders.clear(); } // what was seen is on another file of that name
+    if (!is_known || is_free) { seen.state = *asked; }
     if (is_known) { return seen; }
     const bool has_holder = seen.state != LockState::free && seen.state != LockState::unknown;
     if (more == 0 || !has_holder) { return seen; } // with a holder that came just now the next look sees it
