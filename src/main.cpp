@@ -10,7 +10,7 @@
 //   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
 //                     nowhere else) · run (the story), run_beyond (the one with an engine) · report · quote · exit_code ·
-//                     engine_url (its password) · flock_personality (called as flock) · progress (while we wait) ·
+//                     engine_url (its password) · print (what was asked for) · flock_personality (called as flock) · progress (while we wait) ·
 //                     events, json (for programs) · system_log · show_status · show_probe
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
 //                     that knows time) · in_turn (--fair, --slots) · several (--also) · nested (locks of our ancestors) ·
@@ -32,11 +32,11 @@
 #include "cli/exit_code.hpp"
 #include "cli/flock_personality.hpp"
 #include "cli/options.hpp"
+#include "cli/print.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "cli/show_probe.hpp"
 #include "cli/show_status.hpp"
-#include "sys/file.hpp"
 #include "sys/process.hpp"
 
 #include <lockrun/version.hpp>
@@ -46,11 +46,6 @@
 namespace {
 
 using namespace lockrun;
-
-int print(const std::string& text)
-{
-  return sys::write_standard_output(text) ? cli::k_success : cli::k_io_error;
-}
 
 int answer(int argc, char** argv)
 {
@@ -62,9 +57,9 @@ int answer(int argc, char** argv)
   }
   switch (options->action) {
   case cli::Action::help:
-    return print(cli::help());
+    return cli::print(cli::help());
   case cli::Action::version:
-    return print(std::string("lockrun ") + k_version + "\n");
+    return cli::print(std::string("lockrun ") + k_version + "\n");
   case cli::Action::status:
     return cli::show_status(*options);
   case cli::Action::probe:

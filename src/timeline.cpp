@@ -5,8 +5,10 @@
 // What was read is drawn, whatever else was in there: lines that are no events are counted, and that is said once.
 
 #include "cli/exit_code.hpp"
+#include "cli/print.hpp"
 #include "cli/quote.hpp"
 #include "cli/report.hpp"
+#include "cli/standard_descriptors.hpp"
 #include "sys/file.hpp"
 #include "timeline/options.hpp"
 #include "timeline/picture.hpp"
@@ -72,16 +74,16 @@ Result<void, int> write(const std::string& name, const std::string& text)
 
 int print(const std::string& text)
 {
-  const auto written = sys::write_standard_output(text);
-  if (written) { return cli::k_success; }
-  if (written.error().code != EPIPE) {
-    say("cannot write to standard output: " + cli::errno_words(written.error().code));
-  }
-  return cli::k_io_error;
+  return cli::print(text, "lockrun-timeline");
 }
 
 int draw(const timeline::Options& options)
 {
+  // What is opened must not become standard output, or standard error.
+  if (const auto filled = cli::fill_standard_descriptors(); !filled) {
+    say("cannot open any file: " + cli::errno_words(filled.error().code));
+    return cli::k_os_error;
+  }
   int status = cli::k_success;
   timeline::Reader reader;
   for (const std::string& file : options.files) {

@@ -1,6 +1,7 @@
 #include "cli/report.hpp"
 
 #include "cli/duration.hpp"
+#include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/quote.hpp"
 #include "cli/system_log.hpp"
@@ -432,6 +433,13 @@ void report_release_failure(const Error& error, const Options& options)
   if (error.reason == Reason::not_removed) { return report(error, options); }
   fail(options, fmt::format("cannot unlock {}: {}; it is released when the last process that inherited it ends",
                   lock_name(options), errno_words(error.cause.code)));
+}
+
+int report_no_files(const SysError& error, const Options& options)
+{
+  const char* const hint = error.code == EMFILE ? "; see 'ulimit -n'" : "";
+  fail(options, fmt::format("cannot open any file: {}{}", errno_words(error.code), hint));
+  return exit_code_for({Reason::open_failed, {}, error}, options.conflict_exit_code);
 }
 
 void report_events_failure(const SysError& error, const Options& options)

@@ -30,6 +30,9 @@ void report(const UsageError& error);
 // The lock could not be freed at the end; it ends with the processes that share it.
 void report_release_failure(const Error& error, const Options& options);
 
+// Files cannot be opened at all: fewer than three, if any, may be open. Returns the exit status.
+int report_no_files(const SysError& error, const Options& options);
+
 // An event could not be written, which changes nothing else.
 void report_events_failure(const SysError& error, const Options& options);
 

@@ -183,9 +183,7 @@ int run(const Options& options)
     if (*ending) { return end_like(**ending, mask); }
   }
   EventLog events(options);
-  if (const auto filled = fill_standard_descriptors(); !filled) {
-    return answer({Reason::open_failed, "/", filled.error()}, options, events);
-  }
+  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
   // A message to a closed pipe, or to a file that may not grow, must not end us while the command runs.
   sys::SignalSet blocked(k_ending_signals);
   blocked.add(SIGPIPE);

@@ -1,10 +1,11 @@
 #include "cli/show_probe.hpp"
 
 #include "cli/exit_code.hpp"
+#include "cli/print.hpp"
 #include "cli/quote.hpp"
 #include "cli/report.hpp"
+#include "cli/standard_descriptors.hpp"
 #include "lock/probe.hpp"
-#include "sys/file.hpp"
 
 #include <string>
 #include <string_view>
@@ -146,12 +147,14 @@ std::string text_of(const Probe& probe, const std::string& name)
 
 int show_probe(const Options& options)
 {
+  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
   const auto probed = probe(options.request);
   if (!probed) {
     report(probed.error(), options);
     return exit_code_for(probed.error(), options.conflict_exit_code);
   }
-  if (!sys::write_standard_output(text_of(*probed, options.request.path))) { return k_io_error; }
+  const int printed = print(text_of(*probed, options.request.path));
+  if (printed != k_success) { return printed; }
   return is_good_enough(*probed, options.request.api) ? k_success : k_unavailable;
 }
 

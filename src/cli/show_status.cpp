@@ -7,9 +7,10 @@
 #include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/json.hpp"
+#include "cli/print.hpp"
 #include "cli/quote.hpp"
 #include "cli/report.hpp"
-#include "sys/file.hpp"
+#include "cli/standard_descriptors.hpp"
 
 #include <lockrun/status.hpp>
 
@@ -118,6 +119,7 @@ std::optional<LockStatus> status_beyond(const Options& about, int& exit_code)
 
 int show_status(const Options& options)
 {
+  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
   int exit_code = k_success;
   std::string text;
   std::vector<Row> rows{{"LOCK", "STATE", "PID", "USER", "HELD FOR", "COMMAND"}};
@@ -143,7 +145,8 @@ int show_status(const Options& options)
     }
   }
   if (!options.json && rows.size() > 1) { text = table_of(rows); }
-  return sys::write_standard_output(text) ? exit_code : k_io_error;
+  const int printed = print(text);
+  return printed == k_success ? exit_code : printed;
 }
 
 } // namespace lockrun::cli
