@@ -13,6 +13,9 @@
 
 #include <lockrun/lock.hpp>
 
+#include <cerrno>
+#include <chrono>
+#include <optional>
 #include <utility>
 
 namespace lockrun {
@@ -120,6 +123,34 @@ Result<std::vector<Hold>, Error> acquire_name(const LockRequest& request, const 
   }
 }
 
+// A file server has lost the file that we had open: it was removed or replaced from another machine (ESTALE). Whoever
+// opens it again gets the new one, on the same deadline. What is lost again at once is broken.
+class LostFile {
+public:
+  bool may_be_opened_again(const Error& error)
+  {
+    if (error.cause.code != ESTALE) { return false; }
+    constexpr std::chrono::seconds k_at_once{1};
+    const nanoseconds now = sys::steady_now();
+    const bool is_broken = m_last && now - *m_last < k_at_once;
+    m_last = now;
+    return !is_broken;
+  }
+
+private:
+  std::optional<nanoseconds> m_last;
+};
+
+Result<std::vector<Hold>, Error> acquire_files(const LockRequest& request, const Patience& patience)
+{
+  for (LostFile lost;;) {
+    auto holds = !request.also.empty()   ? acquire_several(request, patience)
+                 : is_name(request.path) ? acquire_name(request, patience)
+                                         : acquire_path(request, patience);
+    if (holds || !lost.may_be_opened_again(holds.error())) { return holds; }
+  }
+}
+
 } // namespace
 
 Lock::Lock(std::vector<Hold> holds) noexcept : m_holds(std::move(holds)) {}
@@ -162,10 +193,7 @@ Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan)
   WaitPlan how = plan;
   how.detect_deadlock = plan.detect_deadlock && request.nested != Nested::wait;
   const Patience patience{how, began, request.patience ? Deadline(began + *request.patience) : Deadline()};
-  auto holds = request.fd              ? acquire_descriptor(request, patience)
-               : !request.also.empty() ? acquire_several(request, patience)
-               : is_name(request.path) ? acquire_name(request, patience)
-                                       : acquire_path(request, patience);
+  auto holds = request.fd ? acquire_descriptor(request, patience) : acquire_files(request, patience);
   if (!holds) { return tl::unexpected(holds.error()); }
   return Lock(std::move(*holds));
 }

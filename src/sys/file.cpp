@@ -94,7 +94,7 @@ std::string path_of(const Descriptor& fd)
 Result<std::string> read_link(int directory, const char* name)
 {
   std::string target(PATH_MAX, '\0');
-  const ssize_t size = ::readlinkat(directory, name, target.data(), target.size());
+  const ssize_t size = again([&] { return ::readlinkat(directory, name, target.data(), target.size()); });
   if (size < 0) { return tl::unexpected(SysError{"readlinkat", errno}); }
   target.resize(static_cast<std::size_t>(size));
   return target;
@@ -147,7 +147,7 @@ Result<void> link(const Descriptor& fd, const char* path)
 {
   // With AT_EMPTY_PATH instead it would take a privilege, CAP_DAC_READ_SEARCH (open(2), O_TMPFILE).
   const std::string unnamed = path_of(fd);
-  if (::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0) {
+  if (again([&] { return ::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, path, AT_SYMLINK_FOLLOW); }) != 0) {
     return tl::unexpected(SysError{"linkat", errno});
   }
   return {};
@@ -155,8 +155,8 @@ Result<void> link(const Descriptor& fd, const char* path)
 
 Result<void> change_mode(const Descriptor& fd, mode_t mode)
 {
-  if (::fchmod(fd.get(), mode) == 0) { return {}; }
-  if (errno == EBADF && ::chmod(path_of(fd).c_str(), mode) == 0) { return {}; } // O_PATH
+  if (again([&] { return ::fchmod(fd.get(), mode); }) == 0) { return {}; }
+  if (errno == EBADF && again([&] { return ::chmod(path_of(fd).c_str(), mode); }) == 0) { return {}; } // O_PATH
   return tl::unexpected(SysError{"fchmod", errno});
 }
 
