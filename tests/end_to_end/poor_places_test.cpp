@@ -4,6 +4,7 @@
 #include "end_to_end/trace.hpp"
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
+#include "support/kernel_locks.hpp"
 #include "support/process.hpp"
 #include "support/temp_dir.hpp"
 #include "support/traced.hpp"
@@ -234,6 +235,7 @@ const Call k_calls[] = {
   {"slots", {"--slots", "2", "LOCK", "echo", "ran"}},
   {"name", {"name:NAME", "echo", "ran"}},
   {"several", {"--also", "ALSO", "LOCK", "echo", "ran"}},
+  {"mode", {"--mode", "666", "LOCK", "echo", "ran"}},
   {"unlink", {"--unlink", "LOCK", "echo", "ran"}},
   {"events", {"--events", "EVENTS", "LOCK", "echo", "ran"}},
   {"tree", {"--hold", "tree", "LOCK", "echo", "ran"}},
@@ -245,10 +247,11 @@ const Call k_calls[] = {
 
 // What may be interrupted: by a handler in a program that uses the library, or by a file server (FUSE).
 constexpr const char* k_interruptible[] = {"open", "openat", "stat", "newfstatat", "fstat", "statx", "mkdir", "unlink",
-  "read", "pread64", "getdents64", "readlink", "readlinkat", "flock", "poll", "ppoll", "fstatfs", "waitid"};
+  "read", "pread64", "getdents64", "readlink", "readlinkat", "linkat", "fchmod", "flock", "poll", "ppoll", "fstatfs",
+  "waitid"};
 
 // A look at all the processes of the machine makes thousands of them.
-constexpr int k_most = 40;
+constexpr int k_most = 15;
 
 class Interruption : public PoorPlace, public ::testing::WithParamInterface<Call> {
 protected:
@@ -321,6 +324,57 @@ TEST_P(Interruption, ChangesNothing)
 
 INSTANTIATE_TEST_SUITE_P(
   Table, Interruption, ::testing::ValuesIn(k_calls), [](const auto& row) { return row.param.name; });
+
+// --- ESTALE ---
+
+TEST_F(PoorPlace, HasLostTheFileWhileItWasWaitedFor)
+{
+  if (!can_trace()) { GTEST_SKIP() << "strace does not work here"; }
+  for (const Words& options : {Words{}, {"--fair"}, {"-w", "1h"}, {"--also", dir / "also"}}) {
+    HoldingProcess holder(lock);
+    Words arguments = options;
+    arguments.insert(arguments.end(), {lock, "echo", "ran"});
+    // The first flock(2) does not wait, the second one does.
+    const bool is_fair = options == Words{"--fair"};
+    const Words how{"-P", lock, "-e", fmt::format("inject={}:error=ESTALE:when=2", is_fair ? "fcntl" : "flock")};
+    Process waiter(traced(dir / "log", how, arguments));
+    ASSERT_TRUE(eventually(
+      [&] { return kernel_waiters(lock) > 0 && read_file(dir / "log").find("INJECTED") != std::string::npos; }))
+      << ::testing::PrintToString(options);
+    holder.release();
+    const auto ended = waiter.wait();
+    EXPECT_EQ(ended.status, exited(0)) << ended.err;
+    EXPECT_EQ(ended.out, "ran\n");
+  }
+}
+
+TEST_F(PoorPlace, HasLostTheFileWhileItWasWaitedForAndTheTimeIsUp)
+{
+  if (!can_trace()) { GTEST_SKIP() << "strace does not work here"; }
+  const HoldingProcess holder(lock);
+  const Words how{"-P", lock, "-e", "inject=flock:error=ESTALE:when=2"};
+  const auto ended = run_program(traced(dir / "log", how, {"-w", ".1", lock, "echo", "ran"}));
+  EXPECT_EQ(ended.status, exited(75)) << ended.err;
+  EXPECT_THAT(read_file(dir / "log"), HasSubstr("INJECTED"));
+}
+
+TEST_F(PoorPlace, LosesTheFileOnceAnywhere)
+{
+  if (!can_trace()) { GTEST_SKIP() << "strace does not work here"; }
+  int losses = 0;
+  for (const char* const call : {"openat", "newfstatat", "fstat", "stat", "flock"}) {
+    for (int number = 1; number < k_most; ++number) {
+      ::unlink(lock.c_str());
+      const Words how{"-P", lock, "-e", fmt::format("inject=?{}:error=ESTALE:when={}", call, number)};
+      const auto ended = run_program(traced(dir / "log", how, {lock, "echo", "ran"}));
+      if (read_file(dir / "log").find("INJECTED") == std::string::npos) { break; }
+      ++losses;
+      EXPECT_EQ(ended.status, exited(0)) << call << " " << number << ": " << ended.err;
+      EXPECT_EQ(ended.out, "ran\n");
+    }
+  }
+  EXPECT_GE(losses, 4);
+}
 
 // --- --status where the file system fails ---
 
