@@ -420,8 +420,28 @@ TEST_P(LockErrno, IsReportedAtOnceInTheQueue)
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, LockErrno,
-  ::testing::Values(ENOLCK, ESTALE, ETIMEDOUT, ENOSYS, EOPNOTSUPP, EINVAL, EDEADLK, EPERM, EACCES, ENOMEM),
+  ::testing::Values(ENOLCK, ETIMEDOUT, ENOSYS, EOPNOTSUPP, EINVAL, EDEADLK, EPERM, EACCES, ENOMEM),
   [](const auto& code) { return ::strerrorname_np(code.param); });
+
+// What a file server has lost (ESTALE): with the clock that stands still, it is lost again at once.
+
+TEST_F(Acquire, OpensALostFileAgain)
+{
+  kernel.fails("flock", ESTALE);
+  const auto lock = acquire(request, {});
+  ASSERT_TRUE(lock);
+  EXPECT_THAT(kernel.calls("open"), SizeIs(2));
+}
+
+TEST_F(Acquire, ReportsAFileThatIsLostAgainAtOnce)
+{
+  kernel.fails("flock", ESTALE);
+  kernel.fails("flock", ESTALE);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::lock_failed);
+  EXPECT_EQ(error.cause.code, ESTALE);
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(2));
+}
 
 // --- a descriptor of the caller's ---
 
@@ -538,16 +558,16 @@ TEST_P(EveryStep, IsReportedWithItsCall)
   request.patience = std::chrono::hours(1); // a wait with a helper
   const bool first_try_fails = function == "flock";
   if (first_try_fails) {
-    kernel.fails(function, ESTALE);
+    kernel.fails(function, ENOLCK);
   } else {
     kernel.answers("flock", Attempt::busy);                // so that it waits
     if (function == "stat") { kernel.succeeds(function); } // before it is opened, where open(2) says it better
-    kernel.fails(function, ESTALE);
+    kernel.fails(function, ENOLCK);
     if (function == "open" || function == "fstat") { kernel.take("flock", ""); } // not reached
   }
   const Error error = error_of(request);
   EXPECT_EQ(error.reason, GetParam().reason);
-  EXPECT_EQ(error.cause.code, ESTALE);
+  EXPECT_EQ(error.cause.code, ENOLCK);
   EXPECT_EQ(error.cause.call, function);
   EXPECT_EQ(error.target, "/x");
 }
