@@ -6,6 +6,7 @@
 #include "support/temp_dir.hpp"
 #include "sys/file.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <set>
 #include <vector>
@@ -143,6 +144,36 @@ TEST(PendingSignals, AreThoseThatNobodyHasTaken)
   end.give();
   EXPECT_EQ(process.wait(), exited(0));
   EXPECT_EQ(sys::pending_signals(-1).error().code, ESRCH);
+}
+
+TEST(ChildrenOf, AreInTheOrderInWhichTheyCame)
+{
+  const Notice end;
+  const auto wait = [&] {
+    end.wait();
+    return 0;
+  };
+  const Forked first(wait);
+  const Forked second(wait);
+  const auto children = sys::children_of(::getpid());
+  ASSERT_TRUE(children);
+  const auto at = std::find(children->begin(), children->end(), first.pid());
+  ASSERT_NE(at, children->end());
+  EXPECT_NE(std::find(at, children->end(), second.pid()), children->end());
+  EXPECT_FALSE(sys::children_of(0));
+}
+
+TEST(CompareDescriptions, TellsACopyFromAnotherOpenFile)
+{
+  const auto file = sys::open("/dev/null", O_RDONLY);
+  const auto copy = sys::duplicate(file->get(), 3);
+  const auto other = sys::open("/dev/null", O_RDONLY);
+  const pid_t us = ::getpid();
+  const auto same = sys::compare_descriptions(us, file->get(), us, copy->get());
+  if (!same) { GTEST_SKIP() << "the kernel does not tell"; }
+  EXPECT_EQ(*same, sys::Description::shared);
+  EXPECT_EQ(sys::compare_descriptions(us, file->get(), us, other->get()), sys::Description::separate);
+  EXPECT_FALSE(sys::compare_descriptions(us, file->get(), us, -1));
 }
 
 } // namespace
