@@ -192,9 +192,11 @@ TEST_F(NestedCall, SharedInsideSharedJustWorks)
 TEST_F(NestedCall, IsFoundOutBesideStrangersAmongTheHoldersChildren)
 {
   start.directory = dir.path();
+  const Pipe leash;
+  start.descriptors = {{8, leash.read_end}};
   for (const std::string options : {"", "-v", "--max-hold 1h", "--hold tree"}) {
     const std::string outer = lockrun_binary() + " " + options + " " + lock;
-    Process shell({"sh", "-c", "sleep 1h & exec " + outer + " sh -c '" + inner("-w 1h") + "'"}, start);
+    Process shell({"sh", "-c", "cat <&8 & exec 8<&-; exec " + outer + " sh -c '" + inner("-w 1h") + "'"}, start);
     const Finished ended = shell.wait();
     EXPECT_EQ(ended.status, exited(75)) << options;
     EXPECT_THAT(ended.err, HasSubstr("a parent process of this lockrun")) << options;
@@ -521,11 +523,13 @@ TEST_F(OrphanOfACommand, WaitsAlsoWhereTheHolderHasStrangersAmongItsChildren)
 {
   start.in = start.out = k_pipe;
   start.directory = dir.path();
+  const Pipe leash;
+  start.descriptors = {{8, leash.read_end}};
   for (const std::string options : {"-v", "--max-hold 1h"}) {
     const std::string command = program("detach") + " sh -c \"" + inner("", "echo got") + "\"; read line; :";
     Process holder(
       {"sh", "-c",
-        "sleep 1h <&- >&- & exec " + lockrun_binary() + " " + options + " " + lock + " sh -c '" + command + "'"},
+        "cat <&8 >&- & exec 8<&-; exec " + lockrun_binary() + " " + options + " " + lock + " sh -c '" + command + "'"},
       start);
     ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 1; }));
     holder.close_input();
