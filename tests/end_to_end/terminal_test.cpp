@@ -8,9 +8,11 @@
 #include "support/temp_dir.hpp"
 #include "support/terminal.hpp"
 
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -18,6 +20,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
 
 namespace lockrun::testing {
 namespace {
@@ -317,6 +324,82 @@ TEST_F(AtATerminal, CtrlZWhileWaiting)
   holder.release();
   expect_status(0);
   EXPECT_TRUE(std::filesystem::exists(dir / "ran"));
+}
+
+// --- At every moment of a short call
+
+// Runs lockrun 300 times as the foreground job of a terminal, and presses a key ever later after its start, up to 3 ms.
+// Continues a job that has stopped. False if one ended in another way than `is_right` says; hangs if one does not end.
+bool press_at_every_moment(
+  char key, const Words& arguments, int leash, const std::function<bool(int wait_status)>& is_right)
+{
+  using std::chrono::steady_clock;
+  int terminal = -1;
+  int screen = -1;
+  if (::openpty(&screen, &terminal, nullptr, nullptr, nullptr) != 0 || ::setsid() < 0 ||
+      ::ioctl(terminal, TIOCSCTTY, 0) != 0) {
+    return false;
+  }
+  hostile::ignore(SIGTTOU)();
+  const auto words = lockrun_argv(arguments);
+  std::vector<char*> argv;
+  for (const std::string& word : words) { argv.push_back(const_cast<char*>(word.c_str())); }
+  argv.push_back(nullptr);
+  for (int i = 0; i < 300; ++i) {
+    const pid_t job = ::fork();
+    if (job == 0) {
+      ::setpgid(0, 0);
+      ::tcsetpgrp(terminal, ::getpid());
+      (void)::signal(SIGTTOU, SIG_DFL);
+      ::dup2(leash, 8);
+      for (const int fd : {0, 1, 2}) { ::dup2(terminal, fd); }
+      ::execv(argv[0], argv.data());
+      ::_exit(126);
+    }
+    ::setpgid(job, job);
+    ::tcsetpgrp(terminal, job);
+    const auto moment = steady_clock::now() + std::chrono::microseconds(10) * i;
+    while (steady_clock::now() < moment) {}
+    if (::write(screen, &key, 1) != 1) { return false; }
+    int status = 0;
+    while (::waitpid(job, &status, WUNTRACED) == job && WIFSTOPPED(status)) { ::kill(-job, SIGCONT); }
+    if (!is_right(status)) { return false; }
+    ::tcflush(terminal, TCIFLUSH);
+    ::tcflush(screen, TCIFLUSH);
+  }
+  return true;
+}
+
+class EarlyKey : public ::testing::Test {
+protected:
+  // In a process of its own, which is killed if it hangs.
+  bool press(char key, const Words& command, const std::function<bool(int)>& is_right)
+  {
+    Words arguments{lock};
+    arguments.insert(arguments.end(), command.begin(), command.end());
+    Notice done;
+    const Forked user([&] {
+      if (press_at_every_moment(key, arguments, leash.read_end, is_right)) { done.give(); }
+      return 0;
+    });
+    return done.await();
+  }
+  TempDir dir;
+  std::string lock = dir / "lock";
+  Pipe leash;
+};
+
+TEST_F(EarlyKey, CtrlZStopsTheCallAndItGoesOn)
+{
+  EXPECT_TRUE(press('\x1a', {"true"}, [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }));
+  EXPECT_TRUE(is_free(lock));
+}
+
+TEST_F(EarlyKey, CtrlCEndsTheCall)
+{
+  EXPECT_TRUE(press('\x03', {"sh", "-c", "exec cat <&8"},
+    [](int status) { return WIFSIGNALED(status) ? WTERMSIG(status) == SIGINT : WEXITSTATUS(status) == 128 + SIGINT; }));
+  EXPECT_TRUE(eventually([&] { return is_free(lock); }));
 }
 
 // --- In tmux, as people have it
