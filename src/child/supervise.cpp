@@ -402,7 +402,6 @@ Error start_error(const char* file, SysError cause)
 
 Result<Ending, Error> run(const sys::Program& program, const Supervision& supervision)
 {
-  const sys::SignalSet listened = supervised_signals();
   (void)sys::block_signals(signals_before_start());
   // With SIGCHLD ignored the kernel would throw the status away (wait(2)); the command gets it back as it was.
   const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
@@ -428,6 +427,7 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
     return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});
   }
   const auto started = sys::start(unchanged);
+  const sys::SignalSet listened = supervised_signals();
   (void)sys::block_signals(listened);
   if (!started) { return tl::unexpected(cannot_supervise(program, started.error())); }
   if (supervision.leash != nullptr) { supervision.leash->command_started(started->pid()); }

@@ -172,7 +172,8 @@ long search_and_execute(const Program& program, const char** room)
       std::memcpy(path, directory, size);
       std::size_t used = size;
       if (size != 0) { path[used++] = '/'; } // none: the working directory
-      std::memcpy(path + used, file, length + 1);
+      std::memcpy(path + used, file, length);
+      path[used + length] = '\0';
       const long failure = execute_file(path, program, room);
       if (failure == -EACCES) {
         answer = failure;

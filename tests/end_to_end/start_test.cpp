@@ -166,6 +166,45 @@ TEST_F(UnderALease, AnEngineIsNotWaitedForBySignals)
   EXPECT_EQ(ended.out, "");
 }
 
+// --- On a file server that does not answer
+
+class OnAFrozenServer : public UnderALease {
+protected:
+  void SetUp() override
+  {
+    std::filesystem::create_directory(dir / "mount");
+    Start start;
+    start.out = k_pipe;
+    start.descriptors = {{8, leash.read_end}};
+    server.emplace(Words{program("frozen"), dir / "mount", "8"}, start);
+    if (server->out_line() != "mounted") { GTEST_SKIP() << "no FUSE for us"; }
+    file = dir / "mount/command";
+  }
+  ~OnAFrozenServer() override
+  {
+    leash.close_write();
+    if (server) { (void)server->wait(); }
+  }
+  Pipe leash;
+  std::optional<Process> server;
+};
+
+TEST_F(OnAFrozenServer, ASignalEndsTheCommand)
+{
+  Process lockrun = run({});
+  lockrun.signal(SIGTERM);
+  const Finished ended = lockrun.wait();
+  EXPECT_EQ(ended.status, exited(128 + SIGTERM));
+  expect_that_nothing_ran(ended);
+}
+
+TEST_F(OnAFrozenServer, TheTimeLimitEndsTheCommand)
+{
+  const Finished ended = run({"--max-hold", "300ms"}).wait();
+  EXPECT_EQ(ended.status, exited(124));
+  expect_that_nothing_ran(ended);
+}
+
 // --- Where a child cannot share our memory
 
 class Emulated : public ::testing::TestWithParam<Words> {
