@@ -149,6 +149,7 @@ private:
         pass_on_if_meant(**signal);
       } else if (!is_ignored((*signal)->number)) {
         m_key = (*signal)->number;
+        m_witness.disregard(m_key);
         pass_on(m_key);
       }
     }
