@@ -74,11 +74,10 @@ bool is_from_first_slot_on(const std::vector<LockLine>& wanted)
 // most ancestors are those of many waiters.
 class DeadlockSearch::View {
 public:
-  // The circle from us back to us, or nothing. Who waits in it with nothing but a place in a queue is left out: it
-  // keeps the next one waiting, but only as long as others keep it.
+  // The circle from us back to us, or nothing; after keeps_others_waiting(). A process that waits in it with nothing but
+  // a place in a queue is left out: it keeps the next one waiting, but only as long as others keep it.
   std::vector<Link> circle()
   {
-    m_waiters = waiters_in(lines());
     const auto ours = std::find_if(
       m_waiters.begin(), m_waiters.end(), [us = sys::process_id()](const Link& waiter) { return waiter.pid == us; });
     if (ours == m_waiters.end()) { return {}; }
@@ -87,6 +86,18 @@ public:
     const auto has_nothing = [this](const Link& link) { return !has_something_to_give(link.pid); };
     m_path.erase(std::remove_if(m_path.begin(), m_path.end(), has_nothing), m_path.end());
     return m_path;
+  }
+
+  // Whether anything waits for what our tree holds. If not, we are in no circle, and what all the others hold, which is
+  // many system calls for each of them, need not be known.
+  bool keeps_others_waiting()
+  {
+    m_waiters = waiters_in(lines());
+    const pid_t us = sys::process_id();
+    return std::any_of(m_waiters.begin(), m_waiters.end(), [&](const Link& waiter) {
+      return std::any_of(
+        waiter.wanted.begin(), waiter.wanted.end(), [&](const LockLine& wanted) { return tree_blocks(us, wanted); });
+    });
   }
 
   // How many look for circles as often as we do, because their trees hold something too.
@@ -438,9 +449,11 @@ std::optional<std::vector<Party>> DeadlockSearch::look()
   std::vector<Link> circle;
   View view;
   const bool could_help = sys::check_proc() && view.has_something_to_give(us);
-  if (could_help) { circle = view.circle(); }
+  const bool is_in_way = could_help && view.keeps_others_waiting();
+  if (is_in_way) { circle = view.circle(); }
   // Where many look, each does so less often; those who have nothing to find out all together as often as one.
-  const std::size_t crowd = could_help ? view.lookers() / k_lookers_for_full_rest : view.waiting();
+  const std::size_t lookers = is_in_way ? view.lookers() : view.waiting();
+  const std::size_t crowd = could_help ? lookers / k_lookers_for_full_rest : lookers;
   const nanoseconds rest =
     (sys::thread_time() - began) * k_rest_per_work * static_cast<int>(std::max(crowd, std::size_t{1}));
   const bool seen_before = circle == std::exchange(m_seen, circle) && !circle.empty();
