@@ -9,7 +9,7 @@
 //
 //   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
-//                     nowhere else) · run (the story), run_beyond (the one with an engine) · report · quote · exit_code ·
+//                     nowhere else) · run (the story), run_beyond (the one with an engine) · report, hints · quote · exit_code ·
 //                     engine_url (its password) · print (what was asked for) · flock_personality (called as flock) · progress (while we wait) ·
 //                     events, json (for programs) · system_log · show_status · show_probe
 //   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place

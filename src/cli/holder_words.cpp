@@ -56,6 +56,17 @@ std::vector<char*> command_of_lockrun(const std::vector<char*>& words)
   return command;
 }
 
+// Those of the command that a lockrun runs, of any other process all; they are in `line`.
+std::vector<char*> words_of_command(std::string& line)
+{
+  auto words = words_in(line);
+  if (!words.empty() && is_lockrun(words.front())) {
+    auto command = command_of_lockrun(words);
+    if (!command.empty()) { return command; }
+  }
+  return words;
+}
+
 // One of several, and what is not certain of it.
 std::string holder_words(const Holder& holder)
 {
@@ -132,14 +143,17 @@ std::string plain_command(const std::vector<char*>& argv)
 std::string command_words(std::string_view command_line, std::size_t columns)
 {
   std::string line = without_passwords(std::string(command_line));
-  auto words = words_in(line);
-  if (!words.empty() && is_lockrun(words.front())) {
-    auto command = command_of_lockrun(words);
-    if (!command.empty()) { words = std::move(command); }
-  }
   std::string text;
-  for (const char* const word : words) { text += (text.empty() ? "" : " ") + escaped(word); }
+  for (const char* const word : words_of_command(line)) { text += (text.empty() ? "" : " ") + escaped(word); }
   return cut_to_width(text, columns);
+}
+
+std::string command_run_by(std::string command_line)
+{
+  std::string line = without_passwords(std::move(command_line));
+  std::string text;
+  for (const char* const word : words_of_command(line)) { text.append(text.empty() ? "" : " ").append(word); }
+  return text;
 }
 
 std::string user_name(uid_t user)

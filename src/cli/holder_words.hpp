@@ -21,6 +21,9 @@ const char* mode_name(Mode mode);
 std::string plain_command(std::string command_line);
 std::string plain_command(const std::vector<char*>& argv);
 
+// The same, but of a lockrun it is the command that it runs.
+std::string command_run_by(std::string command_line);
+
 // A command line (words separated by NUL) on one line, shortened and escaped. Of a lockrun it is the command that it
 // runs: that is what people know, and the rest only says what they are being told anyway.
 std::string command_words(std::string_view command_line, std::size_t columns = 60);

@@ -133,7 +133,7 @@ ordered_json json_of(const LockUser& user)
   json["pid"] = or_null(user.pid > 0, user.pid);
   json["user"] = user.user ? ordered_json(user_name(*user.user)) : or_null(!user.user_name.empty(), user.user_name);
   if (!user.host.empty()) { json["host"] = user.host; }
-  json["command"] = or_null(!user.command.empty(), plain_command(user.command));
+  json["command"] = or_null(!user.command.empty(), command_run_by(user.command));
   json["api"] = name_of(user.api);
   json["since"] = user.since ? ordered_json(moment_text(*user.since)) : ordered_json();
   return json;
@@ -232,7 +232,7 @@ std::string finished_line(const EventHead& head, const Finish& finish)
   json["holder"] = nullptr;
   if (finish.holder != nullptr) {
     Holder holder = *finish.holder;
-    holder.command = within(k_command_bytes, plain_command(std::move(holder.command)));
+    holder.command = within(k_command_bytes, command_run_by(std::move(holder.command)));
     json["holder"] = json_of(holder, head.time);
   }
   json["error"] = or_null(!finish.error.empty(), within(k_command_bytes, finish.error));

@@ -2,6 +2,7 @@
 
 #include "cli/duration.hpp"
 #include "cli/exit_code.hpp"
+#include "cli/hints.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/quote.hpp"
 #include "cli/system_log.hpp"
@@ -87,74 +88,9 @@ bool is_told(const Options& options)
   return options.syslog || options.verbosity != Verbosity::quiet;
 }
 
-std::string directory_of(const std::string& path)
-{
-  const auto slash = path.find_last_not_of('/') == path.npos ? path.npos : path.rfind('/', path.find_last_not_of('/'));
-  if (slash == path.npos) { return "."; }
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-bool exists(const std::string& path)
-{
-  return sys::stat(path.c_str()).has_value();
-}
-
 bool locks_bytes(const LockRequest& request)
 {
   return request.fair || request.slots > 0 || request.max_waiters;
-}
-
-std::string hint_for_open(const Error& error, const Options& options)
-{
-  const std::string directory = directory_of(error.target);
-  switch (error.cause.code) {
-  case ENOENT:
-    if (exists(directory)) { return error.target.ends_with('/') ? "lockrun creates files, not directories" : ""; }
-    return fmt::format(
-      "the directory {} does not exist; lockrun creates files, not directories", cli::quoted(directory));
-  case EACCES:
-    if (exists(error.target) && locks_bytes(options.request)) {
-      return "--fair, --slots and --max-waiters need a file that this user may write to";
-    }
-    if (exists(error.target)) { return "it exists, but this user may not open it that way; look with 'ls -l'"; }
-    if (options.action == Action::status) { return {}; } // which creates nothing
-    return fmt::format("this user may not create files in {}", cli::quoted(directory));
-  case EROFS:
-    return "the file system is read-only; choose a place that is not, as /run/lock or /tmp";
-  case ENAMETOOLONG:
-    return "most file systems take names of at most 255 bytes";
-  case ELOOP:
-    return options.request.file.follow ? "" : "it is a symbolic link, and --no-follow was given";
-  case EMFILE:
-    return "the limit on open files is too low; see 'ulimit -n'";
-  case EAGAIN:
-    return "another program, often a file server, has a lease on it; without -n lockrun waits for that";
-  case ETXTBSY:
-    return "it is being executed, and this kind of lock needs it open for writing; use another file as the lock";
-  default:
-    return {};
-  }
-}
-
-std::string hint_for_lock(const Error& error, const Options& options)
-{
-  switch (error.cause.code) {
-  case ENOLCK:
-    return "an NFS server may not offer locking; use a file on a local file system";
-  case EOPNOTSUPP:
-    if (locks_bytes(options.request)) {
-      return "on this file system flock(2) and fcntl(2) locks see each other; --fair, --slots and --max-waiters need a "
-             "local one";
-    }
-    [[fallthrough]];
-  case ENOSYS:
-  case EINVAL:
-    return "this file system cannot lock; use a file on a local one";
-  case EBADF:
-    return "this file system wants a file that is open for writing, and this one is not";
-  default:
-    return {};
-  }
 }
 
 // "cannot open 'x': …".
@@ -166,32 +102,16 @@ void fail_to(const char* verb, const std::string& name, const Error& error, cons
 void report_not_run(const Error& error, const Options& options)
 {
   const std::string name = cli::quoted(error.target);
-  const bool has_slash = error.target.find('/') != error.target.npos;
-  if (error.reason == Reason::not_found && !has_slash) {
+  const std::string hint = hint_for_command(error);
+  const bool is_searched = error.target.find('/') == error.target.npos;
+  // If PATH has it, something that it needs is missing.
+  if (error.reason == Reason::not_found && is_searched && hint.empty()) {
     fail(options, fmt::format("cannot run {}: not found in PATH", name));
-    if (error.target.starts_with('-')) { tell_hint("options stand in front of LOCK", options.verbosity); }
+    if (error.target.starts_with('-')) { tell_hint("options go before LOCK", options.verbosity); }
     return;
   }
   fail_to("run", name, error, options);
-  if (error.cause.code == ENOENT && exists(error.target)) {
-    tell_hint("the file exists, but the interpreter that its first line names does not", options.verbosity);
-  }
-  if (error.cause.code == ETXTBSY) {
-    tell_hint("somebody has it open for writing, as lockrun has a lock file with --fair, --slots or --max-waiters",
-      options.verbosity);
-  }
-  if (error.cause.code == EACCES && has_slash && exists(error.target)) {
-    tell_hint("it is a directory or not executable; see 'chmod +x'", options.verbosity);
-  }
-}
-
-std::string hint_for_descriptor(const Error& error, const Options& options)
-{
-  if (error.cause.code != EBADF) { return {}; }
-  if (options.request.api != Api::flock) {
-    return "an ofd lock needs a descriptor that is open for writing, a shared one for reading";
-  }
-  return fmt::format("open it in the shell first, as in: exec {}>/tmp/app.lock", *options.request.fd);
+  tell_hint(hint, options.verbosity);
 }
 
 // "PID 4312 (rsync), PID 4313 (sleep) and 3 more".
@@ -266,18 +186,9 @@ void report_deadlock(const Error& error, const Options& options, std::string_vie
   fail(options,
     fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
   for (const Party& party : error.parties) {
-    fail(options, fmt::format("{} waits for {}", party_words(party), quoted(party.waits_for)));
+    fail(options, fmt::format("{} waits for {}", party_words(party), cli::quoted(party.waits_for)));
   }
   tell_hint(hint_for_deadlock(error, options), options.verbosity);
-}
-
-std::string in_capitals(std::string_view name)
-{
-  std::string capitals(name);
-  for (char& c : capitals) {
-    if (c >= 'a' && c <= 'z') { c = static_cast<char>(c - 'a' + 'A'); }
-  }
-  return capitals;
 }
 
 // The option that asks for what an engine says it can do (lockrun-engine(7), can=).
@@ -360,9 +271,7 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     return report_interrupted(name, error.cause.code, options);
   case Reason::missing:
     fail_to("open", name, error, options);
-    tell_hint(error.cause.code == ENOENT && exists(directory_of(error.target)) ? "with --no-create the file must exist"
-                                                                               : hint_for_open(error, options),
-      options.verbosity);
+    tell_hint(hint_for_open(error, options), options.verbosity);
     return;
   case Reason::open_failed:
     fail_to("open", name, error, options);
@@ -374,7 +283,7 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     return fail(options,
       fmt::format("cannot lock {}: opening a watchdog starts its countdown, and closing a tape rewinds it", name));
   case Reason::not_removed:
-    return fail(options, fmt::format("cannot remove {}: {}; the lock on it is released", quoted(error.target),
+    return fail(options, fmt::format("cannot remove {}: {}; the lock on it is released", cli::quoted(error.target),
                            errno_words(error.cause.code)));
   case Reason::lock_failed:
     fail_to("lock", name, error, options);
@@ -394,10 +303,10 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     return;
   case Reason::called_off:
     announce(options, Severity::note,
-      fmt::format("did not start {}: got {}", quoted(error.target), signal_name(error.cause.code)));
+      fmt::format("did not start {}: got {}", cli::quoted(error.target), signal_name(error.cause.code)));
     return;
   case Reason::unknown_ending:
-    fail(options, fmt::format("cannot tell how {} ended: {}: {}", quoted(error.target), error.cause.call,
+    fail(options, fmt::format("cannot tell how {} ended: {}: {}", cli::quoted(error.target), error.cause.call,
                     errno_words(error.cause.code)));
     return;
   case Reason::lost:
@@ -419,6 +328,11 @@ void report(const Error& error, const Options& options, const LockStatus* seen)
       options, fmt::format("{} is not locked any more: the kernel gave up its shared lock to try for the exclusive one",
                  lock_name(options)));
   }
+}
+
+void report_number(const Options& options)
+{
+  tell_hint(hint_for_number(options), options.verbosity);
 }
 
 void report(const UsageError& error)
@@ -503,9 +417,10 @@ void report(const backends::EngineFailure& failure, const Options& options)
     fail(options, fmt::format("cannot find '{}', which {} needs", failure.text, name));
     std::string looked;
     for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + cli::quoted(place); }
-    return tell_hint(fmt::format("it is not in {}; the package of that name has it, or a build with -DLOCKRUN_{}=ON",
-                       looked, in_capitals(backends::engine_name(options.engine_url))),
-      options.verbosity);
+    const bool is_etcd = backends::engine_name(options.engine_url) == "etcd"; // the only one of our own
+    const char* const advice =
+      is_etcd ? "a build with -DLOCKRUN_ETCD=ON makes it" : "lockrun's own engines are: etcd; others may be added";
+    return tell_hint(fmt::format("it is not in {}; {}", looked, advice), options.verbosity);
   }
   case Kind::not_started:
     if (!failure.places.empty()) {

@@ -24,6 +24,9 @@ std::string signal_name(int signal);
 // A failure, with a hint where we truly know one. `seen` are the holders; null: nothing is known of them.
 void report(const Error& error, const Options& options, const LockStatus* seen = nullptr);
 
+// LOCK is a file although it looks like a descriptor that is open.
+void report_number(const Options& options);
+
 // A command line that means nothing.
 void report(const UsageError& error);
 

@@ -201,6 +201,7 @@ int run(const Options& options)
   plan.detect_deadlock = true;
   plan.is_likely_nested = sys::environment("LOCKRUN_PID") != nullptr;
   if (options.action == Action::lock_descriptor) { return lock_descriptor(options, events, plan, inherited); }
+  report_number(options);
   auto lock = acquire_talking(options, events, plan);
   if (!lock) { return end(lock.error(), options, events, inherited); }
   return run_holding(*lock, options, events, inherited);

@@ -142,13 +142,17 @@ child::LeaseTerms terms_of(const Grant& grant, const Options& options)
 }
 
 // Gives the lock back. Whether it turns out that it was none any more, and the command may have been not alone.
-bool release(Engine& engine, const Grant& grant, bool was_lost, const Options& options)
+bool release(Engine& engine, const Grant& grant, bool was_lost, nanoseconds acquired, const Options& options)
 {
   // A server that does not answer for so long will not do so before the lock has run out by itself, or soon after. The
   // engine for etcd tries for five seconds, and has more to say then than we know.
   const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(grant.ttl, seconds(6));
   const auto released = engine.release(patience);
-  if (was_lost || released == Engine::Release::done) { return false; }
+  if (was_lost) { return false; }
+  if (released == Engine::Release::done) {
+    if (options.verbosity == Verbosity::verbose) { report_released(sys::steady_now() - acquired, options); }
+    return false;
+  }
   if (released == Engine::Release::unknown) {
     report_not_released(grant.ttl, options);
     return false;
@@ -188,9 +192,10 @@ Outcome run_holding(child::Guard& guard, Engine& engine, const Grant& grant, con
   const sys::Program program{file, options.command.data(), mask, false, {}, environment.data()};
   EngineKeeper keeper(engine, options, events);
   const auto terms = terms_of(grant, options);
+  const auto acquired = sys::steady_now();
   auto ending = guard.run(program, supervision, terms, options.end_signal, keeper);
   const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
-  const bool is_lost_late = release(engine, grant, was_lost, options);
+  const bool is_lost_late = release(engine, grant, was_lost, acquired, options);
   events.released();
   if (is_lost_late) { events.lost("it was lost before it was released"); }
   if (ending && is_lost_late) { ending->how = child::Ending::How::lost; }
@@ -220,8 +225,10 @@ Outcome run_with_engine(
   if (!engine) { return {answer(engine.error(), options, events)}; }
   guard->leave_out(engine->pid());
   Listener listener(options, events);
+  const auto began = sys::steady_now();
   const auto grant = engine->acquire(
     options.engine_url, {options.request, options.ttl, plain_command(options.command), ended_by}, listener);
+  if (grant && options.verbosity == Verbosity::verbose) { report_acquired(sys::steady_now() - began, options); }
   if (grant) { return run_holding(*guard, *engine, *grant, options, events, inherited); }
   const EngineFailure& failure = grant.error();
   const bool is_covered = failure.kind == EngineFailure::Kind::nested && failure.covers;

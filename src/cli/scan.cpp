@@ -53,6 +53,27 @@ std::string nearest_name(std::span<const OptionSpec> table, std::string_view wor
   return nearest.empty() ? std::string() : "did you mean '--" + std::string(nearest) + "'?";
 }
 
+// Options of another program of this name, at the head of commands that were written for it (`lockrun --lockfile=FILE
+// -- COMMAND`), and what they are here.
+std::string advice_for_namesake(std::string_view word)
+{
+  struct Advice {
+    std::string_view name;
+    const char* text;
+  };
+  constexpr Advice k_all[] = {
+    {"lockfile", "another program called lockrun has it; here: lockrun -n FILE COMMAND"},
+    {"maxtime", "another program called lockrun has it; here '--max-hold N' ends the command after N seconds"},
+    {"idempotent", "another program called lockrun has it; here: lockrun -qn -E 0 LOCK COMMAND"},
+    {"sleep", "another program called lockrun has it; here '-w N' waits at most N seconds"},
+    {"retries", "another program called lockrun has it; here '-w N' waits at most N seconds"},
+  };
+  for (const Advice& advice : k_all) {
+    if (advice.name == word) { return advice.text; }
+  }
+  return {};
+}
+
 class Scan {
 public:
   Scan(std::span<const OptionSpec> table, int argc, char* const* argv) : m_table(table), m_argc(argc), m_argv(argv) {}
@@ -159,7 +180,10 @@ private:
     }
     if (candidates.size() == 1) { return candidates.front(); }
     const std::string name = cli::quoted("--" + std::string(word));
-    if (candidates.empty()) { return Failed({"unknown option " + name, nearest_name(m_table, word)}); }
+    if (candidates.empty()) {
+      const std::string advice = advice_for_namesake(word);
+      return Failed({"unknown option " + name, advice.empty() ? nearest_name(m_table, word) : advice});
+    }
     std::string text = "ambiguous option " + name + ": it could be ";
     for (const Occurrence& candidate : candidates) {
       const bool is_last = &candidate == &candidates.back();

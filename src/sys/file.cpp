@@ -130,6 +130,23 @@ Result<FileStatus> lstat(const char* path)
   return status_of(raw);
 }
 
+Result<void> access(const char* path, int how)
+{
+  if (::faccessat(AT_FDCWD, path, how, AT_EACCESS) != 0) { return tl::unexpected(SysError{"faccessat", errno}); }
+  return {};
+}
+
+Result<std::string> beginning_of(const char* path, std::size_t bytes)
+{
+  const auto fd = open(path, O_RDONLY | O_NONBLOCK);
+  if (!fd) { return tl::unexpected(fd.error()); }
+  std::string text(bytes, '\0');
+  const ssize_t count = ::pread(fd->get(), text.data(), text.size(), 0);
+  if (count < 0) { return tl::unexpected(SysError{"pread", errno}); }
+  text.resize(static_cast<std::size_t>(count));
+  return text;
+}
+
 Result<std::uint32_t> file_system_type(const Descriptor& fd)
 {
   struct ::statfs raw {};

@@ -43,6 +43,12 @@ Result<FileStatus> fstat(const Descriptor& fd);
 Result<FileStatus> stat(const char* path);
 Result<FileStatus> lstat(const char* path);
 
+// Whether this user may do with the file what `how` says: R_OK, W_OK, X_OK (faccessat(2), AT_EACCESS).
+Result<void> access(const char* path, int how);
+
+// The first bytes of a regular file.
+Result<std::string> beginning_of(const char* path, std::size_t bytes);
+
 // What kind of file system `fd` is on: the number that <linux/magic.h> has for it (fstatfs(2), f_type).
 Result<std::uint32_t> file_system_type(const Descriptor& fd);
 

@@ -132,12 +132,24 @@ std::size_t count_of(char* const* words)
   return count;
 }
 
+// Whether the file is in the format of programs, of whatever processor. A shell would run its bytes as commands.
+bool is_program(const char* file)
+{
+  constexpr char k_magic[] = {'\177', 'E', 'L', 'F'}; // elf(5)
+  char head[sizeof k_magic] = {};
+  const long fd = bare(SYS_openat, AT_FDCWD, file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) { return false; }
+  const long count = bare(SYS_read, fd, &head[0], sizeof head);
+  (void)bare(SYS_close, fd); // it was only read
+  return count == static_cast<long>(sizeof head) && std::memcmp(head, k_magic, sizeof head) == 0;
+}
+
 // One file; returns only in failure. `room` takes two words more than argv has.
 long execute_file(const char* file, const Program& program, const char** room)
 {
   char* const* const environment = program.environment != nullptr ? program.environment : environ;
   const long failure = bare(SYS_execve, file, program.argv, environment);
-  if (failure != -ENOEXEC) { return failure; }
+  if (failure != -ENOEXEC || is_program(file)) { return failure; }
   // A script without "#!".
   room[0] = "/bin/sh";
   room[1] = file;

@@ -77,6 +77,13 @@ const Row k_rows[] = {
   {"control_character", {"-\x1b", "L"}, "unknown option '-\\x1b'"},
   {"long_name_with_one_dash", {"-timeout", "L"}, "unknown option '-t' in '-timeout' -> did you mean '--timeout'?"},
   {"unknown_name", {"--bogus", "L"}, "unknown option '--bogus'"},
+  {"another_lockruns_lock", {"--lockfile=F", "--", "c"},
+    "unknown option '--lockfile' -> another program called lockrun has it; here: lockrun -n FILE COMMAND"},
+  {"another_lockruns_limit", {"--maxtime", "5"},
+    "unknown option '--maxtime' -> another program called lockrun has it; here '--max-hold N' ends the command after N "
+    "seconds"},
+  {"another_lockruns_silence", {"--idempotent"},
+    "unknown option '--idempotent' -> another program called lockrun has it; here: lockrun -qn -E 0 LOCK COMMAND"},
   {"slip", {"--wiat", "5", "L"}, "unknown option '--wiat' -> did you mean '--wait'?"},
   {"slip_with_value", {"--tiemout=5", "L"}, "unknown option '--tiemout' -> did you mean '--timeout'?"},
   {"underscore", {"--no_fork", "L"}, "unknown option '--no_fork' -> did you mean '--no-fork'?"},

@@ -87,7 +87,8 @@ const Row k_rows[] = {
     "lockrun creates files, not directories"},
   {"MissingDirectoryThatMayNotBeMade", {"--no-create", "none/", k_run}, 66, "cannot open 'none/': No such file",
     "with --no-create the file must exist"},
-  {"FileInPlaceOfADirectory", {"file/x", k_run}, 73, "cannot open 'file/x': Not a directory (ENOTDIR)"},
+  {"FileInPlaceOfADirectory", {"file/x", k_run}, 73, "cannot open 'file/x': Not a directory (ENOTDIR)",
+    "'file' is not a directory"},
   {"LongName", {k_long, k_run}, 73, "File name too long (ENAMETOOLONG)", "at most 255 bytes"},
   {"NewlineInThePath", {"none/a\nlockrun: all is well", k_run}, 73, R"(cannot open 'none/a\nlockrun: all is well')",
     "does not exist"},
@@ -104,7 +105,7 @@ const Row k_rows[] = {
   {"AnothersDirectory", {"new", k_run}, 77, "cannot open 'new': Permission denied (EACCES)",
     "this user may not create files in '.'", k_nobody},
   {"ReadOnlyFileForAnOfdLock", {"--fcntl", "readonly", k_run}, 77, "cannot open 'readonly': Permission denied (EACCES)",
-    "this user may not", k_nobody},
+    "needs a file that this user may write to", k_nobody},
   {"DirectoryForAnOfdLock", {"--fcntl", ".", k_run}, 77, "cannot open '.' for writing: Is a directory (EISDIR)",
     "only --api flock can lock a directory"},
   // commands

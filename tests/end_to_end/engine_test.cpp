@@ -186,6 +186,15 @@ TEST_F(Engines, RunTheCommandUnderTheirLockAndGetItBack)
   EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
 }
 
+TEST_F(Engines, SayAsMuchOfTheLockAsIsSaidOfALocalOne)
+{
+  plays(k_held + k_release);
+  const Finished ended = finish("exit 5", {"-v"});
+  EXPECT_EQ(ended.status, exited(5));
+  EXPECT_THAT(ended.err, ::testing::MatchesRegex("lockrun: got 'fake://host/deploy' after [0-9.]+m?s\n"
+                                                 "lockrun: released 'fake://host/deploy' after [0-9.]+m?s\n"));
+}
+
 TEST_F(Engines, TellTheCommandWhatItHolds)
 {
   plays(held(60'000, "epoch=3 key=a%20b/1f slot=2") + k_release);
@@ -372,7 +381,8 @@ TEST_F(Engines, MustBeInstalled)
   url = "nowhere://host/deploy";
   const Finished ended = finish(leave_a_mark);
   EXPECT_EQ(ended.status, exited(69));
-  EXPECT_THAT(ended.err, HasSubstr("-DLOCKRUN_NOWHERE=ON"));
+  EXPECT_THAT(ended.err, HasSubstr("; lockrun's own engines are: etcd"));
+  EXPECT_THAT(ended.err, ::testing::Not(HasSubstr("-DLOCKRUN")));
   EXPECT_THAT(
     ended.err, StartsWith("lockrun: cannot find 'lockrun-engine-nowhere', which 'nowhere://host/deploy' needs\n"
                           "lockrun: hint: it is not in '" +

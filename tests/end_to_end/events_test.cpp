@@ -307,8 +307,10 @@ TEST_F(Events, OfALockThatCannotBeHad)
   EXPECT_EQ(lockrun({dir / "missing" / "lock", "true"}).status, exited(73));
   EXPECT_EQ(finished().at("outcome"), "failed");
   EXPECT_EQ(finished().at("error"), "open: No such file or directory (ENOENT)");
-  EXPECT_EQ(lockrun({"/dev/null", "true"}).status, exited(77));
-  EXPECT_EQ(finished().at("error"), "neither a regular file nor a directory");
+  const std::string fifo = dir / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_EQ(lockrun({fifo, "true"}).status, exited(77));
+  EXPECT_EQ(finished().at("error"), "neither a file, a directory nor a device");
 }
 
 // So that it goes into a pipe in one piece, whatever bytes are in it (pipe(7)).

@@ -145,7 +145,7 @@ TEST_F(StatusOption, TellsProgramsEverything)
   const json& first = told.at("holders").at(0);
   EXPECT_EQ(first.at("pid"), holder.pid());
   EXPECT_TRUE(first.at("user").is_string());
-  EXPECT_THAT(first.at("command").get<std::string>(), MatchesRegex(".*lockrun .* sh -c read line .*"));
+  EXPECT_THAT(first.at("command").get<std::string>(), ::testing::StartsWith("sh -c read line ")); // as in the table
   EXPECT_THAT(
     first.at("since").get<std::string>(), MatchesRegex("20[0-9]+-[0-9]+-[0-9]+T[0-9]+:[0-9]+:[0-9]+\\.[0-9]+Z"));
   EXPECT_EQ(first.at("since_kind"), "acquired");
@@ -259,7 +259,7 @@ TEST_F(StatusOption, WithoutPermissionSaysNothingOfCreating)
   const auto told = status_of({(dir / "private" / "lock").string()}, start);
   EXPECT_EQ(told.status, exited(77));
   EXPECT_THAT(told.err, HasSubstr("Permission denied (EACCES)"));
-  EXPECT_THAT(told.err, ::testing::Not(HasSubstr("hint:")));
+  EXPECT_THAT(told.err, ::testing::Not(HasSubstr("create")));
 }
 
 // --- usage ---

@@ -226,6 +226,16 @@ Result<FileStatus> lstat(const char* path)
   return scripted("lstat", fmt::format("'{}'", path), testing::a_file());
 }
 
+Result<void> access(const char* path, int how)
+{
+  return scripted("access", fmt::format("'{}', {}", path, how));
+}
+
+Result<std::string> beginning_of(const char* path, std::size_t bytes)
+{
+  return scripted("beginning_of", fmt::format("'{}', {}", path, bytes), std::string());
+}
+
 Result<std::uint32_t> file_system_type(const Descriptor&)
 {
   return scripted("file_system_type", "", std::uint32_t{0xEF53}); // EXT4_SUPER_MAGIC
