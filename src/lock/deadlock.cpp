@@ -74,8 +74,8 @@ bool is_from_first_slot_on(const std::vector<LockLine>& wanted)
 // most ancestors are those of many waiters.
 class DeadlockSearch::View {
 public:
-  // The circle from us back to us, or nothing; after keeps_others_waiting(). A process that waits in it with nothing but
-  // a place in a queue is left out: it keeps the next one waiting, but only as long as others keep it.
+  // The circle from us back to us, or nothing; after keeps_others_waiting(). A process that waits in it with nothing
+  // but a place in a queue is left out: it keeps the next one waiting, but only as long as others keep it.
   std::vector<Link> circle()
   {
     const auto ours = std::find_if(
