@@ -176,12 +176,14 @@ void replace_command_line(const char* name)
   // (execve(2)).
   char* const begin = program_invocation_name;
   const char* end = *environ;
-  if (end == nullptr) { end = reinterpret_cast<const char*>(::getauxval(AT_EXECFN)); }
+  if (end == nullptr) {
+    end = reinterpret_cast<const char*>(::getauxval(AT_EXECFN)); // NOLINT(performance-no-int-to-ptr): it is one
+  }
   constexpr std::ptrdiff_t k_longest = 128L * 1024 * 1024; // somebody has moved them
   if (begin == nullptr || end <= begin || end - begin > k_longest) { return; }
   const auto size = static_cast<std::size_t>(end - begin);
   std::memset(begin, 0, size);
-  std::memcpy(begin, name, std::min(std::strlen(name), size - 1));
+  std::copy_n(name, std::min(std::strlen(name), size - 1), begin);
 }
 
 Result<std::string> program_path()

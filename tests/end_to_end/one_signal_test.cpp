@@ -281,6 +281,30 @@ TEST_P(EachSignal, ToWhatIsLeftWhenTheCommandHasEnded)
 INSTANTIATE_TEST_SUITE_P(Name, EachSignal, ::testing::Values(SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1),
   [](const auto& row) { return std::string(::sigabbrev_np(row.param)); });
 
+// Then a copy of lockrun stands between it and the command.
+TEST_F(OneSignal, WhereThereAreProcessesThatWereThereBefore)
+{
+  Words words{"sh", "-c", "cat <&8 >/dev/null & exec \"$@\"", "sh"};
+  for (const std::string& word : argv({"--hold", "tree"})) { words.push_back(word); }
+  Process front(words, start);
+  command = await_command(front);
+  const auto children = children_of(front.pid());
+  const auto copy = std::find_if(children.begin(), children.end(), [&](pid_t child) {
+    const auto its = children_of(child);
+    return std::find(its.begin(), its.end(), command) != its.end();
+  });
+  ASSERT_NE(copy, children.end());
+  await_witness(front.pid());
+  await_witness(*copy);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    ASSERT_EQ(::kill(-front.pid(), signal), 0);
+    expect_only({::sigabbrev_np(signal)}, front, front.pid());
+    front.signal(signal);
+    expect_only({::sigabbrev_np(signal)}, front, front.pid());
+  }
+  expect_clean_end(front);
+}
+
 TEST_F(OneSignal, OfDifferentKindsArePassedOnInTheirOrder)
 {
   Process lockrun = run();
