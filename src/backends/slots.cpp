@@ -132,13 +132,12 @@ Result<std::optional<int>> wait_slot(const sys::Descriptor& fd, int count)
 {
   const auto free = try_slot(fd, count);
   if (!free || *free) { return free; }
-  const auto action = sys::set_interrupting(sys::wake_signal());
-  if (!action) { return tl::unexpected(action.error()); }
+  const auto interruptible = sys::Interruptible::create();
+  if (!interruptible) { return tl::unexpected(interruptible.error()); }
   const sys::SignalSet before = sys::unblock_signals({sys::wake_signal()});
   auto won = race_for_slot(fd, count);
   (void)sys::set_signal_mask(before);
-  sys::restore_action(sys::wake_signal(), *action); // who wants to interrupt us does so again and again
-  return won;
+  return won; // who wants to interrupt us does so again and again
 }
 
 Result<void> free_slot(const sys::Descriptor& fd, int slot)

@@ -107,16 +107,12 @@ std::string words_of(const Error& reason)
 void EventLog::begin()
 {
   if (m_options.events.empty()) { return; }
-  m_is_on = true;
   m_pid = sys::process_id();
   m_began = sys::steady_now();
   auto file = open_events(m_options.events);
-  if (file) {
-    m_file = std::move(*file);
-  } else {
-    m_is_on = false;
-    report_events_failure(file.error(), m_options);
-  }
+  if (!file) { return report_events_failure(file.error(), m_options); }
+  m_file = std::move(*file);
+  m_is_on = true; // if the call ends while this blocks, there is nothing to write to
 }
 
 void EventLog::waiting(const LockRequest& request)

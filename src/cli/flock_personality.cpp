@@ -515,8 +515,10 @@ int flush_output(int status)
 class WayOut final : public WaitObserver {
 public:
   explicit WayOut(const Call& call) : m_call(call) {}
-  nanoseconds look(nanoseconds) override { return std::chrono::hours(24); } // there is nothing to see
+  bool talks() const override { return false; } // there is nothing to see
+  nanoseconds look(nanoseconds) override { return std::chrono::hours(24); }
   void stuck(const Error& reason) override { sys::exit_now(flush_output(tell(reason, m_call))); }
+  void end_now(const Error&) override { sys::exit_now(m_call.conflict_exit_code); }
 
 private:
   const Call& m_call;

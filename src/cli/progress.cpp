@@ -83,18 +83,20 @@ void Progress::waiting(const LockRequest& request)
     m_names_users = !is_list_of_users(m_subject);
   }
   m_has_waited = true;
+  m_announced = sys::steady_now();
   m_began.reset();
   m_has_seen = false;
   m_next_line = {};
   m_next_drawing = {};
   m_missed_turns = 0;
+  m_signals.block(); // who sees that event sees how the wait ends, too
   m_events.waiting(request);
 }
 
 nanoseconds Progress::look(nanoseconds waited)
 {
-  if (m_options.verbosity == Verbosity::quiet) { return k_never; }
-  if (!m_began) { m_began = waited; }
+  if (!talks()) { return k_never; }
+  if (!m_began) { m_began = std::max(waited - (sys::steady_now() - m_announced), nanoseconds(0)); }
   const bool draws = may_draw();
   if (!draws) { m_is_drawn = false; } // in the background now, and the shell has gone on below
   const nanoseconds silence = draws ? k_silence : k_first_line;
@@ -127,6 +129,7 @@ bool Progress::refresh()
 void Progress::take_note(LockStatus seen)
 {
   forget_users(seen);
+  const std::lock_guard guard(m_mutex);
   m_seen = std::move(seen);
   m_has_seen = true;
 }
@@ -243,12 +246,23 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
 
 void Progress::stuck(const Error& reason)
 {
-  end();
+  if (m_is_drawn && may_draw()) { (void)sys::offer_standard_error("\r\x1b[K"); }
+  std::optional<LockStatus> seen; // another look might not come back either
+  {
+    const std::lock_guard guard(m_mutex);
+    if (m_has_seen) { seen = m_seen; }
+  }
+  const LockStatus* const holders = seen ? &*seen : nullptr;
+  report(reason, m_options, holders);
+  m_events.finished(reason, exit_code_for(reason, m_options.conflict_exit_code), holders);
+  end_now(reason);
+}
+
+void Progress::end_now(const Error& reason)
+{
   const int exit_code = exit_code_for(reason, m_options.conflict_exit_code);
-  const LockStatus* const seen = m_has_seen ? &m_seen : nullptr; // another look might not come back either
-  report(reason, m_options, seen);
-  m_events.finished(reason, exit_code, seen);
-  sys::exit_now(exit_code);
+  const bool by_signal = reason.reason == Reason::interrupted;
+  sys::exit_now(by_signal ? end_by_signal(reason.cause.code, exit_code, m_signals.inherited) : exit_code);
 }
 
 // Under the name that the caller used.

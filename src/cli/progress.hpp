@@ -2,6 +2,7 @@
 
 #include "cli/events.hpp"
 #include "cli/options.hpp"
+#include "cli/signals.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/status.hpp"
 #include "sys/descriptor.hpp"
@@ -9,7 +10,9 @@
 #include <lockrun/lock.hpp>
 #include <lockrun/status.hpp>
 
+#include <atomic>
 #include <chrono>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,11 +24,16 @@ namespace lockrun::cli {
 // nothing.
 class Progress final : public WaitObserver {
 public:
-  Progress(const Options& options, EventLog& events) : m_options(options), m_events(events) {}
+  // `signals` are blocked when the first wait begins.
+  Progress(const Options& options, EventLog& events, const Signals& signals)
+    : m_options(options), m_events(events), m_signals(signals)
+  {}
 
   void waiting(const LockRequest& request) override;
+  bool talks() const override { return m_options.verbosity != Verbosity::quiet; }
   std::chrono::nanoseconds look(std::chrono::nanoseconds waited) override;
   void stuck(const Error& reason) override;
+  void end_now(const Error& reason) override;
 
   // Takes the line off the terminal. To be called when the wait is over, before anybody else writes.
   void end();
@@ -49,12 +57,15 @@ private:
 
   const Options& m_options;
   EventLog& m_events;
+  const Signals& m_signals;
   LockRequest m_request{};
   LockRequest m_subject{}; // the same as a descriptor
   sys::Descriptor m_place; // which this is, unless the caller has one
   bool m_names_users = true;
   bool m_has_waited = false;
-  std::optional<std::chrono::nanoseconds> m_began; // of this lock, in terms of `waited`
+  std::chrono::nanoseconds m_announced{};          // when this lock's wait began, on the steady clock
+  std::optional<std::chrono::nanoseconds> m_began; // the same in terms of `waited`
+  std::mutex m_mutex;                              // held while m_seen changes, and while stuck() reads it
   LockStatus m_seen{};
   bool m_has_seen = false;
   std::optional<LookTurn> m_turn;
@@ -63,7 +74,7 @@ private:
   std::chrono::nanoseconds m_next_line{}; // in terms of `waited`, as the next
   std::chrono::nanoseconds m_next_drawing{};
   int m_missed_turns = 0;
-  bool m_is_drawn = false;
+  std::atomic<bool> m_is_drawn{false};
 };
 
 } // namespace lockrun::cli

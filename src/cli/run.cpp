@@ -5,7 +5,9 @@
 #include "cli/progress.hpp"
 #include "cli/report.hpp"
 #include "cli/run_beyond.hpp"
+#include "cli/signals.hpp"
 #include "cli/standard_descriptors.hpp"
+#include "lock/acquire.hpp"
 #include "lock/hold.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
@@ -19,9 +21,6 @@
 
 namespace lockrun::cli {
 namespace {
-
-// These end a wait; while the command runs they are for the command.
-constexpr std::initializer_list<int> k_ending_signals = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 // What the command finds in its environment.
 std::vector<std::string> told_to_command(const LockRequest& request, std::optional<int> slot)
@@ -118,14 +117,22 @@ int end_like(const child::Ending& ending, const sys::SignalSet& mask)
   return ending.how == child::Ending::How::killed ? end_by_signal(ending.value, exit_code, mask) : exit_code;
 }
 
-// Gets the lock, and talks while it waits.
-Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, WaitPlan plan)
+// Gets the lock, and talks while it waits. The time limit and signals hold from the first step on.
+Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, const Signals& signals)
 {
-  Progress progress(options, events);
+  Progress progress(options, events, signals);
+  WaitPlan plan;
+  plan.ended_by = signals.ending.raw();
   plan.observer = &progress;
+  plan.detect_deadlock = true;
+  plan.is_likely_nested = sys::environment("LOCKRUN_PID") != nullptr;
+  Watch watch(plan, options.request);
+  watch.begin_if_limited();
+  events.begin();
   const bool is_verbose = options.verbosity == Verbosity::verbose;
   const auto began = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
-  auto lock = acquire(options.request, plan);
+  auto lock = acquire(options.request, watch);
+  if (lock) { signals.block(); }
   progress.end();
   if (!lock) { return tl::unexpected(Refusal{lock.error(), progress.last_look(lock.error())}); }
   if (is_verbose) { report_acquired(sys::steady_now() - began, options); }
@@ -133,10 +140,10 @@ Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, 
 }
 
 // The lock stays with the descriptor that the caller opened.
-int lock_descriptor(const Options& options, EventLog& events, const WaitPlan& plan, const sys::SignalSet& inherited)
+int lock_descriptor(const Options& options, EventLog& events, const Signals& signals)
 {
-  const auto lock = acquire_talking(options, events, plan);
-  if (!lock) { return end(lock.error(), options, events, inherited); }
+  const auto lock = acquire_talking(options, events, signals);
+  if (!lock) { return end(lock.error(), options, events, signals.inherited); }
   events.acquired(lock->slot());
   events.finished(k_success);
   return k_success;
@@ -151,13 +158,6 @@ int unlock_descriptor(const Options& options, EventLog& events)
 }
 
 } // namespace
-
-int end_by_signal(int signal, int status, const sys::SignalSet& inherited)
-{
-  (void)sys::kill(sys::process_id(), signal);
-  (void)sys::set_signal_mask(inherited);
-  return status; // it has no default action
-}
 
 child::Supervision supervision_of(const Options& options, child::Observer& observer)
 {
@@ -184,27 +184,23 @@ int run(const Options& options)
   }
   EventLog events(options);
   if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
-  // A message to a closed pipe, or to a file that may not grow, must not end us while the command runs.
-  sys::SignalSet blocked(k_ending_signals);
-  blocked.add(SIGPIPE);
-  blocked.add(SIGXFSZ);
-  const sys::SignalSet inherited = sys::block_signals(blocked);
-  events.begin();
-  if (options.action == Action::unlock_descriptor) { return unlock_descriptor(options, events); }
-  WaitPlan plan;
-  sys::SignalSet ended_by;
-  for (const int signal : k_ending_signals) {
-    if (!inherited.contains(signal)) { ended_by.add(signal); }
+  // A message to a closed pipe, or to a file that may not grow, must not end us while the command runs. What else ends
+  // a process does so until the lock is ours or the wait has begun.
+  const Signals signals(sys::block_signals({SIGPIPE, SIGXFSZ}));
+  if (options.action == Action::unlock_descriptor) {
+    events.begin();
+    return unlock_descriptor(options, events);
   }
-  if (!options.engine_url.empty()) { return run_beyond(options, events, ended_by, inherited); }
-  plan.ended_by = ended_by.raw();
-  plan.detect_deadlock = true;
-  plan.is_likely_nested = sys::environment("LOCKRUN_PID") != nullptr;
-  if (options.action == Action::lock_descriptor) { return lock_descriptor(options, events, plan, inherited); }
+  if (!options.engine_url.empty()) {
+    events.begin();
+    signals.block();
+    return run_beyond(options, events, signals.ending, signals.inherited);
+  }
+  if (options.action == Action::lock_descriptor) { return lock_descriptor(options, events, signals); }
   report_number(options);
-  auto lock = acquire_talking(options, events, plan);
-  if (!lock) { return end(lock.error(), options, events, inherited); }
-  return run_holding(*lock, options, events, inherited);
+  auto lock = acquire_talking(options, events, signals);
+  if (!lock) { return end(lock.error(), options, events, signals.inherited); }
+  return run_holding(*lock, options, events, signals.inherited);
 }
 
 } // namespace lockrun::cli

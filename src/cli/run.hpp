@@ -12,10 +12,6 @@ int run(const Options& options);
 
 // --- What other rooms of the story share with it
 
-// Ends us in the way in which `signal`, which we have blocked, would have ended us, so that our parent sees what it
-// would see of any program. Returns `status` if the signal has no such action.
-int end_by_signal(int signal, int status, const sys::SignalSet& inherited);
-
 child::Supervision supervision_of(const Options& options, child::Observer& observer);
 
 } // namespace lockrun::cli

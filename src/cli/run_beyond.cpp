@@ -6,6 +6,7 @@
 #include "cli/holder_words.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "cli/signals.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
 

@@ -1,3 +1,5 @@
+#include "lock/acquire.hpp"
+
 #include "backends/kernel_lock.hpp"
 #include "backends/slots.hpp"
 #include "lock/hold.hpp"
@@ -92,12 +94,16 @@ Result<std::vector<Hold>, Error> acquire_descriptor(const LockRequest& request, 
 Result<std::vector<Hold>, Error> acquire_path(const LockRequest& request, const Patience& patience)
 {
   std::vector<Hold> holds;
+  Retries retries(patience);
   for (;;) {
     auto got = open_and_take(request, patience);
     if (!got) { return tl::unexpected(got.error()); }
     const auto naming = what_is_named(request, got->file.status.identity);
     if (!naming) { return tl::unexpected(naming.error()); }
-    if (*naming == Naming::another_file) { continue; }
+    if (*naming == Naming::another_file) {
+      if (auto reason = retries.reason_to_stop(request.path)) { return tl::unexpected(std::move(*reason)); }
+      continue;
+    }
     if (!got->taken.is_ours()) { return holds; }
     if (got->file.status.type == sys::FileType::regular) { stamp(got->file.fd); }
     holds.push_back(hold_of(std::move(got->file.fd), request, std::move(got->taken)));
@@ -107,13 +113,17 @@ Result<std::vector<Hold>, Error> acquire_path(const LockRequest& request, const 
 
 Result<std::vector<Hold>, Error> acquire_name(const LockRequest& request, const Patience& patience)
 {
+  Retries retries(patience);
   for (;;) {
     auto place = place_of(request.path);
     if (!place) { return tl::unexpected(place.error()); }
     LockRequest placed = request;
     placed.path = place->path;
     auto holds = acquire_path(placed, patience);
-    if (!holds && is_place_gone(holds.error())) { continue; }
+    if (!holds && is_place_gone(holds.error(), place->path, place->directory)) {
+      if (auto reason = retries.reason_to_stop(request.path)) { return tl::unexpected(std::move(*reason)); }
+      continue;
+    }
     if (!holds) {
       holds.error().target = request.path;
       return holds;
@@ -143,12 +153,21 @@ private:
 
 Result<std::vector<Hold>, Error> acquire_files(const LockRequest& request, const Patience& patience)
 {
+  Retries retries(patience);
   for (LostFile lost;;) {
     auto holds = !request.also.empty()   ? acquire_several(request, patience)
                  : is_name(request.path) ? acquire_name(request, patience)
                                          : acquire_path(request, patience);
     if (holds || !lost.may_be_opened_again(holds.error())) { return holds; }
+    if (auto reason = retries.reason_to_stop(request.path)) { return tl::unexpected(std::move(*reason)); }
   }
+}
+
+// To close them would leave the lock with a descriptor of the caller's.
+void give_back(std::vector<Hold> holds)
+{
+  for (Hold& hold : holds) { hold.unlink = false; }
+  (void)Lock(std::move(holds)).release();
 }
 
 } // namespace
@@ -187,15 +206,22 @@ std::optional<int> Lock::slot() const noexcept
 
 Result<Lock, Error> acquire(const LockRequest& request, const WaitPlan& plan)
 {
-  // Nobody reads the clock for a lock that is not waited for.
-  const nanoseconds began = may_wait(request) ? sys::steady_now() : nanoseconds(0);
-  // Whoever means to wait for its own ancestor does so in a circle too.
-  WaitPlan how = plan;
-  how.detect_deadlock = plan.detect_deadlock && request.nested != Nested::wait;
-  const Patience patience{how, began, request.patience ? Deadline(began + *request.patience) : Deadline()};
+  Watch watch(plan, request);
+  return acquire(request, watch);
+}
+
+Result<Lock, Error> acquire(const LockRequest& request, Watch& watch)
+{
+  watch.begin_if_limited();
+  const Patience patience = watch.patience();
   auto holds = request.fd ? acquire_descriptor(request, patience) : acquire_files(request, patience);
-  if (!holds) { return tl::unexpected(holds.error()); }
-  return Lock(std::move(*holds));
+  watch.end();
+  auto verdict = watch.verdict();
+  // What was granted in the moment in which the time was up is granted; a signal is obeyed even so.
+  const bool is_interrupted = verdict && verdict->reason == Reason::interrupted;
+  if (holds && !is_interrupted) { return Lock(std::move(*holds)); }
+  if (holds) { give_back(std::move(*holds)); }
+  return tl::unexpected(verdict ? std::move(*verdict) : std::move(holds.error()));
 }
 
 Result<void, Error> unlock(const LockRequest& request)

@@ -74,7 +74,7 @@ Result<Taken, Error> take_in_turn(Wanted& wanted, const sys::Descriptor& fd, con
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   backends::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
-  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
+  announce_wait(patience, request);
   auto waited = queue_up(wanted, queue, request, patience);
   while (!waited && waited.error().reason == Reason::nested) {
     // The place in the queue is given up even where it turns out that there is something to wait for.

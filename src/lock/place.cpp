@@ -95,9 +95,12 @@ Result<Place, Error> place_of(std::string_view name)
   return Place{std::move(*fd), directory + "/" + std::string(name)};
 }
 
-bool is_place_gone(const Error& error)
+bool is_place_gone(const Error& error, const std::string& path, const sys::Descriptor& directory)
 {
-  return error.reason == Reason::open_failed && error.cause.code == ENOENT;
+  if (error.reason != Reason::open_failed || error.cause.code != ENOENT) { return false; }
+  const auto ours = sys::fstat(directory);
+  const auto named = sys::lstat(path.substr(0, path.rfind('/')).c_str());
+  return !ours || !named || ours->identity != named->identity;
 }
 
 } // namespace lockrun

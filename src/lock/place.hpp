@@ -31,7 +31,8 @@ Result<std::string, Error> path_of_name(std::string_view name);
 // unsafe_place, open_failed, lock_failed.
 Result<Place, Error> place_of(std::string_view name);
 
-// Whether the directory has been removed since place_of() made it, as what opens the file there says: make it again.
-bool is_place_gone(const Error& error);
+// Whether what opens the file at `path`, in `directory`, failed because the directory has been removed since place_of()
+// made it: it is to be made again then. A link to nowhere in it is no such reason.
+bool is_place_gone(const Error& error, const std::string& path, const sys::Descriptor& directory);
 
 } // namespace lockrun

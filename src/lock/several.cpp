@@ -137,6 +137,14 @@ Result<Outcome, Error> check_names(const std::vector<Opened>& opened, const std:
   return Outcome::complete;
 }
 
+bool is_place_gone(const Error& error, const std::vector<NamedLock>& all)
+{
+  const auto failed =
+    std::find_if(all.begin(), all.end(), [&](const NamedLock& wanted) { return wanted.name == error.target; });
+  return failed != all.end() && is_name(failed->name) &&
+         lockrun::is_place_gone(error, failed->request.path, failed->place);
+}
+
 std::vector<Hold> holds_of(std::vector<Opened>& opened, std::vector<NamedLock>& all)
 {
   std::vector<Hold> holds;
@@ -155,6 +163,7 @@ std::vector<Hold> holds_of(std::vector<Opened>& opened, std::vector<NamedLock>& 
 
 Result<std::vector<Hold>, Error> acquire_wanted(std::vector<NamedLock>& all, const Patience& patience)
 {
+  Retries retries(patience);
   for (;;) {
     auto opened = open_all(all, patience); // whatever is locked in vain is freed when these are closed
     if (!opened) { return tl::unexpected(opened.error()); }
@@ -164,6 +173,7 @@ Result<std::vector<Hold>, Error> acquire_wanted(std::vector<NamedLock>& all, con
     if (outcome && *outcome == Outcome::complete) { outcome = check_names(*opened, all); }
     if (!outcome) { return tl::unexpected(outcome.error()); }
     if (*outcome == Outcome::complete) { return holds_of(*opened, all); }
+    if (auto reason = retries.reason_to_stop(all.front().name)) { return tl::unexpected(std::move(*reason)); }
   }
 }
 
@@ -171,11 +181,13 @@ Result<std::vector<Hold>, Error> acquire_wanted(std::vector<NamedLock>& all, con
 
 Result<std::vector<Hold>, Error> acquire_several(const LockRequest& request, const Patience& patience)
 {
+  Retries retries(patience);
   for (;;) {
     auto all = all_wanted(request);
     if (!all) { return tl::unexpected(all.error()); }
     auto holds = acquire_wanted(*all, patience);
-    if (holds || !is_name(holds.error().target) || !is_place_gone(holds.error())) { return holds; }
+    if (holds || !is_place_gone(holds.error(), *all)) { return holds; }
+    if (auto reason = retries.reason_to_stop(holds.error().target)) { return tl::unexpected(std::move(*reason)); }
   }
 }
 

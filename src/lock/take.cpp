@@ -43,7 +43,7 @@ Result<Taken, Error> take_kinds(Wanted& wanted, const sys::Descriptor& fd, const
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   backends::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
-  if (patience.plan.observer != nullptr) { patience.plan.observer->waiting(request); }
+  announce_wait(patience, request);
   const auto call = [&] { return wanted.ask(Wait::allowed); };
   const auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
   if (!waited) {

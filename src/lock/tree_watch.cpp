@@ -12,6 +12,8 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
 constexpr nanoseconds k_before_looking = milliseconds(200);
+// A look takes less than a millisecond as a rule. What it finds does not come in time if the machine is busy.
+constexpr nanoseconds k_before_deadline = milliseconds(10);
 // While it is the turn of others: each time twice as late, until we look all the same, after 6 s; whoever has the turn
 // may have been stopped.
 constexpr nanoseconds k_first_try_again = milliseconds(100);
@@ -21,14 +23,24 @@ constexpr int k_rest_per_look = 50;
 // Before another look at a tree that may change; each time twice as long.
 constexpr nanoseconds k_longest_pause = std::chrono::seconds(60);
 
+Deadline last_look(const Patience& patience)
+{
+  return patience.deadline ? Deadline(*patience.deadline - k_before_deadline) : std::nullopt;
+}
+
 } // namespace
+
+nanoseconds TreeWatch::first_look(const Patience& patience, nanoseconds began)
+{
+  const nanoseconds first = began + k_before_looking;
+  return patience.look_at_tree ? *earlier(first, last_look(patience)) : first;
+}
 
 TreeWatch::TreeWatch(const Patience& patience, nanoseconds began)
   : m_patience(patience), m_has_looked(!patience.look_at_tree), m_next_try(k_first_try_again)
 {
   if (!patience.plan.detect_deadlock) { return; }
-  m_next = began + (patience.tree_has_locks ? k_before_looking : m_search.pause());
-  if (!m_has_looked) { m_next = earlier(m_next, patience.deadline); }
+  m_next = patience.tree_has_locks ? first_look(patience, began) : began + m_search.pause();
 }
 
 std::optional<Error> TreeWatch::look()
@@ -41,9 +53,10 @@ std::optional<Error> TreeWatch::look()
   const nanoseconds now = sys::steady_now();
   if (m_has_looked && !(m_next_tree && now >= *m_next_tree)) { return search(); }
   m_turn = LookTurn::at_tree();
-  const bool is_last_chance = m_next_try > k_last_try_again || (m_patience.deadline && now >= *m_patience.deadline);
+  const Deadline last = last_look(m_patience);
+  const bool is_last_chance = m_next_try > k_last_try_again || (last && now >= *last);
   if (!m_turn && !is_last_chance) {
-    m_next = earlier(now + std::exchange(m_next_try, 2 * m_next_try), m_patience.deadline);
+    m_next = earlier(now + std::exchange(m_next_try, 2 * m_next_try), last);
     return std::nullopt;
   }
   const nanoseconds before = sys::thread_time();

@@ -18,8 +18,11 @@ public:
   // `began`: when the wait did, on the steady clock. With WaitPlan::detect_deadlock; otherwise it watches nothing.
   TreeWatch(const Patience& patience, std::chrono::nanoseconds began);
 
-  // When to call look(); none: never. The first time after 200 ms, or at the deadline: to look at what our ancestors
-  // hold costs as much as all the rest of a wait, and most waits are short. Then as DeadlockSearch says.
+  // When to look first: after 200 ms, or shortly before the deadline. To look at what our ancestors hold costs as much
+  // as all the rest of a wait, and most waits are short.
+  static std::chrono::nanoseconds first_look(const Patience& patience, std::chrono::nanoseconds began);
+
+  // When to call look(); none: never. First as first_look() says, then as DeadlockSearch does.
   Deadline next() const noexcept { return m_next; }
 
   // Looks, if it is our turn. `nested` or `deadlock`, still without a target, when the wait is to end.

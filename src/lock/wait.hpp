@@ -1,12 +1,16 @@
 #pragma once
 
 #include "sys/lock.hpp"
+#include "sys/signal.hpp"
+#include "sys/thread.hpp"
 
 #include <lockrun/lock.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -28,6 +32,8 @@ struct TreeLook {
   bool may_change = false;           // the answer may be another one later
 };
 
+class Watch;
+
 // How one call to acquire() waits, through all the locks and tries that it takes.
 struct Patience {
   const WaitPlan& plan;
@@ -36,17 +42,115 @@ struct Patience {
   bool tree_has_locks = true; // false: we and our ancestors are known to hold none
   // Looks for an ancestor that holds what we wait for, if that is not known yet. With WaitPlan::detect_deadlock.
   std::function<TreeLook()> look_at_tree{};
+  Watch* watch = nullptr; // over the whole call; otherwise each wait has one of its own
 };
 
 // A system call that blocks in the kernel's own queue until it is answered or a signal handler interrupts it.
 using BlockingCall = std::function<Result<sys::Attempt>()>;
 
-// Lets `call` block in this thread while a helper thread watches the clock, the signals that end the wait, and lets the
-// observer look. Nothing interrupts the call, which would cost the place in the queue, before the wait is to end.
-// Succeeds when the call did, also in the moment in which the time was up; otherwise `failure` with the call's error,
-// busy, timed_out, nested, deadlock, interrupted, or start_failed when there can be no thread. After `interrupted` the
-// call may have succeeded all the same. `target` is the name for the error.
+// Watches over the steps of one call to acquire(), whichever system call they are in: at the deadline, or when a signal
+// comes that ends the wait, it interrupts the thread that made it, again and again, and where the kernel does not let
+// go of that thread (a file server that does not answer) it has the observer end the process. That takes a thread, the
+// keeper, which does nothing else; what searches /proc or talks runs in another one. Used by the thread that made it.
+class Watch {
+public:
+  // The time limit counts from now. `target` is the name for errors.
+  Watch(const WaitPlan& plan, const LockRequest& request);
+  // For one wait.
+  Watch(const Patience& patience, const std::string& target);
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  ~Watch() { end(); }
+
+  // Starts to watch, unless it does so already. Fails where there can be no thread.
+  Result<void> begin();
+  // The same, if there is a time limit: before the first step that may block.
+  void begin_if_limited();
+  // Nothing interrupts the calling thread any more. A verdict stays.
+  void end();
+
+  // Why the call has to end, as soon as that is so: timed_out or interrupted.
+  std::optional<Error> verdict() const;
+
+  // As wait_blocking(), which see.
+  Result<void, Error> wait(
+    const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure);
+
+  // How the call waits.
+  Patience patience();
+
+private:
+  // One blocking call, while it lasts.
+  struct Wait {
+    Watch* watch;
+    const Patience* patience;
+    const std::string* target;
+    std::chrono::nanoseconds began;
+    Deadline talk;                       // when the talker is started, which searches and says something
+    std::optional<sys::Thread> talker{}; // both guarded by m_mutex
+    std::atomic<pid_t> talker_number{0};
+    std::atomic<bool> is_over{false};
+    std::atomic<bool> has_finding{false}; // `finding` is set
+    Error finding{};
+  };
+
+  static void* keeper_body(void* watch);
+  static void* talker_body(void* wait);
+  static void* ending_body(void* watch);
+
+  // In the keeper.
+  void keep();
+  std::string target();
+  bool has_finding();
+  Deadline start_to_talk(std::chrono::nanoseconds now);
+  void decide(Error verdict);
+  void end_process();
+
+  void wake_keeper() const;
+  void set_wait(Wait* wait);
+  void finish_talk(Wait& wait);
+  Result<void, Error> wait_alone(
+    const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure);
+
+  const WaitPlan m_plan;
+  const std::string m_target;
+  const std::chrono::nanoseconds m_began;
+  const Deadline m_deadline;
+  pid_t m_watched = 0; // the thread
+  std::optional<sys::Interruptible> m_interruptible;
+  sys::SignalSet m_mask_before;
+  std::optional<sys::Thread> m_keeper;
+  std::atomic<pid_t> m_keeper_number{0};
+  std::atomic<bool> m_is_over{false};
+  std::atomic<bool> m_is_ending{false}; // m_verdict is set
+  Error m_verdict{};
+  std::mutex m_mutex;
+  Wait* m_wait = nullptr; // guarded by m_mutex
+};
+
+// Tells the observer that we are about to queue, under the watch.
+void announce_wait(const Patience& patience, const LockRequest& request);
+
+// Lets `call` block in this thread under the watch. Nothing interrupts the call, which would cost the place in the
+// queue, before the wait is to end. Succeeds when the call did, even if the time was up in the same moment; otherwise
+// `failure` with the call's error, busy, timed_out, nested, deadlock or interrupted. After `interrupted` the call may
+// have succeeded nevertheless. `target` is the name for the error. Where there can be no thread, nothing is searched or
+// said while it waits.
 Result<void, Error> wait_blocking(
   const BlockingCall& call, const Patience& patience, const std::string& target, Reason failure);
+
+// For loops that the file system, or other processes, can keep going.
+class Retries {
+public:
+  explicit Retries(const Patience& patience) noexcept : m_patience(patience) {}
+
+  // Why there must not be another try: the time is up, or a signal came. Callers that do not wait try again for a
+  // second.
+  std::optional<Error> reason_to_stop(const std::string& target);
+
+private:
+  const Patience& m_patience;
+  Deadline m_limit;
+};
 
 } // namespace lockrun

@@ -3,6 +3,7 @@
 #include "sys/raw.hpp"
 
 #include <cerrno>
+#include <mutex>
 
 #include <pthread.h>
 #include <sys/signalfd.h>
@@ -114,6 +115,44 @@ void restore_action(int signal, const struct ::sigaction& action)
 int wake_signal()
 {
   return SIGURG;
+}
+
+namespace {
+
+// What wake_signal() did before the first one of those who want it to interrupt.
+struct Interruptions {
+  std::mutex mutex;
+  int count = 0;
+  struct ::sigaction before {};
+};
+
+Interruptions& interruptions()
+{
+  static constinit Interruptions all;
+  return all;
+}
+
+} // namespace
+
+Result<Interruptible> Interruptible::create()
+{
+  Interruptions& all = interruptions();
+  const std::lock_guard guard(all.mutex);
+  if (all.count == 0) {
+    const auto before = set_interrupting(wake_signal());
+    if (!before) { return tl::unexpected(before.error()); }
+    all.before = *before;
+  }
+  ++all.count;
+  return Interruptible();
+}
+
+Interruptible::~Interruptible()
+{
+  if (!m_owns) { return; }
+  Interruptions& all = interruptions();
+  const std::lock_guard guard(all.mutex);
+  if (--all.count == 0) { restore_action(wake_signal(), all.before); }
 }
 
 Result<void> kill(pid_t pid, int signal)

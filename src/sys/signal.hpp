@@ -7,6 +7,7 @@
 #include <chrono>
 #include <initializer_list>
 #include <optional>
+#include <utility>
 
 #include <csignal>
 #include <sys/types.h>
@@ -73,6 +74,24 @@ void restore_action(int signal, const struct ::sigaction& action);
 // process. No real-time signal, which the kernel refuses to send (EAGAIN) when any processes of the same user have used
 // up RLIMIT_SIGPENDING; of the others the one that nobody dies of.
 int wake_signal();
+
+// While one of them lives, in whichever thread, wake_signal() interrupts the system call that it arrives in. The last
+// one gives the action back and drops a signal that is still pending.
+class [[nodiscard]] Interruptible {
+public:
+  static Result<Interruptible> create();
+  Interruptible(Interruptible&& other) noexcept : m_owns(std::exchange(other.m_owns, false)) {}
+  Interruptible& operator=(Interruptible&& other) noexcept
+  {
+    std::swap(m_owns, other.m_owns);
+    return *this;
+  }
+  ~Interruptible();
+
+private:
+  Interruptible() = default;
+  bool m_owns = true;
+};
 
 // kill(2). ESRCH: there is no such process.
 Result<void> kill(pid_t pid, int signal);

@@ -344,13 +344,19 @@ TEST_F(ExitStatus, IsThatOfTheErrorInTheQueueToo)
   expect_refusal(ended, 74, "No locks available (ENOLCK)");
 }
 
-TEST_F(ExitStatus, Is71WhenNoThreadCanWatchTheClock)
+// As under the system call filter of an old container runtime, or where a limit on processes is reached.
+TEST_F(ExitStatus, IsThatOfTheWaitWhereThereCanBeNoThread)
 {
   if (!can_trace()) { GTEST_SKIP() << "strace does not work here"; }
   const HoldingProcess holder(lock);
-  const auto ended =
-    run_program(traced(dir / "log", {"-e", "inject=clone,clone3:error=EAGAIN"}, {"-w1h", lock, "touch", marker}));
-  expect_refusal(ended, 71, "(EAGAIN)");
+  for (const char* const refused : {"clone,clone3:error=EAGAIN", "clone,clone3:error=EPERM", "clone3:error=EPERM",
+         "clone,clone3,timer_create:error=EAGAIN"}) {
+    for (const Words& words : {Words{"-w.3", lock, "touch", marker}, Words{"-w.3", "--fair", lock, "touch", marker}}) {
+      SCOPED_TRACE(refused + words[1]);
+      const auto ended = run_program(traced(dir / "log", {"-e", std::string("inject=") + refused}, words));
+      expect_refusal(ended, 75, "gave up waiting for '" + lock + "' after 300ms");
+    }
+  }
 }
 
 // --- quiet ---

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <future>
 #include <iterator>
 #include <random>
 
@@ -143,7 +144,7 @@ TEST_F(WaitBlocking, LooksAtTheTreeOnceAndBeforeTheTimeIsUp)
   plan.detect_deadlock = true;
   int looks = 0;
   const nanoseconds now = sys::steady_now();
-  Patience patience{plan, now, now};
+  Patience patience{plan, now, now + std::chrono::seconds(2)};
   patience.look_at_tree = [&] {
     ++looks;
     return TreeLook{};
@@ -417,20 +418,181 @@ TEST_F(WaitBlocking, LosesNoWakeUpInThousandsOfRounds)
   EXPECT_GT(gave_up, 0);
 }
 
-TEST(Wait, SaysThatThereCanBeNoThread)
+// --- where there can be no thread ---
+
+class WithoutThreads : public ::testing::TestWithParam<Inherited> {
+protected:
+  void SetUp() override
+  {
+    if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
+  }
+
+  // Runs it as a user who may have no more threads.
+  static void run(const std::function<bool()>& body)
+  {
+    Forked limited([&] {
+      hostile::limit(RLIMIT_NPROC, 0)();
+      GetParam().hook();
+      hostile::become_user(k_nobody)();
+      const std::string blocked_before = blocked();
+      if (!body()) { return 1; }
+      if (sys::disposition(sys::wake_signal()) != sys::Disposition::standard) { return 2; }
+      if (sys::disposition(SIGTERM) != sys::Disposition::standard) { return 3; }
+      if (sys::disposition(SIGALRM) != sys::Disposition::standard) { return 4; }
+      return blocked() == blocked_before ? 0 : 5;
+    });
+    EXPECT_EQ(limited.wait(), exited(0));
+  }
+};
+
+TEST_P(WithoutThreads, IsGranted)
 {
-  if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
-  Forked limited([] {
-    hostile::limit(RLIMIT_NPROC, 0)();
-    hostile::become_user(k_nobody)();
-    const std::string blocked_before = blocked();
+  run([] {
     const WaitPlan plan;
-    const auto waited =
-      wait_blocking(blocked_call, {plan, {}, sys::steady_now() + k_for_ever}, "x", Reason::lock_failed);
-    if (waited || waited.error().reason != Reason::start_failed || waited.error().cause.code != EAGAIN) { return 1; }
-    return blocked() == blocked_before ? 0 : 2;
+    const auto granted = [] { return Attempt::acquired; };
+    const nanoseconds now = sys::steady_now();
+    return wait_blocking(granted, {plan, now, now + k_for_ever}, "x", Reason::lock_failed).has_value();
   });
-  EXPECT_EQ(limited.wait(), exited(0));
+}
+
+TEST_P(WithoutThreads, EndsAtTheDeadlineAndNotBefore)
+{
+  run([] {
+    const WaitPlan plan;
+    for (const milliseconds limit : {milliseconds(-1), milliseconds(0), milliseconds(30)}) {
+      const nanoseconds end = sys::steady_now() + limit;
+      const auto waited = wait_blocking(blocked_call, {plan, {}, end}, "x", Reason::lock_failed);
+      if (waited || waited.error().reason != Reason::timed_out || sys::steady_now() < end) { return false; }
+    }
+    return true;
+  });
+}
+
+TEST_P(WithoutThreads, EndsAnUninterruptedCallThatBlocksLate)
+{
+  run([] {
+    const WaitPlan plan;
+    const auto late = [] {
+      const nanoseconds began = sys::steady_now();
+      while (sys::steady_now() - began < milliseconds(10)) {}
+      return blocked_call();
+    };
+    const auto waited = wait_blocking(late, {plan, {}, sys::steady_now()}, "x", Reason::lock_failed);
+    return !waited && waited.error().reason == Reason::timed_out;
+  });
+}
+
+TEST_P(WithoutThreads, IsEndedByASignalBeforeAndDuringTheCall)
+{
+  run([] {
+    WaitPlan plan;
+    const sys::SignalSet ending{SIGTERM, SIGINT};
+    plan.ended_by = ending.raw();
+    for (const bool is_pending : {true, false}) {
+      const sys::SignalSet before = sys::block_signals(ending);
+      if (is_pending) { (void)sys::kill(::getpid(), SIGTERM); }
+      const auto call = [&] {
+        if (!is_pending) { (void)sys::kill(::getpid(), SIGTERM); }
+        return blocked_call(); // the handler has run by now, so only the timer can end this
+      };
+      const auto waited = wait_blocking(call, {plan, {}, {}}, "x", Reason::lock_failed);
+      (void)sys::set_signal_mask(before);
+      if (waited || waited.error().reason != Reason::interrupted || waited.error().cause.code != SIGTERM) {
+        return false;
+      }
+    }
+    return true;
+  });
+}
+
+TEST_P(WithoutThreads, LooksAtItsAncestorsFirst)
+{
+  run([] {
+    WaitPlan plan;
+    plan.detect_deadlock = true;
+    Patience patience{plan, {}, {}};
+    patience.look_at_tree = [] { return TreeLook{Party{4312, "holder", {}}, true}; };
+    const auto waited = wait_blocking(blocked_call, patience, "x", Reason::lock_failed);
+    return !waited && waited.error().reason == Reason::nested && waited.error().target == "x";
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, WithoutThreads,
+  ::testing::Values(Inherited{"OnlyThat", [] {}}, Inherited{"NorQueuedSignals", hostile::limit(RLIMIT_SIGPENDING, 0)},
+    Inherited{"AlarmBlockedAndNoQueuedSignals",
+      [] {
+        hostile::limit(RLIMIT_SIGPENDING, 0)();
+        hostile::block(SIGALRM)();
+      }}),
+  [](const auto& row) { return row.param.name; });
+
+// --- where nothing lets go ---
+
+TEST_F(WaitBlocking, EndsWithoutAWordWhenTheWordsTakeTooLong)
+{
+  class Silent final : public WaitObserver {
+  public:
+    bool talks() const override { return false; }
+    nanoseconds look(nanoseconds) override { return k_for_ever; }
+    void stuck(const Error&) override
+    {
+      EXPECT_TRUE(eventually([&] { return has_ended.load(); }));
+    }
+    void end_now(const Error& reason) override
+    {
+      EXPECT_EQ(reason.reason, Reason::timed_out);
+      has_ended = true;
+    }
+    std::atomic<bool> has_ended{false};
+  };
+  Silent observer;
+  plan.observer = &observer;
+  const auto stubborn = [&] {
+    EXPECT_TRUE(eventually([&] { return observer.has_ended.load(); }));
+    return Attempt::interrupted;
+  };
+  EXPECT_EQ(wait(stubborn, nanoseconds(0)).error().reason, Reason::timed_out);
+}
+
+TEST_F(WaitBlocking, IsNotKeptByALookThatDoesNotEnd)
+{
+  class Slow final : public WaitObserver {
+  public:
+    nanoseconds look(nanoseconds) override
+    {
+      EXPECT_TRUE(eventually([&] { return has_ended.load(); }));
+      return k_for_ever;
+    }
+    void stuck(const Error& reason) override
+    {
+      EXPECT_EQ(reason.reason, Reason::timed_out);
+      has_ended = true;
+    }
+    std::atomic<bool> has_ended{false};
+  };
+  Slow observer;
+  plan.observer = &observer;
+  EXPECT_EQ(wait(blocked_call, milliseconds(300)).error().reason, Reason::timed_out);
+  EXPECT_TRUE(observer.has_ended);
+}
+
+// Two threads of one program wait, and the one that is done first leaves the other its means.
+TEST(Wait, OfTwoThreadsAtATimeKeepsEachLimit)
+{
+  const WaitPlan plan;
+  std::atomic<bool> is_first_done{false};
+  const auto late = [&] {
+    EXPECT_TRUE(eventually([&] { return is_first_done.load(); }));
+    return blocked_call();
+  };
+  auto second = std::async(std::launch::async, [&] {
+    const nanoseconds now = sys::steady_now();
+    return wait_blocking(late, {plan, now, now + milliseconds(50)}, "x", Reason::lock_failed);
+  });
+  const nanoseconds now = sys::steady_now();
+  EXPECT_FALSE(wait_blocking(blocked_call, {plan, now, now + milliseconds(10)}, "x", Reason::lock_failed));
+  is_first_done = true;
+  EXPECT_EQ(second.get().error().reason, Reason::timed_out);
 }
 
 } // namespace

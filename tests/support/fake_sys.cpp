@@ -4,6 +4,7 @@
 #include "sys/clock.hpp"
 #include "sys/descriptor.hpp"
 #include "sys/file.hpp"
+#include "sys/interruption.hpp"
 #include "sys/lock.hpp"
 #include "sys/memory.hpp"
 #include "sys/mount.hpp"
@@ -672,6 +673,18 @@ int wake_signal()
   return SIGURG;
 }
 
+Result<Interruptible> Interruptible::create()
+{
+  const auto made = scripted("set_interrupting", fmt::format("{}", wake_signal()));
+  if (!made) { return tl::unexpected(made.error()); }
+  return Interruptible();
+}
+
+Interruptible::~Interruptible()
+{
+  if (m_owns) { (void)take("restore_action", fmt::format("{}", wake_signal())); }
+}
+
 Result<void> kill(pid_t pid, int signal)
 {
   return scripted("kill", fmt::format("{}, {}", pid, signal));
@@ -702,6 +715,30 @@ std::optional<unsigned> terminal_columns()
 std::optional<unsigned> output_columns()
 {
   return value("output_columns", "", std::optional<unsigned>());
+}
+
+// --- interruption ---
+
+struct Interruption::State {};
+
+Interruption::Interruption(std::unique_ptr<State> state) noexcept : m_state(std::move(state)) {}
+Interruption::Interruption(Interruption&&) noexcept = default;
+
+Result<Interruption> Interruption::create(const SignalSet&, std::optional<nanoseconds>)
+{
+  const auto made = scripted("Interruption::create");
+  if (!made) { return tl::unexpected(made.error()); }
+  return Interruption(std::make_unique<State>());
+}
+
+Interruption::~Interruption()
+{
+  if (m_state) { (void)take("~Interruption"); }
+}
+
+int Interruption::signal() const noexcept
+{
+  return value("Interruption::signal", "", 0);
 }
 
 // --- thread ---

@@ -87,7 +87,8 @@ protected:
 
   cli::Options options;
   cli::EventLog events{options};
-  cli::Progress progress{options, events};
+  cli::Signals signals{sys::SignalSet{}};
+  cli::Progress progress{options, events, signals};
   FakeSys kernel;
   nanoseconds now = 0s;
   const Error timed_out{Reason::timed_out, "/x", {}, {}};

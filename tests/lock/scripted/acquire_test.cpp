@@ -529,11 +529,26 @@ TEST_F(Acquire, FailsWhenThePathCanNoLongerBeLookedAt)
 TEST_F(Acquire, KeepsItsDeadlineWhenItStartsAgain)
 {
   request.patience = seconds(5);
-  kernel.answers("flock", Attempt::busy);
-  kernel.succeeds("stat");
-  kernel.fails("stat", ENOENT);
-  ASSERT_TRUE(acquire(request, {}));
-  EXPECT_THAT(kernel.calls("steady_now"), SizeIs(1));
+  kernel.answers("steady_now", nanoseconds(seconds(1)));
+  for (const auto now : {seconds(3), seconds(6)}) {
+    kernel.succeeds("stat");
+    kernel.fails("stat", ENOENT);
+    kernel.answers("steady_now", nanoseconds(now));
+  }
+  EXPECT_EQ(error_of(request).reason, Reason::timed_out);
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(2));
+}
+
+TEST_F(Acquire, DoesNotStartAgainForEverWhenItDoesNotWait)
+{
+  request.patience = nanoseconds(0);
+  for (const auto now : {seconds(3), seconds(3), seconds(4)}) {
+    kernel.succeeds("stat");
+    kernel.fails("stat", ENOENT);
+    kernel.answers("steady_now", nanoseconds(now));
+  }
+  EXPECT_EQ(error_of(request).reason, Reason::busy);
+  EXPECT_THAT(kernel.calls("flock"), SizeIs(3));
 }
 
 // --- a failure of each call on the way ---
@@ -547,8 +562,6 @@ constexpr Step k_steps[] = {
   {"fstat", Reason::open_failed},
   {"flock", Reason::lock_failed},
   {"stat", Reason::open_failed},
-  {"set_interrupting", Reason::start_failed},
-  {"start_thread", Reason::start_failed},
 };
 class EveryStep : public Acquire, public ::testing::WithParamInterface<Step> {};
 
@@ -575,14 +588,30 @@ TEST_P(EveryStep, IsReportedWithItsCall)
 INSTANTIATE_TEST_SUITE_P(
   Table, EveryStep, ::testing::ValuesIn(k_steps), [](const auto& step) { return step.param.function; });
 
-TEST_F(Acquire, LeavesSignalsAsTheyWereWhenThereIsNoThread)
+TEST_F(Acquire, WaitsWithoutAThreadWhereThereIsNone)
+{
+  for (const char* const refused : {"set_interrupting", "start_thread"}) {
+    request.patience = std::chrono::hours(1);
+    kernel.answers("flock", Attempt::busy);
+    kernel.fails(refused, EPERM); // for the first step
+    kernel.fails(refused, EPERM); // for the wait
+    EXPECT_TRUE(acquire(request, {}));
+  }
+  EXPECT_THAT(kernel.calls("restore_action"), SizeIs(2));
+  EXPECT_THAT(kernel.calls("set_signal_mask"), SizeIs(2));
+  EXPECT_THAT(kernel.calls("~Interruption"), SizeIs(2));
+}
+
+TEST_F(Acquire, FailsWhereTheClockCannotBeWatchedAtAll)
 {
   request.patience = std::chrono::hours(1);
   kernel.answers("flock", Attempt::busy);
   kernel.fails("start_thread", EAGAIN);
-  EXPECT_EQ(error_of(request).cause.code, EAGAIN);
-  EXPECT_THAT(kernel.calls("restore_action"), SizeIs(1));
-  EXPECT_THAT(kernel.calls("set_signal_mask"), SizeIs(1));
+  kernel.fails("start_thread", EAGAIN);
+  kernel.fails("Interruption::create", EAGAIN);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, Reason::start_failed);
+  EXPECT_EQ(error.cause.code, EAGAIN);
 }
 
 // --- release ---
