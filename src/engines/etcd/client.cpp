@@ -1,11 +1,10 @@
 #include "engines/etcd/client.hpp"
 
+#include "engines/password_file.hpp"
 #include "sys/clock.hpp"
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -120,17 +119,17 @@ Watch::News Watch::take()
   return news;
 }
 
-tl::expected<void, std::string> Client::open(const Url& url)
+Outcome<void> Client::open(const Url& url)
 {
-  using Unusable = tl::unexpected<std::string>;
+  const auto unusable = [](std::string text) { return tl::unexpected(usage(std::move(text))); };
   for (const Endpoint& endpoint : url.endpoints) { m_servers.push_back({endpoint, {}}); }
   m_files = {
     url.parameter("cacert").value_or(""), url.parameter("cert").value_or(""), url.parameter("key").value_or("")};
   const std::string tls = url.parameter("tls").value_or("");
-  if (!tls.empty() && tls != "yes" && tls != "no") { return Unusable(fmt::format("tls={}: it is yes or no", tls)); }
+  if (!tls.empty() && tls != "yes" && tls != "no") { return unusable(fmt::format("tls={}: it is yes or no", tls)); }
   const bool has_files = !m_files.authority.empty() || !m_files.certificate.empty() || !m_files.key.empty();
-  if (tls == "no" && has_files) { return Unusable("tls=no does not go with cacert=, cert= or key="); }
-  if (m_files.certificate.empty() != m_files.key.empty()) { return Unusable("cert= and key= go together"); }
+  if (tls == "no" && has_files) { return unusable("tls=no does not go with cacert=, cert= or key="); }
+  if (m_files.certificate.empty() != m_files.key.empty()) { return unusable("cert= and key= go together"); }
   m_uses_tls = has_files || tls == "yes";
 
   // As etcdctl has it in its environment: NAME or NAME:PASSWORD, and the password alone.
@@ -141,9 +140,9 @@ tl::expected<void, std::string> Client::open(const Url& url)
   if (url.password) {
     m_password = *url.password;
   } else if (const auto file = url.parameter("password-file")) {
-    std::ifstream input(*file);
-    if (!std::getline(input, m_password)) { return Unusable(fmt::format("cannot read a password from '{}'", *file)); }
-    if (m_password.ends_with('\r')) { m_password.pop_back(); } // of an editor that ends lines with two bytes
+    auto password = read_password_file(*file);
+    if (!password) { return tl::unexpected(password.error()); }
+    m_password = *std::move(password);
   } else if (const std::string ours = environment("LOCKRUN_ETCD_PASSWORD"); !ours.empty()) {
     m_password = ours;
   } else if (m_user == account_name && account_name.size() < account.size()) {

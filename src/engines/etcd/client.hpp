@@ -50,8 +50,8 @@ class Client {
 public:
   explicit Client(const Attention& attention) : m_attention(attention) {}
 
-  // Takes endpoints, user and TLS files. The error is a usage error's text.
-  tl::expected<void, std::string> open(const Url& url);
+  // Takes endpoints, user and TLS files.
+  Outcome<void> open(const Url& url);
 
   // One request. Tries other endpoints where that can help, and authenticates where that is needed.
   Reply<Answer> call(const char* path, const Json& request, const Limits& limits);

@@ -98,6 +98,14 @@ struct LookUp {
   Found found;
 };
 
+// Instead of OpenSSL's own, which would ask on the terminal or, without one, on standard input: that is lockrun's
+// socket. It is a pem_password_cb.
+int refuse_pass_phrase(char* /*room*/, int /*size*/, int /*is_for_writing*/, void* was_asked)
+{
+  if (was_asked != nullptr) { *static_cast<bool*>(was_asked) = true; }
+  return -1;
+}
+
 } // namespace
 
 void FreeTls::operator()(::SSL_CTX* context) const noexcept
@@ -118,7 +126,14 @@ Reply<TlsContext> make_tls_context(const TlsFiles& files)
   ::SSL_CTX_set_min_proto_version(raw, TLS1_2_VERSION);
   ::SSL_CTX_set_verify(raw, SSL_VERIFY_PEER, nullptr);
   ::SSL_CTX_set_mode(raw, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  const auto unusable = [](const char* what, const std::string& file) {
+  bool needs_pass_phrase = false;
+  ::SSL_CTX_set_default_passwd_cb(raw, refuse_pass_phrase);
+  ::SSL_CTX_set_default_passwd_cb_userdata(raw, &needs_pass_phrase);
+  const auto unusable = [&needs_pass_phrase](const char* what, const std::string& file) {
+    if (needs_pass_phrase) {
+      ::ERR_clear_error();
+      return wrong(Kind::tls, fmt::format("cannot use the {} file '{}': it needs a pass phrase", what, file));
+    }
     return wrong(Kind::tls, fmt::format("cannot use the {} file '{}': {}", what, file, tls_complaint()));
   };
   if (files.authority.empty()) {
@@ -133,6 +148,7 @@ Reply<TlsContext> make_tls_context(const TlsFiles& files)
     return unusable("key", files.key);
   }
   if (!files.key.empty() && ::SSL_CTX_check_private_key(raw) != 1) { return unusable("key", files.key); }
+  ::SSL_CTX_set_default_passwd_cb_userdata(raw, nullptr); // all files have been read
   return context;
 }
 

@@ -563,6 +563,26 @@ TEST(EtcdUnreachable, SaysWhichFileIsMissing)
     HasSubstr("cannot use the cacert file '/nope': No such file or directory (ENOENT)"));
 }
 
+TEST(EtcdUnreachable, RefusesAKeyThatNeedsAPassPhrase)
+{
+  if (const auto reason = no_etcd()) { GTEST_SKIP() << *reason; } // openssl(1) comes with it
+  const TempDir dir;
+  make_certificates(dir.path());
+  const char* const encrypt = "openssl pkey -in client-key.pem -aes256 -passout pass:x -out new.pem && "
+                              "openssl pkey -in client-key.pem -aes256 -passout pass:x -traditional -out old.pem";
+  Start in_dir;
+  in_dir.directory = dir.path();
+  ASSERT_EQ(run_program({"sh", "-c", encrypt}, in_dir).status, exited(0));
+  for (const char* const form : {"new.pem", "old.pem"}) {
+    const std::string key = dir / form;
+    EngineDriver driver(
+      LOCKRUN_ENGINE, "etcd://127.0.0.1:1/lock?cert=" + (dir / "client.pem").string() + "&key=" + key);
+    driver.acquire();
+    EXPECT_EQ(text(driver.hear("FAIL", "HELD"), "text"),
+      "no secure connection to etcd: 127.0.0.1:1: cannot use the key file '" + key + "': it needs a pass phrase");
+  }
+}
+
 struct UsageRow {
   const char* name;
   const char* path;
@@ -575,7 +595,8 @@ constexpr UsageRow k_usage[] = {
   {"a_ttl_too_short", "lock", "ttl_ms=1999", "ttl=1999ms leaves no time to renew the lease"},
   {"half_of_a_certificate", "lock?cert=/x.pem", "", "cert= and key= go together"},
   {"tls_neither_yes_nor_no", "lock?tls=maybe", "", "tls=maybe: it is yes or no"},
-  {"a_password_file_that_is_missing", "lock?password-file=/nowhere/p", "", "cannot read a password from '/nowhere/p'"},
+  {"a_password_file_that_is_missing", "lock?password-file=/nowhere/p", "",
+    "cannot read a password from '/nowhere/p': No such file or directory (ENOENT)"},
 };
 class EtcdUsage : public ::testing::TestWithParam<UsageRow> {};
 TEST_P(EtcdUsage, IsRefused)
