@@ -17,6 +17,8 @@ using sys::Attempt;
 constexpr std::size_t k_stack_bytes = 64 * 1024;
 // How long a nudge may take until it is repeated: it can arrive just before the call blocks, and then it ends nothing.
 constexpr std::chrono::milliseconds k_nudge_pause{1};
+// How often to look where there can be no threads.
+constexpr std::chrono::milliseconds k_pause_without_threads{20};
 
 // What all who wait for a slot know of each other. The calling thread waits for slot 0, helpers for the others.
 struct Race {
@@ -73,7 +75,7 @@ void call_out(std::deque<Runner>& runners)
 }
 
 // Runs the race. The calling thread is ready to be called out.
-Result<std::optional<int>> race_for_slot(const sys::Descriptor& fd, int count)
+Result<std::optional<int>> race_for_slot(const sys::Descriptor& fd, int count, bool& has_threads)
 {
   Race race{&fd, sys::thread_id()};
   std::deque<Runner> runners; // which never move
@@ -94,7 +96,7 @@ Result<std::optional<int>> race_for_slot(const sys::Descriptor& fd, int count)
     Runner& runner = runners.emplace_back(race, slot);
     const auto thread = sys::start_thread(run, &runner, k_stack_bytes);
     if (!thread) {
-      won = tl::unexpected(thread.error());
+      has_threads = false;
       runners.pop_back();
       race.is_over.store(true);
       break;
@@ -135,7 +137,13 @@ Result<std::optional<int>> wait_slot(const sys::Descriptor& fd, int count)
   const auto interruptible = sys::Interruptible::create();
   if (!interruptible) { return tl::unexpected(interruptible.error()); }
   const sys::SignalSet before = sys::unblock_signals({sys::wake_signal()});
-  auto won = race_for_slot(fd, count);
+  bool has_threads = true;
+  auto won = race_for_slot(fd, count, has_threads);
+  if (!has_threads) {
+    // No grant can be lost: only the first one in the queue looks, and it keeps its place there.
+    (void)sys::wait_signal({}, k_pause_without_threads);
+    if (won && !*won) { won = try_slot(fd, count); }
+  }
   (void)sys::set_signal_mask(before);
   return won; // who wants to interrupt us does so again and again
 }

@@ -20,7 +20,7 @@ Result<std::optional<int>> try_slot(const sys::Descriptor& fd, int count);
 
 // The same, but waits until a slot is free: the kernel wakes us, in one thread per slot. None after an interruption of
 // the calling thread by sys::wake_signal(). Only one process at a time should wait here, the first one in the queue.
-// EAGAIN: there can be no thread.
+// Where there can be no such threads it looks again a little later instead, and returns none also after that.
 Result<std::optional<int>> wait_slot(const sys::Descriptor& fd, int count);
 
 Result<void> free_slot(const sys::Descriptor& fd, int slot);

@@ -15,6 +15,7 @@
 #include "sys/thread.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <string_view>
 
@@ -253,7 +254,9 @@ void Progress::stuck(const Error& reason)
     if (m_has_seen) { seen = m_seen; }
   }
   const LockStatus* const holders = seen ? &*seen : nullptr;
-  report(reason, m_options, holders);
+  Error said = reason;
+  if (!m_has_waited && reason.reason == Reason::timed_out) { said.cause.code = ETIMEDOUT; } // no lock was in the way
+  report(said, m_options, holders);
   m_events.finished(reason, exit_code_for(reason, m_options.conflict_exit_code), holders);
   end_now(reason);
 }

@@ -259,7 +259,10 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     }
     return;
   case Reason::timed_out:
-    if (is_told(options)) { report_timed_out(name, held_words_of(seen), options); }
+    if (is_told(options)) {
+      const bool is_silent = error.cause.code == ETIMEDOUT;
+      report_timed_out(name, is_silent ? "a file server does not answer" : held_words_of(seen), options);
+    }
     return;
   case Reason::deadlock:
     return report_deadlock(error, options, name);

@@ -59,8 +59,46 @@ std::vector<const sys::Descriptor*> inherited_descriptors(const Lock& lock, cons
   return inherited;
 }
 
-int run_holding(Lock& lock, const Options& options, EventLog& events, const sys::SignalSet& mask)
+// A signal ends us while the removal of the lock file does not come back from a dead file server: the command has
+// ended, and the lock is free as soon as our descriptor is closed.
+class Removal final : public WaitObserver {
+public:
+  Removal(const Result<child::Ending, Error>& ending, EventLog& events)
+    : m_ending(ending), m_exit_code(ending ? exit_code_for(*ending) : k_software), m_events(events)
+  {}
+  bool talks() const override { return false; }
+  std::chrono::nanoseconds look(std::chrono::nanoseconds) override { return std::chrono::hours(24); }
+  void stuck(const Error& reason) override
+  {
+    if (m_ending) { m_events.finished(*m_ending, m_exit_code); }
+    end_now(reason);
+  }
+  void end_now(const Error&) override { sys::exit_now(m_exit_code); }
+
+private:
+  const Result<child::Ending, Error>& m_ending;
+  int m_exit_code;
+  EventLog& m_events;
+};
+
+Result<void, Error> release(Lock& lock, const Result<child::Ending, Error>& ending, const Options& options,
+  EventLog& events, const Signals& signals)
 {
+  if (!options.request.file.unlink) { return lock.release(); }
+  Removal removal(ending, events);
+  WaitPlan plan;
+  plan.ended_by = signals.ending.raw();
+  plan.observer = &removal;
+  LockRequest untimed;
+  untimed.path = options.request.path;
+  Watch watch(plan, untimed);
+  (void)watch.begin(); // without a thread it goes on unwatched
+  return lock.release();
+}
+
+int run_holding(Lock& lock, const Options& options, EventLog& events, const Signals& signals)
+{
+  const sys::SignalSet& mask = signals.inherited;
   SupervisionReport observer(options, events);
   const auto supervision = supervision_of(options, observer); // the time counts before anybody is told
   events.acquired(lock.slot());
@@ -75,7 +113,8 @@ int run_holding(Lock& lock, const Options& options, EventLog& events, const sys:
   const bool is_verbose = options.verbosity == Verbosity::verbose;
   const auto acquired = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
   const auto ending = child::run(program, supervision);
-  if (const auto released = lock.release(); !released) { report_release_failure(released.error(), options); }
+  const auto released = release(lock, ending, options, events, signals);
+  if (!released) { report_release_failure(released.error(), options); }
   events.released();
   if (is_verbose) { report_released(sys::steady_now() - acquired, options); }
   if (!ending) { return end(ending.error(), options, events, mask); }
@@ -200,7 +239,7 @@ int run(const Options& options)
   report_number(options);
   auto lock = acquire_talking(options, events, signals);
   if (!lock) { return end(lock.error(), options, events, signals.inherited); }
-  return run_holding(*lock, options, events, signals.inherited);
+  return run_holding(*lock, options, events, signals);
 }
 
 } // namespace lockrun::cli

@@ -21,12 +21,7 @@ Result<void, Error> queue_up(
     return answer;
   };
   auto waited = wait_blocking(call, patience, request.path, Reason::lock_failed);
-  if (!waited) {
-    wanted.give_back(); // the part that we had, or all in the moment in which a signal ended the wait
-    // Of a lock it is no error: there can be no thread for each slot.
-    Error& error = waited.error();
-    if (error.reason == Reason::lock_failed && error.cause.code == EAGAIN) { error.reason = Reason::start_failed; }
-  }
+  if (!waited) { wanted.give_back(); } // the part that we had, or all in the moment in which a signal ended the wait
   return waited;
 }
 

@@ -99,14 +99,15 @@ TEST_F(InTurn, ACircleThatTheKernelSeesIsAnError)
   EXPECT_EQ(failure.cause.code, EDEADLK);
 }
 
-TEST_F(InTurn, WithoutAThreadForEachSlotThereIsNoWaiting)
+TEST_F(InTurn, WithoutAThreadForEachSlotItLooksAgain)
 {
   request.slots = 2;
   for (int i = 0; i < 4; ++i) { kernel.answers("ofd_lock", Attempt::busy); }
   kernel.fails("start_thread", EAGAIN);
-  const Error failure = error();
-  EXPECT_EQ(failure.reason, Reason::start_failed);
-  EXPECT_EQ(failure.cause.code, EAGAIN);
+  const auto lock = acquire(request, {});
+  ASSERT_TRUE(lock);
+  EXPECT_EQ(lock->slot(), 0);
+  EXPECT_THAT(kernel.calls("start_thread"), ::testing::SizeIs(1));
 }
 
 // --- file systems on which flock and fcntl locks see each other: stand-ins that only have their numbers ---
