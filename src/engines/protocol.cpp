@@ -123,6 +123,17 @@ std::string format(const Message& message)
   return line;
 }
 
+bool fits(const Message& message)
+{
+  std::size_t size = message.m_verb.size();
+  for (const auto& [key, value] : message.m_fields) {
+    const auto encoded = static_cast<std::size_t>(std::count_if(value.begin(), value.end(), must_be_encoded));
+    size += key.size() + 2 + value.size() + 2 * encoded;
+  }
+  constexpr std::size_t k_encoded = 3; // as format() leaves room for one more
+  return size + k_encoded < k_longest_line;
+}
+
 tl::expected<Message, const char*> parse(std::string_view line)
 {
   Message message;

@@ -19,6 +19,9 @@ inline constexpr int k_version = 1;
 // With its newline. Neither end has to read a longer one.
 inline constexpr std::size_t k_longest_line = 64 * 1024;
 
+// The longest time to live, in milliseconds: one year.
+inline constexpr std::int64_t k_longest_ttl = 366LL * 24 * 3600 * 1000;
+
 // VERB key=value key=value…
 class Message {
 public:
@@ -44,6 +47,7 @@ public:
 
 private:
   friend std::string format(const Message& message);
+  friend bool fits(const Message& message);
   friend tl::expected<Message, const char*> parse(std::string_view line);
 
   std::string m_verb;
@@ -54,6 +58,9 @@ private:
 // UTF-8 included, stays. A value that makes the line longer than k_longest_line is cut off: better half a command line
 // than no message.
 std::string format(const Message& message);
+
+// Whether format() cuts nothing off, for sure.
+bool fits(const Message& message);
 
 // A line without its newline. The error says what is wrong with it, as the end of a sentence. Unknown verbs and keys
 // are the caller's business.

@@ -80,7 +80,9 @@ std::optional<Demand> demand_from(const Message& message)
   if (wait > 0) { demand.patience = milliseconds(wait); }
   const std::int64_t waiters = message.number("max_waiters").value_or(0);
   if (waiters > 0) { demand.max_waiters = static_cast<int>(std::min<std::int64_t>(waiters, 1'000'000)); }
-  demand.ttl = milliseconds(std::clamp<std::int64_t>(message.number("ttl_ms").value_or(0), 0, 1'000'000'000));
+  const std::int64_t ttl = message.number("ttl_ms").value_or(0);
+  if (ttl < 0 || ttl > protocol::k_longest_ttl) { return std::nullopt; }
+  demand.ttl = milliseconds(ttl);
   demand.owner.host = message.text("host").value_or("");
   demand.owner.pid = message.number("pid").value_or(0);
   demand.owner.user = message.text("user").value_or("");
@@ -292,7 +294,7 @@ int Session::run()
         .with("version", protocol::k_version)
         .with("name", m_backend.name())
         .with("can", m_backend.abilities()));
-  const auto url = parse_url(message->text("url").value_or(""), m_backend.default_port());
+  const auto url = parse_url(message->text("url").value_or(""), m_backend.default_port(), m_backend.url_form());
   if (!url) { return fail(usage("the URL is not understood: " + url.error())); }
   const auto opened = m_backend.open(*url);
   if (!opened) { return fail(opened.error()); }
@@ -317,7 +319,8 @@ int Session::status()
   for (const Party& party : *parties) {
     Message message(party.waits ? "WAITER" : "HOLDER");
     if (party.waits) { message.with("position", party.position); }
-    message.with("mode", name_of(party.mode)).with("token", party.token);
+    message.with("mode", name_of(party.mode));
+    if (!party.token.empty()) { message.with("token", party.token); }
     if (party.slot) { message.with("slot", *party.slot); }
     message.with("text", party.text);
     add_owner(message, party, "");
@@ -381,6 +384,7 @@ int Session::hold()
   Message held("HELD");
   held.with("token", grant.token).with("deadline", in_milliseconds(lease.deadline)).with("ttl_ms", lease.ttl.count());
   held.with("key", grant.key);
+  if (!grant.epoch.empty()) { held.with("epoch", grant.epoch); }
   if (grant.slot) { held.with("slot", *grant.slot); }
   say(held);
   m_has_complained = false;

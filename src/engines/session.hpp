@@ -51,7 +51,7 @@ struct Party {
   Mode mode = Mode::exclusive;
   bool waits = false;
   std::int64_t position = 0; // of one who waits, from 1
-  std::int64_t token = 0;
+  std::string token{};       // as in Grant
   std::optional<int> slot{};
   std::optional<Owner> owner{}; // none: it left no name
   std::string text{};           // who it is, in words
@@ -82,9 +82,10 @@ Failure usage(std::string text, std::string hint = {});
 
 // What lockrun is told with HELD.
 struct Grant {
-  std::int64_t token = 0;
+  std::string token; // greater for every later holder: a number, or what the engine's manual says how to compare
   std::string key;
   std::optional<int> slot;
+  std::string epoch{}; // what the server is, and its history; tokens of different epochs cannot be compared
 };
 
 // A moment up to which the lock is ours for sure, and the TTL that it was computed from.
@@ -115,6 +116,7 @@ public:
   virtual const char* name() const = 0;
   virtual const char* abilities() const = 0; // for ENGINE can=…
   virtual const char* default_port() const = 0;
+  virtual UrlForm url_form() const { return UrlForm::path; }
 
   // Takes what the URL says; talks to nobody yet.
   virtual Outcome<void> open(const Url& url) = 0;

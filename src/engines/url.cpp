@@ -88,20 +88,26 @@ std::optional<std::string> Url::parameter(const std::string& key) const
   return found->second;
 }
 
-tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view default_port)
+tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view default_port, UrlForm form)
 {
   Url url;
+  const bool has_fragment = form == UrlForm::fragment;
   const std::size_t scheme = text.find("://");
   if (scheme == std::string_view::npos) { return Wrong("it has no '://'"); }
   url.scheme = text.substr(0, scheme);
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  std::transform(url.scheme.begin(), url.scheme.end(), url.scheme.begin(), lower);
   std::string_view parameters = text.substr(scheme + 3);
   std::string_view authority = parameters.substr(0, parameters.find_first_of("/?#"));
   parameters.remove_prefix(authority.size());
   const bool has_late_at = parameters.find('@') != std::string_view::npos; // perhaps the password is cut off
-  if (has_late_at && !parameters.starts_with('/')) { return Wrong(k_unencoded); }
-  if (parameters.starts_with('#')) { return Wrong("it has a '#' behind the host"); }
-  std::string_view name = take_until(parameters, '?');
-  (void)take_until(name, '/');
+  const bool is_cut_off = !parameters.starts_with('/') && !(has_fragment && authority.empty());
+  if (has_late_at && is_cut_off) { return Wrong(k_unencoded); }
+  if (parameters.starts_with('#') && !has_fragment) { return Wrong("it has a '#' behind the host"); }
+  std::string_view fragment = parameters;
+  if (has_fragment) { parameters = take_until(fragment, '#'); }
+  std::string_view path = take_until(parameters, '?');
+  (void)take_until(path, '/');
   const std::size_t at = authority.rfind('@');
   if (at != std::string_view::npos) {
     std::string_view password = authority.substr(0, at);
@@ -112,14 +118,16 @@ tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view
     if (!url.user || (has_password && !url.password)) { return Wrong("'%' needs two hexadecimal digits"); }
     authority.remove_prefix(at + 1);
   }
-  do {
+  while (!authority.empty() || (url.endpoints.empty() && !has_fragment)) {
     auto endpoint = parse_endpoint(take_until(authority, ','), default_port);
     if (!endpoint) { return Wrong(has_late_at ? k_unencoded : endpoint.error()); }
     url.endpoints.push_back(*endpoint);
-  } while (!authority.empty());
+  }
 
-  const auto plain_name = decoded(name);
-  if (!plain_name) { return Wrong("'%' needs two hexadecimal digits"); }
+  const auto plain_path = decoded(path);
+  const auto plain_name = has_fragment ? decoded(fragment) : plain_path;
+  if (!plain_path || !plain_name) { return Wrong("'%' needs two hexadecimal digits"); }
+  if (has_fragment) { url.path = *plain_path; }
   url.name = *plain_name;
   while (!parameters.empty()) {
     std::string_view value = take_until(parameters, '&');

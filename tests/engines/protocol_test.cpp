@@ -66,6 +66,24 @@ TEST(Message, IsCutOffRatherThanTooLong)
   }
 }
 
+TEST(Message, FitsIfNothingIsCutOff)
+{
+  for (const char byte : {'x', ' '}) {
+    std::string value(k_longest_line / (byte == ' ' ? 3 : 1) - 50, byte);
+    Message message = Message("LOCKRUN").with("version", 1).with("url", value);
+    ASSERT_TRUE(fits(message));
+    for (Message longer = message; fits(longer); value += byte) {
+      message = longer;
+      longer = Message("LOCKRUN").with("version", 1).with("url", value);
+    }
+    const std::string line = format(message);
+    EXPECT_EQ(parse(std::string_view(line).substr(0, line.size() - 1)).value(), message);
+    EXPECT_GT(line.size(), k_longest_line - 10);
+    value += std::string(10, byte);
+    EXPECT_FALSE(fits(Message("LOCKRUN").with("version", 1).with("url", value)));
+  }
+}
+
 struct Row {
   const char* name;
   std::string line;

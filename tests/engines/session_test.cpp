@@ -80,6 +80,8 @@ public:
   std::optional<std::string> left_behind;
   std::vector<std::string> calls;
   std::optional<Demand> demand;
+  std::string token = "5";
+  std::string epoch;
   int stir = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   int settled = ::eventfd(0, EFD_CLOEXEC);
   int may_leave = -1; // or leave() waits for this
@@ -103,7 +105,7 @@ public:
   Outcome<std::vector<engines::Party>> status() override
   {
     engines::Party holder;
-    holder.token = 5;
+    holder.token = "5";
     holder.owner = Owner{"web1", 7, "root", "make", 9};
     engines::Party waiter;
     waiter.waits = true;
@@ -137,7 +139,7 @@ public:
   }
   std::string loss() const override { return "somebody took it"; }
   Lease lease() const override { return m_lease; }
-  engines::Grant grant() const override { return {5, "key", std::nullopt}; }
+  engines::Grant grant() const override { return {token, "key", std::nullopt, epoch}; }
   Outcome<void> settle() override
   {
     (void)::eventfd_write(settled, 1); // its time is not fixed: it is no part of the calls
@@ -240,6 +242,34 @@ TEST_F(Sessions, HoldAndGiveBack)
   EXPECT_EQ(backend.demand->patience, milliseconds(70));
   EXPECT_EQ(backend.demand->owner.host, "here");
   EXPECT_EQ(backend.demand->owner.instance, "x/2/3");
+}
+
+TEST_F(Sessions, TellATokenThatIsTextAndItsEpoch)
+{
+  backend.token = "16/B374D848";
+  backend.epoch = "7 1";
+  backend.joins.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), ::testing::AllOf(StartsWith("HELD token=16/B374D848 "), ::testing::EndsWith(" epoch=7%201")));
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+}
+
+TEST_F(Sessions, RefuseATimeToLiveThatTheProtocolDoesNotCarry)
+{
+  acquire("ttl_ms=" + std::to_string(protocol::k_longest_ttl + 1));
+  EXPECT_THAT(hear(), StartsWith("FAIL "));
+}
+
+TEST_F(Sessions, TakeTheLongestTimeToLive)
+{
+  backend.joins.push_back({held(), long_lease()});
+  acquire("ttl_ms=" + std::to_string(protocol::k_longest_ttl));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_EQ(calls().size(), 2U);
+  EXPECT_EQ(backend.demand->ttl.count(), protocol::k_longest_ttl);
 }
 
 TEST_F(Sessions, SettleOnceTheCommandRuns)
@@ -486,7 +516,7 @@ TEST_F(Sessions, TellWhoHoldsAndWhoWaits)
   say("STATUS");
   (void)hear();
   EXPECT_EQ(hear(), "HOLDER mode=exclusive token=5 text= host=web1 pid=7 user=root command=make since_ms=9");
-  EXPECT_EQ(hear(), "WAITER position=1 mode=shared token=0 text=");
+  EXPECT_EQ(hear(), "WAITER position=1 mode=shared text=");
   EXPECT_EQ(hear(), "END");
   EXPECT_EQ(hear(), "");
 }

@@ -49,6 +49,66 @@ TEST(Url, TellsAnEmptyPasswordFromNone)
   EXPECT_EQ(parse_url("etcd://ann:@h/x", "1")->password, "");
 }
 
+TEST(Url, HasASchemeWithoutCase)
+{
+  EXPECT_EQ(parse_url("EtCd://host/Name", "1")->scheme, "etcd");
+  EXPECT_EQ(parse_url("EtCd://host/Name", "1")->name, "Name");
+}
+
+using engines::UrlForm;
+
+TEST(Url, MayHaveTheNameInAFragment)
+{
+  const auto url =
+    parse_url("postgres://ann:p%40ss@one:1,two/my%20db?sslmode=require#nightly%20job#2?", "5432", UrlForm::fragment);
+  ASSERT_TRUE(url) << url.error();
+  EXPECT_EQ(url->password, "p@ss");
+  EXPECT_THAT(url->endpoints, ElementsAre(Endpoint{"one", "1"}, Endpoint{"two", "5432"}));
+  EXPECT_EQ(url->path, "my db");
+  EXPECT_EQ(url->name, "nightly job#2?");
+  EXPECT_THAT(url->parameters, ElementsAre(Pair("sslmode", "require")));
+}
+
+struct Address {
+  const char* name;
+  const char* url;
+  std::size_t hosts;
+  const char* path;
+  const char* lock;
+};
+constexpr Address k_addresses[] = {
+  {"whole", "postgres://host/db#n", 1, "db", "n"},
+  {"no_host", "postgres:///db#n", 0, "db", "n"},
+  {"nothing_but_a_name", "postgres://#n", 0, "", "n"},
+  {"a_user_and_no_host", "postgres://ann@/db#n", 0, "db", "n"},
+  {"a_user_with_a_password_and_no_host", "postgres://ann:x@/db#n", 0, "db", "n"},
+  {"a_directory_of_sockets", "postgres:///db?host=/run/postgresql#n", 0, "db", "n"},
+  {"parameters_only", "postgres://?host=/run/postgresql#n", 0, "", "n"},
+  {"no_path", "postgres://host#n", 1, "", "n"},
+  {"no_name", "postgres://host/db", 1, "db", ""},
+  {"an_at_in_the_name", "postgres:///db#a@b", 0, "db", "a@b"},
+};
+class UrlWithFragment : public ::testing::TestWithParam<Address> {};
+TEST_P(UrlWithFragment, NeedsNoHost)
+{
+  const auto url = parse_url(GetParam().url, "5432", UrlForm::fragment);
+  ASSERT_TRUE(url) << url.error();
+  EXPECT_EQ(url->endpoints.size(), GetParam().hosts);
+  EXPECT_EQ(url->path, GetParam().path);
+  EXPECT_EQ(url->name, GetParam().lock);
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, UrlWithFragment, ::testing::ValuesIn(k_addresses), [](const auto& row) { return row.param.name; });
+
+TEST(Url, HasItsPasswordEncodedInFrontOfAFragment)
+{
+  for (const char* const text : {"postgres://ann:a#b@host/db#n", "postgres://ann:a/b@host/db#n",
+         "postgres://ann:a?b@host/db#n", "postgres://ann:x@host/db@#n"}) {
+    EXPECT_FALSE(parse_url(text, "5432", UrlForm::fragment)) << text;
+  }
+  EXPECT_FALSE(parse_url("postgres://a,,b/db#n", "5432", UrlForm::fragment));
+}
+
 struct Row {
   const char* name;
   const char* url;

@@ -29,7 +29,7 @@ constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
 constexpr int k_elections = 3; // during one renewal
 
-constexpr std::string_view k_parameters[] = {"ttl", "cacert", "cert", "key", "tls", "password-file"};
+constexpr std::string_view k_parameters[] = {"ttl", "cacert", "cert", "key", "tls", "password-file", "publish"};
 
 Failure failure_from(const Trouble& trouble)
 {
@@ -78,7 +78,7 @@ Outcome<void> EtcdLock::open(const Url& url)
   for (const auto& parameter : url.parameters) {
     if (std::find(std::begin(k_parameters), std::end(k_parameters), parameter.first) == std::end(k_parameters)) {
       return Failed(usage(fmt::format("etcd has no parameter '{}'", parameter.first),
-        "there are ttl=, tls=, cacert=, cert=, key= and password-file="));
+        "there are ttl=, tls=, cacert=, cert=, key=, password-file= and publish="));
     }
   }
   if (url.name.empty()) { return Failed(usage("the URL names no lock", "etcd://HOST:2379/NAME")); }

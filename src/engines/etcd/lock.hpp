@@ -26,7 +26,7 @@ public:
   Outcome<std::optional<Standing>> renew() override;
   std::string loss() const override;
   Lease lease() const override { return m_granted.lease; }
-  Grant grant() const override { return {m_created, m_key, m_note.slot}; }
+  Grant grant() const override { return {std::to_string(m_created), m_key, m_note.slot}; }
   Outcome<void> settle() override;
   std::optional<std::string> leave() override;
 

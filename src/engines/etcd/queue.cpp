@@ -144,7 +144,7 @@ Party party_of(const std::vector<Member>& queue, std::size_t index)
       if (!holds(queue, i)) { ++party.position; }
     }
   }
-  party.token = member.created;
+  party.token = std::to_string(member.created);
   party.slot = member.note.slot;
   party.owner = member.note.owner;
   party.text = words(member.note.owner, member.key);
