@@ -157,12 +157,22 @@ Result<Attention> Attention::create(int lockrun)
   return Attention(std::move(*poller), lockrun);
 }
 
+Attention::Woken Attention::wait(std::span<::pollfd> descriptors, Moment until) const
+{
+  std::vector<::pollfd> all{{m_hears_lockrun ? m_lockrun : -1, POLLIN, 0}};
+  all.insert(all.end(), descriptors.begin(), descriptors.end());
+  const bool may_interrupt = m_hears_lockrun && m_interruption && *m_interruption < until;
+  const auto woken = m_poller.wait(all, may_interrupt ? *m_interruption : until);
+  for (std::size_t i = 0; i < descriptors.size(); ++i) { descriptors[i].revents = all[i + 1].revents; }
+  if (all[0].revents != 0) { return Woken::by_lockrun; }
+  if (woken && *woken == sys::Poller::Woken::by_descriptor) { return Woken::by_descriptor; }
+  return may_interrupt ? Woken::by_lockrun : Woken::by_time;
+}
+
 Attention::Woken Attention::wait(int descriptor, short events, Moment until) const
 {
-  std::array<::pollfd, 2> descriptors{{{m_hears_lockrun ? m_lockrun : -1, POLLIN, 0}, {descriptor, events, 0}}};
-  const auto woken = m_poller.wait(descriptors, until);
-  if (!woken || *woken == sys::Poller::Woken::by_time) { return Woken::by_time; }
-  return descriptors[0].revents != 0 ? Woken::by_lockrun : Woken::by_descriptor;
+  ::pollfd one{descriptor, events, 0};
+  return wait(std::span(&one, 1), until);
 }
 
 namespace {

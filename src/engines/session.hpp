@@ -8,10 +8,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <poll.h>
 #include <tl/expected.hpp>
 
 // What the engine programs have in common: they talk to lockrun, keep time, renew, and ask one kind of server through a
@@ -154,8 +158,19 @@ public:
   int lockrun() const noexcept { return m_lockrun; }
 
   enum class Woken { by_descriptor, by_time, by_lockrun };
+  Woken wait(std::span<::pollfd> descriptors, Moment until) const; // fills in `revents`
   Woken wait(int descriptor, short events, Moment until) const;
   Woken pause(Moment until) const { return wait(-1, 0, until); }
+
+  // The session has something to do then, as if lockrun said something; none: no more.
+  void interrupt_at(std::optional<Moment> moment) noexcept { m_interruption = moment; }
+
+  // A call takes longer than it should, and goes on. The session says so.
+  void complain(const Failure& failure) const
+  {
+    if (m_complain) { m_complain(failure); }
+  }
+  void on_complaint(std::function<void(const Failure&)> listener) { m_complain = std::move(listener); }
 
   // From now on what lockrun says waits.
   void ignore_lockrun() noexcept { m_hears_lockrun = false; }
@@ -165,6 +180,8 @@ private:
   sys::Poller m_poller;
   int m_lockrun;
   bool m_hears_lockrun = true;
+  std::optional<Moment> m_interruption;
+  std::function<void(const Failure&)> m_complain;
 };
 
 // The life of an engine program. Returns its exit status.

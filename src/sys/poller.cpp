@@ -18,7 +18,7 @@ Result<Poller> Poller::create()
 
 Result<Poller::Woken> Poller::wait(std::span<::pollfd> descriptors, std::optional<std::chrono::nanoseconds> until) const
 {
-  std::array<::pollfd, 5> all{};
+  std::array<::pollfd, 17> all{};
   if (descriptors.size() >= all.size()) { return tl::unexpected(SysError{"poll", EINVAL}); }
   std::copy(descriptors.begin(), descriptors.end(), all.begin());
   ::nfds_t count = descriptors.size();

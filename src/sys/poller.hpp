@@ -21,8 +21,8 @@ public:
 
   enum class Woken { by_descriptor, by_time };
 
-  // Fills in `revents`. Descriptors that are ready count before the time does. At most four of them; without a moment
-  // it waits for ever.
+  // Fills in `revents`. Descriptors that are ready count before the time does. At most sixteen of them; without a
+  // moment it waits forever.
   Result<Woken> wait(std::span<::pollfd> descriptors, std::optional<std::chrono::nanoseconds> until) const;
 
 private:

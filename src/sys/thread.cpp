@@ -35,6 +35,14 @@ Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t st
   return thread;
 }
 
+Result<void> start_detached(void* (*body)(void*), void* argument, std::size_t stack_bytes)
+{
+  const auto thread = start_thread(body, argument, stack_bytes);
+  if (!thread) { return tl::unexpected(thread.error()); }
+  (void)::pthread_detach(thread->handle); // it is joinable, so that this cannot fail
+  return {};
+}
+
 void share_heap()
 {
   (void)::mallopt(M_ARENA_MAX, 1); // it cannot fail

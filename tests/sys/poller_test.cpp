@@ -42,13 +42,13 @@ TEST(Poller, PrefersWhatIsReadyAndPassesOverWhatIsNotOpen)
   EXPECT_EQ(poller->wait(descriptors, std::chrono::nanoseconds(0)), Woken::by_time);
 }
 
-TEST(Poller, TakesFourDescriptors)
+TEST(Poller, TakesSixteenDescriptors)
 {
   const auto poller = sys::Poller::create();
   ASSERT_TRUE(poller);
-  std::array<::pollfd, 5> descriptors{};
+  std::array<::pollfd, 17> descriptors{};
   for (::pollfd& one : descriptors) { one.fd = -1; }
-  EXPECT_EQ(poller->wait(std::span(descriptors).first(4), std::chrono::nanoseconds(0)), Woken::by_time);
+  EXPECT_EQ(poller->wait(std::span(descriptors).first(16), std::chrono::nanoseconds(0)), Woken::by_time);
   EXPECT_EQ(poller->wait(descriptors, std::chrono::nanoseconds(0)).error().code, EINVAL);
 }
 

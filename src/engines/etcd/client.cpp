@@ -1,5 +1,6 @@
 #include "engines/etcd/client.hpp"
 
+#include "engines/net/words.hpp"
 #include "engines/password_file.hpp"
 #include "sys/clock.hpp"
 
@@ -15,7 +16,7 @@ namespace {
 using Kind = Trouble::Kind;
 using Wrong = tl::unexpected<Trouble>;
 
-constexpr milliseconds k_pause{100}; // between two rounds
+constexpr std::size_t k_most_useless = 1 << 20U; // bytes of a watch without an event
 
 // Numbers of gRPC's statuses (google.golang.org/grpc/codes).
 enum GrpcCode { k_not_found = 5, k_already_exists = 6, k_permission_denied = 7, k_failed_precondition = 9 };
@@ -31,7 +32,8 @@ Trouble trouble_from(const Json& error)
 {
   const bool is_nested = field(error, "error").is_object(); // in a stream
   const Json& facts = is_nested ? field(error, "error") : error;
-  const std::int64_t code = is_nested ? number(facts, "grpc_code") : number(facts, "code");
+  // The gateway of etcd 3.6 calls it `code` in a stream, too.
+  const std::int64_t code = facts.contains("grpc_code") ? number(facts, "grpc_code") : number(facts, "code");
   std::string words = text(facts, "message");
   if (words.empty()) { words = text(facts, "error"); }
   if (contains(words, "invalid auth token") || contains(words, "revision of auth store is old")) {
@@ -39,9 +41,8 @@ Trouble trouble_from(const Json& error)
   }
   if (contains(words, "lease already exists")) { return {Kind::exists, words}; }
   if (contains(words, "requested lease not found")) { return {Kind::gone, words}; }
-  if (contains(words, "user name is empty") || contains(words, "authentication failed")) {
-    return {Kind::authentication, words};
-  }
+  if (contains(words, "user name is empty")) { return {Kind::stale_token, words}; } // we have shown none
+  if (contains(words, "authentication failed")) { return {Kind::authentication, words}; }
   switch (code) {
   case k_permission_denied:
   case k_unauthenticated:
@@ -58,18 +59,29 @@ Trouble trouble_from(const Json& error)
   }
 }
 
-Reply<Json> body_of(const HttpAnswer& answer)
+// A proxy's, or a server's that is overloaded: it may be over soon.
+bool is_passing(unsigned status)
+{
+  return status == 408 || status == 429 || status >= 500;
+}
+
+Reply<Json> body_of(const net::HttpAnswer& answer)
 {
   auto json = parse_json(answer.body);
-  if (!json || !json->is_object()) {
-    if (answer.status == 404) {
-      return Wrong(Trouble{Kind::no_gateway, "it has no HTTP gateway (404 for what etcd answers there)"});
-    }
-    if (contains(answer.body, "HTTP request to an HTTPS server")) { return Wrong(Trouble{Kind::tls, "it wants TLS"}); }
-    return Wrong(Trouble{Kind::no_gateway, fmt::format("it is not etcd's HTTP gateway (status {})", answer.status)});
+  if (json && json->is_object()) {
+    if (answer.status == 200 && !json->contains("error")) { return std::move(*json); }
+    Trouble trouble = trouble_from(*json);
+    if (trouble.text.empty()) { trouble.text = fmt::format("status {}", answer.status); }
+    return Wrong(std::move(trouble));
   }
-  if (answer.status != 200 || json->contains("error")) { return Wrong(trouble_from(*json)); }
-  return std::move(*json);
+  if (contains(answer.body, "HTTP request to an HTTPS server")) { return Wrong(Trouble{Kind::tls, "it wants TLS"}); }
+  const std::string line = net::first_line(answer.body);
+  const std::string words = fmt::format("status {}{}{}", answer.status, line.empty() ? "" : ": ", line);
+  if (is_passing(answer.status)) { return Wrong(Trouble{Kind::unavailable, words}); }
+  if (answer.status == 404) {
+    return Wrong(Trouble{Kind::no_gateway, fmt::format("it has no HTTP gateway where etcd has it ({})", words)});
+  }
+  return Wrong(Trouble{Kind::no_gateway, fmt::format("it is not etcd's HTTP gateway ({})", words)});
 }
 
 // Whether another endpoint, or the same one later, may do better.
@@ -103,6 +115,7 @@ Watch::News Watch::take()
   }
   news.is_over = piece->is_last;
   m_rest += piece->bytes;
+  m_useless += piece->bytes.size();
   for (std::size_t end = m_rest.find('\n'); end != std::string::npos; end = m_rest.find('\n')) {
     const auto line = parse_json(std::string_view(m_rest).substr(0, end));
     m_rest.erase(0, end + 1);
@@ -113,24 +126,26 @@ Watch::News Watch::take()
     }
     for (const Json& event : field(result, "events")) {
       news.has_events = true;
+      m_useless = 0;
       news.has_deletions = news.has_deletions || text(event, "type") == "DELETE";
     }
   }
+  if (m_useless > k_most_useless) { news.is_over = true; }
   return news;
 }
 
 Outcome<void> Client::open(const Url& url)
 {
   const auto unusable = [](std::string text) { return tl::unexpected(usage(std::move(text))); };
-  for (const Endpoint& endpoint : url.endpoints) { m_servers.push_back({endpoint, {}}); }
-  m_files = {
+  const net::TlsFiles files{
     url.parameter("cacert").value_or(""), url.parameter("cert").value_or(""), url.parameter("key").value_or("")};
   const std::string tls = url.parameter("tls").value_or("");
   if (!tls.empty() && tls != "yes" && tls != "no") { return unusable(fmt::format("tls={}: it is yes or no", tls)); }
-  const bool has_files = !m_files.authority.empty() || !m_files.certificate.empty() || !m_files.key.empty();
+  const bool has_files = !files.authority.empty() || !files.certificate.empty() || !files.key.empty();
   if (tls == "no" && has_files) { return unusable("tls=no does not go with cacert=, cert= or key="); }
-  if (m_files.certificate.empty() != m_files.key.empty()) { return unusable("cert= and key= go together"); }
-  m_uses_tls = has_files || tls == "yes";
+  if (files.certificate.empty() != files.key.empty()) { return unusable("cert= and key= go together"); }
+  m_servers.open(url.endpoints, has_files || tls == "yes" ? std::optional(files) : std::nullopt);
+  m_shows_certificate = !files.certificate.empty();
 
   // As etcdctl has it in its environment: NAME or NAME:PASSWORD, and the password alone.
   const std::string account = environment("ETCDCTL_USER");
@@ -153,198 +168,122 @@ Outcome<void> Client::open(const Url& url)
   return {};
 }
 
-HttpRequest Client::request_to(const char* path, std::string body) const
-{
-  return {m_servers[m_current].endpoint.text(), path, std::move(body), m_token};
-}
-
-void Client::next_endpoint()
-{
-  m_connection.reset();
-  m_servers[m_current].addresses.clear(); // perhaps they have changed
-  m_current = (m_current + 1) % m_servers.size();
-}
-
-Reply<HttpConnection> Client::connect(Moment until)
-{
-  Server& server = m_servers[m_current];
-  if (m_uses_tls && !m_context) {
-    auto context = make_tls_context(m_files);
-    if (!context) { return Wrong(context.error()); }
-    m_context = std::move(*context);
-  }
-  if (server.addresses.empty()) {
-    auto addresses = resolve(server.endpoint, m_attention, until);
-    if (!addresses) { return Wrong(addresses.error()); }
-    server.addresses = std::move(*addresses);
-  }
-  Trouble last;
-  for (const sys::SocketAddress& address : server.addresses) {
-    auto wire = Wire::connect(address, server.endpoint.host, m_context.get(), m_attention, until);
-    if (wire) { return HttpConnection(std::move(*wire)); }
-    last = wire.error();
-    if (last.kind != Kind::unreachable) { break; }
-  }
-  return Wrong(last);
-}
-
-Reply<Json> Client::json_from(const HttpAnswer& answer)
+Reply<Json> Client::json_from(const net::HttpAnswer& answer)
 {
   auto json = body_of(answer);
   if (json) { m_term = std::max(m_term, term_of(*json)); }
   return json;
 }
 
-Reply<void> Client::ensure_connection(Moment until)
+// What the servers have answered, good or bad, unless others may do better.
+Reply<net::Exchange> Client::exchange(const std::vector<Request>& requests, const Limits& limits)
 {
-  if (m_connection && m_connection->is_usable()) { return {}; }
-  m_connection.reset();
-  auto connection = connect(until);
-  if (!connection) { return Wrong(connection.error()); }
-  m_connection = std::move(*connection);
+  std::vector<net::HttpRequest> posts;
+  for (const Request& request : requests) { posts.push_back({request.path, write_json(request.body), m_token}); }
+  return m_servers.ask(posts, limits, [](const std::vector<net::HttpAnswer>& answers) -> std::optional<Trouble> {
+    for (const net::HttpAnswer& answer : answers) {
+      const auto json = body_of(answer);
+      if (!json && may_pass(json.error().kind)) { return json.error(); }
+    }
+    return std::nullopt;
+  });
+}
+
+Reply<void> Client::authenticate(const Limits& limits)
+{
+  const Json request = {{"name", m_user}, {"password", m_password}};
+  const auto exchanged = exchange({{"/v3/auth/authenticate", request}}, limits);
+  if (!exchanged) { return Wrong(exchanged.error()); }
+  const auto json = json_from(exchanged->answers.front());
+  // It may be switched on again while we are here.
+  m_is_auth_off = !json && contains(json.error().text, "authentication is not enabled");
+  if (m_is_auth_off) { return {}; }
+  if (!json) { return Wrong(json.error()); }
+  m_token = text(*json, "token");
   return {};
 }
 
-Reply<HttpAnswer> Client::exchange(const char* path, const std::string& body, Moment until, Moment& asked)
+Trouble Client::explained(Trouble trouble) const
 {
-  for (;;) {
-    const bool is_used = m_connection && m_connection->is_usable();
-    const auto connected = ensure_connection(until);
-    if (!connected) { return Wrong(connected.error()); }
-    asked = sys::elapsed_now();
-    auto answer = m_connection->post(request_to(path, body), m_attention, until);
-    if (answer) { return answer; }
-    m_connection.reset();
-    // The server may have closed a connection that was idle: that says nothing about it. All our requests can be
-    // repeated.
-    if (is_used && answer.error().kind == Kind::unreachable) { continue; }
-    if (!m_uses_tls && answer.error().kind == Kind::unreachable) { answer.error().text += ", perhaps it wants TLS"; }
-    return answer;
+  if (trouble.kind != Kind::stale_token) { return trouble; }
+  trouble.kind = Kind::authentication;
+  if (m_user.empty() && m_shows_certificate) {
+    trouble.text += "; etcd's HTTP gateway does not take the user from a certificate's common name: "
+                    "give a user and a password";
   }
+  return trouble;
 }
 
-Reply<void> Client::authenticate(Moment until)
+Reply<std::vector<Reply<Answer>>> Client::ask(const std::vector<Request>& requests, const Limits& limits)
 {
-  const Json request = {{"name", m_user}, {"password", m_password}};
-  Moment asked{};
-  const auto answer = exchange("/v3/auth/authenticate", write_json(request), until, asked);
-  if (!answer) { return Wrong(answer.error()); }
-  const auto json = json_from(*answer);
-  if (json) {
-    m_token = text(*json, "token");
-    return {};
-  }
-  if (contains(json.error().text, "authentication is not enabled")) {
-    m_user.clear();
-    return {};
-  }
-  return Wrong(json.error());
-}
-
-Reply<Answer> Client::try_once(const char* path, const Json& request, Moment until)
-{
-  const std::string body = write_json(request);
   for (bool is_new_token = false;;) {
-    if (m_token.empty() && !m_user.empty()) {
+    if (m_token.empty() && !m_user.empty() && !m_is_auth_off) {
       is_new_token = true;
-      const auto authenticated = authenticate(until);
-      if (!authenticated) { return Wrong(authenticated.error()); }
+      const auto authenticated = authenticate(limits);
+      if (!authenticated) { return Wrong(explained(authenticated.error())); }
     }
-    Moment asked{};
-    const auto answer = exchange(path, body, until, asked);
-    if (!answer) { return Wrong(answer.error()); }
-    auto json = json_from(*answer);
-    if (json) { return Answer{std::move(*json), asked}; }
-    if (json.error().kind != Kind::stale_token) { return Wrong(json.error()); }
+    const auto exchanged = exchange(requests, limits);
+    if (!exchanged) { return Wrong(exchanged.error()); }
+    std::vector<Reply<Answer>> replies;
+    std::optional<Trouble> stale;
+    for (const net::HttpAnswer& answer : exchanged->answers) {
+      auto json = json_from(answer);
+      if (json) {
+        replies.emplace_back(Answer{std::move(*json), exchanged->asked, exchanged->first_asked});
+        continue;
+      }
+      if (json.error().kind == Kind::stale_token) { stale = json.error(); }
+      replies.emplace_back(Wrong(json.error()));
+    }
+    if (!stale) { return replies; }
+    if (is_new_token || m_user.empty()) { return Wrong(explained(*stale)); }
     m_token.clear();
-    if (is_new_token || m_user.empty()) { return Wrong(Trouble{Kind::authentication, json.error().text}); }
+    m_is_auth_off = false;
   }
 }
 
 Reply<Answer> Client::call(const char* path, const Json& request, const Limits& limits)
 {
-  auto said = std::exchange(m_said, {});
-  said.resize(m_servers.size());
-  for (;;) {
-    for (std::size_t i = 0; i < m_servers.size(); ++i) {
-      const Moment now = sys::elapsed_now();
-      if (now >= limits.until) { break; }
-      auto answer = try_once(path, request, std::min<Moment>(limits.until, now + limits.one_try));
-      if (answer || !may_pass(answer.error().kind)) {
-        if (!answer && answer.error().kind == Kind::interrupted) { m_connection.reset(); }
-        return answer;
-      }
-      said[m_current] = answer.error();
-      next_endpoint();
-    }
-    const bool has_hope = std::any_of(said.begin(), said.end(), [](const std::optional<Trouble>& one) {
-      return one && (one->kind == Kind::silent || one->kind == Kind::unavailable);
-    });
-    const Moment next = sys::elapsed_now() + k_pause;
-    if (!limits.rides_out || !has_hope || next >= limits.until) { break; }
-    if (m_attention.pause(next) == Attention::Woken::by_lockrun) {
-      return Wrong(Trouble{Kind::interrupted, std::string()});
-    }
-  }
-  // All the same: that is what is wrong. Else it is just that nobody can be reached.
-  Trouble all{Kind::unreachable, std::string()};
-  std::optional<Kind> common;
-  bool is_common = true;
-  for (std::size_t i = 0; i < m_servers.size(); ++i) {
-    if (!said[i]) { continue; }
-    is_common = is_common && common.value_or(said[i]->kind) == said[i]->kind;
-    common = said[i]->kind;
-    all.text += fmt::format("{}{}: {}", all.text.empty() ? "" : "; ", m_servers[i].endpoint.text(), said[i]->text);
-  }
-  if (common && is_common) { all.kind = *common; }
-  if (all.text.empty()) { all.text = "no answer in time"; }
-  return Wrong(all);
+  auto replies = ask({{path, request}}, limits);
+  if (!replies) { return Wrong(replies.error()); }
+  return std::move(replies->front());
 }
 
-Reply<std::pair<Answer, Answer>> Client::try_both(
-  const char* first_path, const Json& first, const char* second_path, const Json& second, Moment until)
+std::optional<std::vector<Reply<Answer>>> Client::call_all(const std::vector<Request>& requests, const Limits& limits)
 {
-  if (m_token.empty() && !m_user.empty()) {
-    const auto authenticated = authenticate(until);
-    if (!authenticated) { return Wrong(authenticated.error()); }
-  }
-  const auto connected = ensure_connection(until);
-  if (!connected) { return Wrong(connected.error()); }
-  const Moment asked = sys::elapsed_now();
-  const auto answers = m_connection->post_both(
-    request_to(first_path, write_json(first)), request_to(second_path, write_json(second)), m_attention, until);
-  if (!answers) {
-    m_connection.reset();
-    return Wrong(answers.error());
-  }
-  auto first_json = json_from(answers->first);
-  if (!first_json) { return Wrong(first_json.error()); }
-  auto second_json = json_from(answers->second);
-  if (!second_json) { return Wrong(second_json.error()); }
-  return std::pair(Answer{std::move(*first_json), asked}, Answer{std::move(*second_json), asked});
+  Limits once = limits;
+  once.rides_out = false; // the next call does
+  auto replies = ask(requests, once);
+  if (!replies) { return std::nullopt; }
+  return std::move(*replies);
 }
 
 std::optional<std::pair<Answer, Answer>> Client::call_both(
   const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits)
 {
-  const Moment until = std::min<Moment>(limits.until, sys::elapsed_now() + limits.one_try);
-  auto answers = try_both(first_path, first, second_path, second, until);
-  if (answers) { return std::move(*answers); }
-  const Kind kind = answers.error().kind;
-  m_said.assign(m_servers.size(), std::nullopt);
-  if (may_pass(kind)) { m_said[m_current] = answers.error(); }
-  if (kind == Kind::silent || kind == Kind::unavailable) { next_endpoint(); } // this one is not to be waited for twice
-  return std::nullopt;
+  auto replies = call_all({{first_path, first}, {second_path, second}}, limits);
+  if (!replies || !(*replies)[0] || !(*replies)[1]) { return std::nullopt; }
+  return std::pair(std::move(*(*replies)[0]), std::move(*(*replies)[1]));
 }
 
 Reply<Watch> Client::watch(const Json& request, const Limits& limits)
 {
-  const Moment until = std::min<Moment>(limits.until, sys::elapsed_now() + limits.one_try);
-  auto connection = connect(until);
+  auto connection = m_servers.connect(limits);
   if (!connection) { return Wrong(connection.error()); }
-  const auto sent = connection->open_stream(request_to("/v3/watch", write_json(request)), m_attention, until);
-  if (!sent) { return Wrong(sent.error()); }
-  return Watch(std::move(*connection));
+  connection->open_stream({"/v3/watch", write_json(request), m_token});
+  for (;;) {
+    const auto progress = connection->advance();
+    if (!progress) { return Wrong(progress.error()); }
+    if (*progress == net::Progress::done) { return Watch(std::move(*connection)); }
+    switch (m_attention.wait(connection->descriptor(), connection->events(), limits.until)) {
+    case Attention::Woken::by_descriptor:
+      break;
+    case Attention::Woken::by_time:
+      return Wrong(Trouble{Kind::silent, "no answer in time"});
+    case Attention::Woken::by_lockrun:
+      return Wrong(Trouble{Kind::interrupted, std::string()});
+    }
+  }
 }
 
 } // namespace lockrun::engines::etcd

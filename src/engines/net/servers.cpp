@@ -1,0 +1,364 @@
+#include "engines/net/servers.hpp"
+
+#include "sys/clock.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <random>
+
+#include <fmt/format.h>
+
+namespace lockrun::engines::net {
+namespace {
+
+using Kind = Trouble::Kind;
+using Wrong = tl::unexpected<Trouble>;
+
+constexpr milliseconds k_connection_delay{250}; // RFC 8305, section 5
+constexpr std::size_t k_most_tries = 8;         // at the same time
+constexpr int k_most_doublings = 10;
+constexpr std::size_t k_most_bytes = 4 << 20U; // of answers that are not complete, of all tries together
+
+} // namespace
+
+void Servers::open(const std::vector<Endpoint>& endpoints, std::optional<TlsFiles> files)
+{
+  for (const Endpoint& endpoint : endpoints) { m_hosts.emplace_back(endpoint, m_bell); }
+  m_files = std::move(files);
+  if (m_hosts.size() > 1) {
+    std::random_device device;
+    m_current = std::uniform_int_distribution<std::size_t>(0, m_hosts.size() - 1)(device);
+  }
+}
+
+// Made when it is needed: it takes milliseconds to read who is to be trusted.
+Reply<::SSL_CTX*> Servers::context()
+{
+  if (m_files && !m_context) {
+    auto made = make_tls_context(*m_files);
+    if (!made) { return Wrong(made.error()); }
+    m_context = std::move(*made);
+  }
+  return m_context.get();
+}
+
+// One call: tries that run at the same time.
+class Servers::Call {
+public:
+  Call(Servers& servers, const std::vector<HttpRequest>& requests, const Limits& limits, const Verdict& verdict)
+    : m_servers(servers), m_requests(requests), m_limits(limits), m_verdict(verdict), m_said(servers.size())
+  {}
+
+  // The try that succeeded; its connection has the answers.
+  Reply<HttpConnection> run();
+  std::vector<HttpAnswer> take_answers() { return std::move(m_answers); }
+  Moment first_asked() const noexcept { return m_first_asked; }
+
+private:
+  struct Candidate {
+    std::size_t server;
+    sys::SocketAddress address;
+  };
+  struct Try {
+    Candidate target;
+    HttpConnection connection;
+    bool is_reused = false;
+    bool is_ready = false; // to go on
+    bool is_over = false;
+  };
+
+  void begin_round();
+  void add_addresses(std::size_t server);
+  void begin_try();
+  void begin_try(const Candidate& target);
+  void reuse_connection();
+  void look_at_names();
+  std::optional<HttpConnection> advance(Try& one);
+  void fail(std::size_t server, const Trouble& trouble);
+  void judge_try(Try& one, const Trouble& trouble);
+  bool awaits_names() const;
+  bool has_hope() const;
+  Reply<void> rest();
+  Trouble all_troubles() const;
+  Attention::Woken wait(Moment until);
+
+  Servers& m_servers;
+  const std::vector<HttpRequest>& m_requests;
+  const Limits& m_limits;
+  const Verdict& m_verdict;
+  std::vector<std::optional<Trouble>> m_said; // by each of the servers
+  std::deque<Candidate> m_candidates;         // of this round, still to be tried
+  std::vector<bool> m_awaited;                // servers whose addresses this round waits for
+  std::vector<Try> m_tries;
+  int m_rounds = 0;
+  Moment m_next_try{0};
+  bool m_is_resting = false; // all have failed, and the next round is due at m_next_try
+  bool m_has_complained = false;
+  std::vector<HttpAnswer> m_answers;
+  Moment m_first_asked{0};
+};
+
+// Every server's best address first, then the second ones.
+void Servers::Call::begin_round()
+{
+  const std::size_t count = m_servers.size();
+  m_awaited.assign(count, false);
+  const bool is_first = m_rounds++ == 0;
+  const std::size_t first = m_servers.m_current + (is_first && !m_tries.empty() ? 1 : 0); // that one is asked already
+  std::vector<std::size_t> order;
+  std::size_t most = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t server = (first + i) % count;
+    Host& host = m_servers.m_hosts[server];
+    if (host.addresses().empty() || !is_first) { host.look_up(); } // perhaps they have changed
+    if (host.addresses().empty()) {
+      m_awaited[server] = host.is_being_looked_up();
+      if (!m_awaited[server] && host.trouble()) { fail(server, *host.trouble()); }
+      continue;
+    }
+    order.push_back(server);
+    most = std::max(most, host.addresses().size());
+  }
+  for (std::size_t i = 0; i < most; ++i) {
+    for (const std::size_t server : order) {
+      const auto& addresses = m_servers.m_hosts[server].addresses();
+      if (i < addresses.size()) { m_candidates.push_back({server, addresses[i]}); }
+    }
+  }
+}
+
+void Servers::Call::add_addresses(std::size_t server)
+{
+  for (const sys::SocketAddress& address : m_servers.m_hosts[server].addresses()) {
+    m_candidates.push_back({server, address});
+  }
+}
+
+void Servers::Call::fail(std::size_t server, const Trouble& trouble)
+{
+  m_said[server] = trouble;
+  if (!m_candidates.empty()) { m_next_try = Moment(0); } // the next one at once
+}
+
+void Servers::Call::begin_try(const Candidate& target)
+{
+  const auto context = m_servers.context();
+  if (!context) { return fail(target.server, context.error()); }
+  const Endpoint& endpoint = m_servers.m_hosts[target.server].endpoint();
+  auto wire = Wire::begin(target.address, endpoint.host, *context);
+  if (!wire) { return fail(target.server, wire.error()); }
+  Try& fresh = m_tries.emplace_back(Try{target, HttpConnection(std::move(*wire), endpoint.text())});
+  fresh.connection.ask(m_requests);
+}
+
+// The next candidate; when there is none another round begins.
+void Servers::Call::begin_try()
+{
+  if (m_candidates.empty()) { begin_round(); }
+  m_next_try = sys::elapsed_now() + k_connection_delay;
+  if (m_candidates.empty()) { return; } // names are looked up
+  const Candidate target = m_candidates.front();
+  m_candidates.pop_front();
+  begin_try(target);
+}
+
+void Servers::Call::reuse_connection()
+{
+  auto& kept = m_servers.m_connection;
+  if (!kept || !kept->is_usable() || m_requests.empty()) { return; }
+  const auto& addresses = m_servers.m_hosts[m_servers.m_current].addresses();
+  const sys::SocketAddress address = addresses.empty() ? sys::SocketAddress{} : addresses.front();
+  Try& reused = m_tries.emplace_back(Try{{m_servers.m_current, address}, std::move(*kept), true, true});
+  kept.reset();
+  reused.connection.ask(m_requests);
+  m_next_try = sys::elapsed_now() + k_connection_delay;
+}
+
+void Servers::Call::look_at_names()
+{
+  silence(m_servers.m_bell);
+  for (std::size_t server = 0; server < m_servers.size(); ++server) {
+    Host& host = m_servers.m_hosts[server];
+    if (!host.take() || !m_awaited[server]) { continue; }
+    m_awaited[server] = false;
+    if (host.addresses().empty()) {
+      fail(server, host.trouble().value_or(Trouble{}));
+      continue;
+    }
+    add_addresses(server);
+    if (m_tries.empty()) { m_next_try = Moment(0); } // nothing else is under way
+  }
+}
+
+void Servers::Call::judge_try(Try& one, const Trouble& trouble)
+{
+  one.is_over = true;
+  // The server may have closed a connection that was idle: that says nothing about it.
+  if (one.is_reused && trouble.kind == Kind::unreachable) {
+    const auto& addresses = m_servers.m_hosts[one.target.server].addresses();
+    if (!addresses.empty()) { m_candidates.push_front({one.target.server, addresses.front()}); }
+    m_next_try = Moment(0);
+    return;
+  }
+  Trouble said = trouble;
+  const bool was_asked = one.connection.asked() != Moment(0);
+  if (!m_servers.m_files && was_asked && said.kind == Kind::unreachable) { said.text += ", perhaps it wants TLS"; }
+  fail(one.target.server, said);
+}
+
+// The connection, once it has all answers and they count.
+std::optional<HttpConnection> Servers::Call::advance(Try& one)
+{
+  one.is_ready = false;
+  const Moment asked = one.connection.asked();
+  const auto progress = one.connection.advance();
+  if (asked == Moment(0) && one.connection.asked() != Moment(0)) {
+    if (m_first_asked == Moment(0)) { m_first_asked = one.connection.asked(); }
+    // It is connected, so that only its answer is to be waited for.
+    const milliseconds pause = m_limits.one_try * (1 << std::clamp(m_rounds - 1, 0, k_most_doublings));
+    m_next_try = std::max<Moment>(m_next_try, one.connection.asked() + pause);
+  }
+  if (!progress) {
+    judge_try(one, progress.error());
+    return std::nullopt;
+  }
+  if (*progress == Progress::waiting) {
+    std::size_t bytes = 0;
+    for (const Try& each : m_tries) { bytes += each.connection.size(); }
+    if (bytes > k_most_bytes) { judge_try(one, {Kind::no_gateway, "its answer is too long"}); }
+    return std::nullopt;
+  }
+  m_answers = one.connection.take_answers();
+  if (const auto trouble = m_verdict(m_answers)) {
+    judge_try(one, *trouble);
+    return std::nullopt;
+  }
+  Servers& servers = m_servers;
+  servers.m_current = one.target.server;
+  servers.m_hosts[servers.m_current].prefer(one.target.address);
+  return std::move(one.connection);
+}
+
+bool Servers::Call::awaits_names() const
+{
+  return std::find(m_awaited.begin(), m_awaited.end(), true) != m_awaited.end();
+}
+
+bool Servers::Call::has_hope() const
+{
+  return std::any_of(m_said.begin(), m_said.end(), [](const std::optional<Trouble>& one) {
+    return one && (one->kind == Kind::silent || one->kind == Kind::unavailable);
+  });
+}
+
+// All the same: that is what is wrong. Else it is just that nobody can be reached.
+Trouble Servers::Call::all_troubles() const
+{
+  auto said = m_said;
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    if (i < m_awaited.size() && m_awaited[i]) {
+      said[i] = Trouble{Kind::unreachable, "its name is not resolved in time"};
+    }
+  }
+  for (const Try& one : m_tries) { said[one.target.server] = Trouble{Kind::silent, "no answer in time"}; }
+  Trouble all{Kind::unreachable, std::string()};
+  std::optional<Kind> common;
+  bool is_common = true;
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    if (!said[i]) { continue; }
+    is_common = is_common && common.value_or(said[i]->kind) == said[i]->kind;
+    common = said[i]->kind;
+    const std::string name = m_servers.m_hosts[i].endpoint().text();
+    all.text += fmt::format("{}{}: {}", all.text.empty() ? "" : "; ", name, said[i]->text);
+  }
+  if (common && is_common) { all.kind = *common; }
+  if (all.text.empty()) { all.text = "no answer in time"; }
+  return all;
+}
+
+Attention::Woken Servers::Call::wait(Moment until)
+{
+  std::vector<::pollfd> descriptors{{m_servers.m_bell->get(), POLLIN, 0}};
+  for (const Try& one : m_tries) { descriptors.push_back({one.connection.descriptor(), one.connection.events(), 0}); }
+  const auto woken = m_servers.m_attention.wait(descriptors, until);
+  for (std::size_t i = 0; i < m_tries.size(); ++i) { m_tries[i].is_ready = descriptors[i + 1].revents != 0; }
+  return woken;
+}
+
+// All of them have failed. The next round, or the next call, begins after a pause.
+Reply<void> Servers::Call::rest()
+{
+  const Moment next = sys::elapsed_now() + m_servers.m_backoff.next(m_limits.one_try);
+  if (!m_limits.rides_out || !has_hope() || next >= m_limits.until) {
+    m_servers.m_not_before = next;
+    return Wrong(all_troubles());
+  }
+  m_next_try = next;
+  return {};
+}
+
+Reply<HttpConnection> Servers::Call::run()
+{
+  m_awaited.assign(m_servers.size(), false);
+  m_next_try = std::min<Moment>(m_servers.m_not_before, sys::elapsed_now() + m_limits.one_try);
+  reuse_connection();
+  for (;;) {
+    for (Try& one : m_tries) {
+      if (!one.is_ready) { continue; }
+      if (auto winner = advance(one)) { return std::move(*winner); }
+    }
+    std::erase_if(m_tries, [](const Try& one) { return one.is_over; });
+    look_at_names();
+    const Moment now = sys::elapsed_now();
+    if (now >= m_limits.until) {
+      const bool was_too_late = m_rounds == 0 && m_tries.empty() && m_servers.m_last_trouble;
+      return Wrong(was_too_late ? *m_servers.m_last_trouble : all_troubles());
+    }
+    const bool has_candidates = !m_candidates.empty();
+    const bool is_idle = m_tries.empty() && !has_candidates && !awaits_names();
+    if (m_rounds > 0 && is_idle && !m_is_resting) {
+      const auto rested = rest();
+      if (!rested) { return Wrong(rested.error()); }
+      m_is_resting = true;
+    }
+    const bool may_begin = m_tries.size() < k_most_tries && (has_candidates || !m_tries.empty() || is_idle);
+    if (may_begin && now >= m_next_try) {
+      const bool is_another_round = !has_candidates && m_rounds > 0;
+      if (is_another_round && !std::exchange(m_has_complained, true) && m_servers.m_on_delay) {
+        m_servers.m_on_delay(all_troubles());
+      }
+      m_is_resting = false;
+      begin_try();
+      continue;
+    }
+    if (wait(may_begin ? std::min(m_limits.until, m_next_try) : m_limits.until) == Attention::Woken::by_lockrun) {
+      return Wrong(Trouble{Kind::interrupted, std::string()});
+    }
+  }
+}
+
+Reply<Exchange> Servers::ask(const std::vector<HttpRequest>& requests, const Limits& limits, const Verdict& verdict)
+{
+  Call call(*this, requests, limits, verdict);
+  auto winner = call.run();
+  if (!winner) {
+    if (winner.error().kind != Kind::interrupted) { m_last_trouble = winner.error(); }
+    return Wrong(winner.error());
+  }
+  m_last_trouble.reset();
+  m_backoff.reset();
+  m_not_before = Moment(0);
+  const Moment asked = winner->asked();
+  if (winner->is_usable()) { m_connection = std::move(*winner); }
+  return Exchange{call.take_answers(), asked, call.first_asked()};
+}
+
+Reply<HttpConnection> Servers::connect(const Limits& limits)
+{
+  const std::vector<HttpRequest> nothing;
+  const Verdict any = [](const auto&) { return std::nullopt; };
+  Call call(*this, nothing, limits, any);
+  return call.run();
+}
+
+} // namespace lockrun::engines::net
