@@ -1,6 +1,7 @@
 #include "backends/engine.hpp"
 
 #include "backends/ancestry.hpp"
+#include "backends/engine_party.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
@@ -13,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <span>
+#include <sysexits.h>
 #include <utility>
 
 #include <sys/wait.h>
@@ -74,7 +76,7 @@ EngineFailure cannot_start(SysError cause)
 
 EngineFailure not_started(SysError cause, const std::string& path)
 {
-  return {Kind::not_started, cause.code, cause.call, {}, {}, 0, {path}};
+  return {Kind::not_started, cause.code, cause.call, {}, {}, {}, 0, {path}};
 }
 
 // The number of a signal that ends the call; 0 if none has come.
@@ -122,9 +124,20 @@ Moment deadline_in(const Message& message, nanoseconds ttl)
   return milliseconds(*deadline);
 }
 
-bool is_number(std::string_view text)
+bool is_letter_or_digit(char c)
 {
-  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+// A number, or a text that stays one word in whatever it is put into.
+bool is_token(std::string_view text)
+{
+  constexpr std::size_t k_longest = 256;
+  const auto fits = [](char c) {
+    return is_letter_or_digit(c) || std::string_view("/:._+-").find(c) != std::string_view::npos;
+  };
+  return !text.empty() && text.size() <= k_longest && is_letter_or_digit(text.front()) &&
+         std::all_of(text.begin(), text.end(), fits);
 }
 
 // Whether the list has the word.
@@ -144,7 +157,7 @@ const char* missing_capability(const LockRequest& request, std::string_view capa
   const auto has = [capabilities](std::string_view wanted) { return can(capabilities, wanted); };
   if (request.mode == Mode::shared && !has("shared")) { return "shared"; }
   if (request.slots > 0 && !has("slots")) { return "slots"; }
-  if (request.max_waiters && !has("max_waiters")) { return "max_waiters"; }
+  if (request.max_waiters.value_or(0) > 0 && !has("max_waiters")) { return "max_waiters"; }
   if (request.fair && !has("fair")) { return "fair"; }
   return nullptr;
 }
@@ -157,31 +170,42 @@ std::optional<EngineFailure> nested_in(const Message& waiting, const LockRequest
   const auto slot = waiting.number("holder_slot");
   if (slot && request.slots > 1) { return std::nullopt; } // another one will do
   if (!is_ancestor(pid, waiting.text("holder_instance").value_or(""))) { return std::nullopt; }
-  EngineFailure failure{Kind::nested, 0, {}, text_of(waiting, "holder"), {}, pid};
+  EngineFailure failure{Kind::nested, 0, {}, text_of(waiting, "holder"), {}, {}, pid};
   const bool excludes_all = waiting.text("holder_mode") == "exclusive" && !slot;
   const bool wants_company = request.mode == Mode::shared && request.slots == 0;
   failure.covers = excludes_all || wants_company || (request.slots == 1 && slot == 0);
   return failure;
 }
 
-// As for locks of this machine: with -n an ancestor's lock is as busy as any other, unless it will do.
-bool asks_for_ancestors(const LockRequest& request, bool nonblock)
+bool is_nonblocking(const LockRequest& request)
 {
-  return request.nested == Nested::run || (request.nested == Nested::fail && !nonblock);
+  return request.patience && *request.patience == nanoseconds(0);
+}
+
+// With --max-waiters 0 no call may wait, and it is not the engine that has to know why.
+bool may_wait(const LockRequest& request)
+{
+  return !is_nonblocking(request) && request.max_waiters != 0;
+}
+
+// As for locks of this machine: with -n an ancestor's lock is as busy as any other, unless it will do.
+bool asks_for_ancestors(const LockRequest& request)
+{
+  return request.nested == Nested::run || (request.nested == Nested::fail && !is_nonblocking(request));
 }
 
 Message acquire_message(const EngineQuestion& question)
 {
   const LockRequest& request = question.request;
-  const bool nonblock = request.patience && *request.patience == nanoseconds(0);
+  const bool is_limited = request.patience && may_wait(request);
   const auto user = sys::effective_user();
   const auto self = sys::process_status(sys::process_id());
   constexpr std::size_t k_enough = 256; // others want to recognise the command, not to repeat it
   return Message("ACQUIRE")
     .with("mode", request.mode == Mode::shared ? "shared" : "exclusive")
     .with("slots", request.slots)
-    .with("nonblock", nonblock ? 1 : 0)
-    .with("wait_ms", request.patience && !nonblock ? in_ms(*request.patience) : -1)
+    .with("nonblock", may_wait(request) ? 0 : 1)
+    .with("wait_ms", is_limited ? in_ms(*request.patience) : -1)
     .with("max_waiters", request.max_waiters.value_or(0))
     .with("ttl_ms", in_ms(question.ttl))
     .with("host", sys::host_name().value_or("localhost"))
@@ -194,13 +218,16 @@ Message acquire_message(const EngineQuestion& question)
 
 } // namespace
 
-std::string_view engine_name(std::string_view lock)
+std::string engine_name(std::string_view lock)
 {
   const auto end = lock.find("://");
-  if (end == std::string_view::npos || end == 0) { return {}; }
-  const std::string_view name = lock.substr(0, end);
-  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '+'; };
-  return std::all_of(name.begin(), name.end(), fits) ? name : std::string_view();
+  if (end == std::string_view::npos || !is_letter_or_digit(lock.front())) { return {}; }
+  std::string name(lock.substr(0, end));
+  const auto fits = [](char c) { return is_letter_or_digit(c) || c == '+' || c == '-' || c == '.'; };
+  if (!std::all_of(name.begin(), name.end(), fits)) { return {}; }
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  std::transform(name.begin(), name.end(), name.begin(), lower);
+  return name;
 }
 
 Engine::Engine(std::string name, std::string path, sys::Launch launch, sys::Descriptor socket)
@@ -263,9 +290,9 @@ void Engine::forget()
 
 bool Engine::say(const std::string& lines)
 {
-  // A fresh socket has room for more than our longest line; an engine that does not read will not answer either.
+  // A fresh socket has room for more than our longest line.
   const auto sent = sys::send(m_socket, std::as_bytes(std::span(lines)));
-  return sent && *sent == lines.size();
+  return sent ? *sent == lines.size() : sent.error().code != EAGAIN;
 }
 
 Engine::Heard Engine::hear()
@@ -322,6 +349,11 @@ EngineFailure Engine::failure_of(const Heard& heard) const
   }
 }
 
+EngineFailure Engine::deaf() const
+{
+  return failure_of(Heard{});
+}
+
 EngineFailure Engine::failure_of(const Message& failed)
 {
   const std::string reason = text_of(failed, "reason");
@@ -342,12 +374,15 @@ EngineFailure Engine::failure_of(const Message& failed)
 EngineResult<Message> Engine::greet(
   const std::string& url, const Message* wish, Moment until, const sys::Descriptor* signals)
 {
-  std::string lines = protocol::format(Message("LOCKRUN").with("version", protocol::k_version).with("url", url));
+  const Message introduction = Message("LOCKRUN").with("version", protocol::k_version).with("url", url);
+  if (!protocol::fits(introduction)) { return Failed({Kind::refused, EX_USAGE, "its URL is too long for an engine"}); }
+  std::string lines = protocol::format(introduction);
   if (wish != nullptr) { lines += protocol::format(*wish); }
-  const bool said = say(lines);
+  m_is_stuck = !say(lines);
+  if (m_is_stuck) { return Failed(deaf()); }
   const nanoseconds enough = sys::steady_now() + k_greeting;
   const Moment limit = until ? std::min(*until, enough) : enough;
-  Heard heard = said ? await(limit, signals) : hear();
+  Heard heard = await(limit, signals);
   while (heard.kind == Heard::Kind::nothing && signals != nullptr && sys::steady_now() < *limit) {
     if (const int signal = ending_signal(*signals); signal != 0) {
       abandon();
@@ -374,17 +409,21 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
   if (!signals) { return Failed(cannot_start(signals.error())); }
   const Message wish = acquire_message(question);
   const bool is_modest = missing_capability(request, {}) == nullptr;
-  const bool nonblock = request.patience && *request.patience == nanoseconds(0);
+  const bool nonblock = !may_wait(request);
   const Moment given = request.patience && !nonblock ? Moment(began + *request.patience + k_last_words) : std::nullopt;
   const auto greeted = greet(url, is_modest ? &wish : nullptr, given, &*signals);
   if (!greeted) { return Failed(greeted.error()); }
   if (const char* const missing = missing_capability(request, text_of(*greeted, "can"))) {
     return Failed({Kind::unable, 0, missing, m_name});
   }
-  if (!is_modest && !say(protocol::format(wish))) { return Failed(failure_of(Heard{Heard::Kind::end})); }
+  if (!is_modest && !say(protocol::format(wish))) {
+    m_is_stuck = true;
+    return Failed(deaf());
+  }
 
   bool is_waiting = false; // the engine has told us that somebody else has it
   std::string holder;
+  std::optional<Holder> who;
   std::optional<std::int64_t> position;
   nanoseconds next_look = began;
   for (;;) {
@@ -406,7 +445,7 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
       if (limit && now >= *limit) {
         abandon();
         m_is_stuck = !is_waiting;
-        return Failed(is_waiting ? EngineFailure{Kind::timed_out, 0, {}, holder} : failure_of(heard));
+        return Failed(is_waiting ? EngineFailure{Kind::timed_out, 0, {}, holder, std::move(who)} : failure_of(heard));
       }
       if (is_waiting && now >= next_look) { next_look = now + listener.waiting(now - began, holder, position); }
       continue;
@@ -414,14 +453,22 @@ EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion
     if (heard.kind != Heard::Kind::message) { return Failed(failure_of(heard)); }
     const Message& message = heard.message;
     if (message.is("HELD")) { return check(message); }
-    if (message.is("FAIL")) { return Failed(failure_of(message)); }
+    if (message.is("FAIL")) {
+      EngineFailure failure = failure_of(message);
+      if (failure.kind == Kind::busy && !is_nonblocking(request) && nonblock) { failure.kind = Kind::too_many_waiters; }
+      if (failure.holder.empty()) { failure.holder = holder; }
+      failure.who = failure.holder == holder ? who : holder_in(message, "holder_", failure.holder);
+      return Failed(std::move(failure));
+    }
     if (message.is("TROUBLE")) {
       listener.trouble(text_of(message, "text"));
     } else if (message.is("WAITING")) {
       is_waiting = !nonblock;
       holder = text_of(message, "holder");
+      who = holder_in(message, "holder_", holder);
+      if (who->pid == 0 && who->command.empty()) { who.reset(); } // nothing is known
       position = message.number("position");
-      if (asks_for_ancestors(request, nonblock)) {
+      if (asks_for_ancestors(request)) {
         if (auto nested = nested_in(message, request)) {
           abandon();
           return Failed(std::move(*nested));
@@ -438,13 +485,12 @@ EngineResult<Grant> Engine::check(const Message& held)
 {
   const auto nonsense = [this](const char* what) { return Failed({Kind::nonsense, 0, m_name, what}); };
   const auto ttl = held.number("ttl_ms");
-  constexpr std::int64_t k_year = 366LL * 24 * 3600 * 1000;
-  if (!ttl || *ttl <= 0 || *ttl > k_year) { return nonsense("a lock without a time to live"); }
+  if (!ttl || *ttl <= 0 || *ttl > protocol::k_longest_ttl) { return nonsense("a lock without a time to live"); }
   m_ttl = milliseconds(*ttl);
   Grant grant;
   grant.ttl = m_ttl;
   grant.token = text_of(held, "token");
-  if (!is_number(grant.token)) { return nonsense("a lock without a token"); }
+  if (!is_token(grant.token)) { return nonsense("a lock without a token"); }
   const Moment deadline = deadline_in(held, m_ttl);
   if (!deadline) { return nonsense("a deadline that cannot be"); }
   grant.deadline = *deadline;
@@ -459,7 +505,8 @@ EngineResult<std::vector<Message>> Engine::status(const std::string& url)
   const auto greeted = greet(url, nullptr, std::nullopt, nullptr);
   if (!greeted) { return Failed(greeted.error()); }
   if (!can(text_of(*greeted, "can"), "status")) { return Failed({Kind::unable, 0, "status", m_name}); }
-  if (!say("STATUS\n")) { return Failed(failure_of(Heard{Heard::Kind::end})); }
+  m_is_stuck = !say("STATUS\n");
+  if (m_is_stuck) { return Failed(deaf()); }
   std::vector<Message> users;
   const nanoseconds until = sys::steady_now() + k_answer;
   for (;;) {

@@ -6,6 +6,7 @@
 #include "sys/signal.hpp"
 
 #include <lockrun/request.hpp>
+#include <lockrun/status.hpp>
 
 #include <chrono>
 #include <optional>
@@ -38,7 +39,8 @@ struct EngineFailure {
   Kind kind;
   int code = 0;
   std::string text{};
-  std::string holder{}; // in words
+  std::string holder{};        // in words
+  std::optional<Holder> who{}; // the same one, as far as it is known
   std::string hint{};
   pid_t holder_pid = 0;
   std::vector<std::string> places{};
@@ -48,8 +50,9 @@ struct EngineFailure {
 template <class T>
 using EngineResult = tl::expected<T, EngineFailure>;
 
-// "etcd" of "etcd://host/name"; empty if that is no engine's lock.
-std::string_view engine_name(std::string_view lock);
+// "etcd" of "etcd://host/name", in lower case; empty if that is no URL, but the name of a file. A URL begins with a
+// letter or a digit, then letters, digits, '+', '-' and '.', and "://". Whether there is such an engine is not asked.
+std::string engine_name(std::string_view lock);
 
 // What it is asked for, besides the request.
 struct EngineQuestion {
@@ -132,12 +135,14 @@ private:
   Heard hear();
   // The next message before `until` on the steady clock; `nothing` when the time is up or another source is ready.
   Heard await(std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* other = nullptr);
+  // False if the engine does not read. One that has ended is found out by hearing: after what it said last.
   bool say(const std::string& lines);
   // What the engine is, or why it did not say so before `until`, or before one of `signals` came.
   EngineResult<protocol::Message> greet(const std::string& url, const protocol::Message* wish,
     std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* signals);
   EngineFailure failure_of(const Heard& heard) const;
   static EngineFailure failure_of(const protocol::Message& failed);
+  EngineFailure deaf() const;
   EngineResult<Grant> check(const protocol::Message& held);
 
   std::string m_name;

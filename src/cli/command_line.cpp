@@ -350,6 +350,11 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
     const auto ttl = ttl_of(options.engine_url);
     if (!ttl) { return Failed({"bad value of 'ttl' in " + cli::quoted(lock) + ": " + ttl.error(), {}}); }
     options.ttl = *ttl;
+    const auto published = published_by(options.engine_url);
+    if (!published) {
+      return Failed({"bad value of 'publish' in " + cli::quoted(lock) + ": " + published.error(), {}});
+    }
+    options.published = *published;
   }
   auto command = find_command(given, operands);
   if (!command) { return tl::unexpected(command.error()); }

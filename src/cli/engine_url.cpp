@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <iterator>
+#include <optional>
 
 namespace lockrun::cli {
 namespace {
@@ -31,9 +33,23 @@ void each_parameter(std::string_view url, Visit visit)
   }
 }
 
+// Which values are hidden.
+enum class Hide {
+  unknown, // all but those of parameters that are known to hold nothing secret: in the URL of a lock
+  secrets, // of parameters that are called so: in URLs that mean something to other programs
+};
+
 bool is_secret(std::string_view key)
 {
-  return (key.find("pass") != key.npos || key.find("secret") != key.npos) && !key.ends_with("file");
+  constexpr std::string_view k_words[] = {"pass", "pwd", "secret", "token"};
+  const auto is_in_it = [key](std::string_view word) { return key.find(word) != key.npos; };
+  return std::any_of(std::begin(k_words), std::end(k_words), is_in_it) && !key.ends_with("file");
+}
+
+bool is_open(std::string_view key)
+{
+  constexpr std::string_view k_open[] = {"ttl", "publish", "tls", "cacert", "cert", "key", "password-file"};
+  return std::find(std::begin(k_open), std::end(k_open), key) != std::end(k_open);
 }
 
 // Whether this can be HOST[:PORT],... Otherwise it may be USER:PASSWORD, cut off.
@@ -52,8 +68,9 @@ bool are_hosts(std::string_view text)
   return true;
 }
 
-// Also a password with a '/', '?' or '#' in it, which must be encoded, and which engines refuse otherwise.
-void hide(char* text, std::string_view url)
+// Also a password with a '/', '?' or '#' in it, which must be encoded, and one without an '@', which may have any of
+// these: engines refuse both.
+void hide(char* text, std::string_view url, Hide what)
 {
   const std::size_t begin = url.find("://") + 3;
   const std::string_view authority = url.substr(begin, url.find_first_of("/?#", begin) - begin);
@@ -64,16 +81,40 @@ void hide(char* text, std::string_view url)
   const bool has_both = colon != url.npos && at != url.npos && colon < at;
   const bool has_name = url.substr(begin + authority.size()).starts_with('/');
   if (has_both && (has_password || !has_name || !are_hosts(authority.substr(hosts)))) { star(text, {colon + 1, at}); }
+  if (authority.find('@') == authority.npos && !has_both && !are_hosts(authority)) {
+    star(text, {colon + 1, url.size()});
+  }
   each_parameter(url, [&](std::string_view key, const Span& value) {
-    if (is_secret(key)) { star(text, value); }
+    const bool is_hidden = what == Hide::secrets ? is_secret(key) : !is_open(key);
+    if (!is_hidden) { return; }
+    // What has no '=' may be the end of a value with an '&' in it.
+    const bool has_value = url[value.first - 1] == '=';
+    star(text, has_value || is_secret(key) ? value : Span(value.first - key.size(), value.second));
   });
+}
+
+// What web browsers and the like take: commands are full of them.
+bool is_of_the_web(std::string_view scheme)
+{
+  return scheme.starts_with("http") || scheme == "ftp" || scheme == "ssh" || scheme == "git";
+}
+
+// The parameter's value; the last one if there are several, which engines refuse.
+std::optional<std::string_view> value_of(std::string_view wanted, std::string_view url)
+{
+  std::optional<std::string_view> found;
+  each_parameter(url, [&](std::string_view key, const Span& value) {
+    const std::string_view text = url.substr(value.first, value.second - value.first);
+    if (key == wanted) { found = text.substr(0, text.find('#')); } // what follows may be the lock's name
+  });
+  return found;
 }
 
 } // namespace
 
 void hide_password(char* text)
 {
-  if (!backends::engine_name(text).empty()) { hide(text, text); }
+  if (!backends::engine_name(text).empty()) { hide(text, text, Hide::unknown); }
 }
 
 void hide_passwords(char* words, std::size_t size)
@@ -82,9 +123,11 @@ void hide_passwords(char* words, std::size_t size)
   const std::string_view text(words, size);
   for (std::size_t at = text.find("://"); at != text.npos; at = text.find("://", at + 1)) {
     const std::size_t word = text.rfind('\0', at) + 1; // 0 if there is none in front
-    const bool is_word = backends::engine_name(text.substr(word)).size() == at - word;
+    const std::string scheme = backends::engine_name(text.substr(word));
+    const bool is_word = scheme.size() == at - word;
     const std::size_t end = is_word ? text.find('\0', at) : text.find_first_of("\0 \t\n'\"`"sv, at);
-    hide(words + at, text.substr(at, end - at));
+    const bool may_be_a_lock = is_word && !is_of_the_web(scheme);
+    hide(words + at, text.substr(at, end - at), may_be_a_lock ? Hide::unknown : Hide::secrets);
   }
 }
 
@@ -97,20 +140,26 @@ std::string without_password(std::string_view text)
 
 tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
 {
+  using Wrong = tl::unexpected<const char*>;
   constexpr std::chrono::seconds k_shortest{2};
-  tl::expected<std::chrono::nanoseconds, const char*> ttl{};
-  each_parameter(url, [&](std::string_view key, const Span& value) {
-    if (key != "ttl") { return; }
-    const auto duration = parse_duration(url.substr(value.first, value.second - value.first));
-    if (!duration) {
-      ttl = tl::unexpected(duration.error());
-    } else if (*duration < k_shortest) {
-      ttl = tl::unexpected<const char*>("it is shorter than 2s, which leaves no time to renew it and to end a command");
-    } else {
-      ttl = *duration;
-    }
-  });
-  return ttl;
+  constexpr std::chrono::milliseconds k_longest{protocol::k_longest_ttl};
+  const auto text = value_of("ttl", url);
+  if (!text) { return std::chrono::nanoseconds(0); }
+  const auto duration = parse_duration(*text);
+  if (!duration) { return Wrong(duration.error()); }
+  if (*duration < k_shortest) {
+    return Wrong("it is shorter than 2s, which leaves no time to renew it and to end a command");
+  }
+  if (*duration > k_longest) { return Wrong("it is longer than 366d, which no engine is asked for"); }
+  return *duration;
+}
+
+tl::expected<Published, const char*> published_by(std::string_view url)
+{
+  const auto text = value_of("publish", url).value_or("command");
+  if (text == "command") { return Published::command; }
+  if (text == "name") { return Published::name; }
+  return tl::unexpected<const char*>("must be 'command' or 'name'");
 }
 
 } // namespace lockrun::cli

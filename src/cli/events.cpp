@@ -152,7 +152,7 @@ void EventLog::finished(const Error& reason, int exit_code, const LockStatus* se
 
 void EventLog::lost(const std::string& reason)
 {
-  if (m_is_on && !std::exchange(m_is_lost, true)) { write(lost_line(head(), reason)); }
+  if (m_is_on && !std::exchange(m_is_lost, true)) { write(lost_line(head(), plain_command(reason))); }
 }
 
 void EventLog::finished(const backends::EngineFailure& reason, int exit_code)
@@ -185,11 +185,12 @@ void EventLog::finished(const backends::EngineFailure& reason, int exit_code)
   case Kind::ended:
   case Kind::nonsense:
   case Kind::too_late:
-    finish.error = reason.text;
+    finish.error = plain_command(reason.text); // without passwords
     break;
   }
   const bool was_busy = finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out;
-  if (was_busy && !reason.holder.empty()) { finish.error = "held by " + reason.holder; }
+  if (was_busy && !reason.holder.empty()) { finish.error = "held by " + plain_command(reason.holder); }
+  if (was_busy && reason.who) { finish.holder = &*reason.who; }
   this->finish(std::move(finish));
 }
 

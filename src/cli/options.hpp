@@ -22,6 +22,9 @@ enum class Lifetime {
 
 enum class Action { run, lock_descriptor, unlock_descriptor, status, probe, help, version };
 
+// What others see of the command on an engine's server.
+enum class Published { command, name };
+
 enum class Verbosity { quiet, normal, verbose };
 
 // Everything that the command line said.
@@ -37,6 +40,7 @@ struct Options {
   Verbosity verbosity = Verbosity::normal;
   std::string engine_url;          // of a lock beyond this machine, with its password; request.path is without
   std::chrono::nanoseconds ttl{0}; // what it says about that; zero: nothing
+  Published published = Published::command;
   std::optional<std::chrono::nanoseconds> progress; // say each time that we still wait
   std::string events;                               // a path or "fd:N" for programs to read; empty: none
   bool syslog = false;                              // tell the system's log, too

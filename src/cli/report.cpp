@@ -1,6 +1,7 @@
 #include "cli/report.hpp"
 
 #include "cli/duration.hpp"
+#include "cli/engine_url.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/hints.hpp"
 #include "cli/holder_words.hpp"
@@ -340,7 +341,9 @@ void report_number(const Options& options)
 
 void report(const UsageError& error)
 {
-  tell(error.text);
+  std::string text = error.text;
+  hide_passwords(text.data(), text.size()); // a URL may stand anywhere in a command line
+  tell(text);
   tell_hint(error.hint, Verbosity::normal);
   tell("try 'lockrun --help'");
 }
@@ -394,11 +397,22 @@ void SupervisionReport::lease_ran_out()
     fmt::format("{} could not be renewed in time: {}", lock_name(m_options), ending_words(m_options.end_signal)));
 }
 
+namespace {
+
+// What an engine or another host says, fit for a terminal and without the passwords of URLs in it.
+std::string engine_words(const std::string& text)
+{
+  return escaped(plain_command(text));
+}
+
+} // namespace
+
 void report(const backends::EngineFailure& failure, const Options& options)
 {
   using Kind = backends::EngineFailure::Kind;
   const std::string name = lock_name(options);
-  const std::string held = failure.holder.empty() ? "held by another process" : "held by " + escaped(failure.holder);
+  const std::string held =
+    failure.holder.empty() ? "held by another process" : "held by " + engine_words(failure.holder);
   switch (failure.kind) {
   case Kind::busy:
     return report_busy(name, held, options);
@@ -436,14 +450,15 @@ void report(const backends::EngineFailure& failure, const Options& options)
     return fail(
       options, fmt::format("cannot lock {}: '{}' cannot do '{}'", name, failure.holder, option_of(failure.text)));
   case Kind::refused:
-    fail(options, fmt::format("cannot lock {}: {}", name, escaped(failure.text)));
-    return tell_hint(escaped(failure.hint), options.verbosity);
+    fail(options, fmt::format("cannot lock {}: {}", name, engine_words(failure.text)));
+    return tell_hint(engine_words(failure.hint), options.verbosity);
   case Kind::silent:
     return fail(options, fmt::format("cannot lock {}: '{}' does not answer", name, failure.text));
   case Kind::ended:
     return fail(options, fmt::format("cannot lock {}: '{}' has ended without an answer", name, failure.text));
   case Kind::nonsense:
-    return fail(options, fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, escaped(failure.holder)));
+    return fail(
+      options, fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, engine_words(failure.holder)));
   case Kind::too_late:
     return fail(options, fmt::format("cannot run {}: too little time is left of {}, which is ours for {} at a time",
                            cli::quoted(options.command.front()), name, failure.text));
@@ -453,7 +468,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
 void report_waiting(const std::string& holder, std::optional<std::int64_t> position, const Options& options)
 {
   if (options.verbosity == Verbosity::quiet) { return; }
-  const std::string who = holder.empty() ? "another process" : escaped(holder);
+  const std::string who = holder.empty() ? "another process" : engine_words(holder);
   const std::string place = position ? fmt::format(", we are number {}", *position) : "";
   tell_now(fmt::format("waiting for {}, held by {}{}", lock_name(options), who, place));
 }
@@ -461,12 +476,13 @@ void report_waiting(const std::string& holder, std::optional<std::int64_t> posit
 void report_trouble(const std::string& text, const Options& options)
 {
   if (options.verbosity == Verbosity::quiet) { return; }
-  tell_now(fmt::format("trouble with {}: {}, trying again", lock_name(options), escaped(text)));
+  tell_now(fmt::format("trouble with {}: {}, trying again", lock_name(options), engine_words(text)));
 }
 
 void report_loss(const std::string& reason, const Options& options)
 {
-  tell_now(fmt::format("{} is lost: {}; {}", lock_name(options), escaped(reason), ending_words(options.end_signal)));
+  tell_now(
+    fmt::format("{} is lost: {}; {}", lock_name(options), engine_words(reason), ending_words(options.end_signal)));
 }
 
 void report_late_loss(const Options& options)

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -102,6 +103,14 @@ private:
   bool m_is_in_trouble = false;
   bool m_is_lost = false;
 };
+
+// What others see of the command.
+std::string published_command(const Options& options)
+{
+  if (options.published == Published::command) { return plain_command(options.command); }
+  const std::string_view word = options.command.front();
+  return std::string(word.substr(word.rfind('/') + 1)); // npos + 1 is 0
+}
 
 // What the command finds in its environment. Each variable of an engine's lock has a twin that ends with the depth of
 // nesting, so that a lock inside of another hides nothing: LOCKRUN_TOKEN is the innermost, LOCKRUN_TOKEN_1 the
@@ -227,8 +236,8 @@ Outcome run_with_engine(
   guard->leave_out(engine->pid());
   Listener listener(options, events);
   const auto began = sys::steady_now();
-  const auto grant = engine->acquire(
-    options.engine_url, {options.request, options.ttl, plain_command(options.command), ended_by}, listener);
+  const auto grant =
+    engine->acquire(options.engine_url, {options.request, options.ttl, published_command(options), ended_by}, listener);
   if (grant && options.verbosity == Verbosity::verbose) { report_acquired(sys::steady_now() - began, options); }
   if (grant) { return run_holding(*guard, *engine, *grant, options, events, inherited); }
   const EngineFailure& failure = grant.error();

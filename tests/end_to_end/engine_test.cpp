@@ -106,8 +106,8 @@ pid_t child_called(pid_t parent, const std::string& name)
   return 0;
 }
 
-const std::string k_greet = "expect LOCKRUN version=1\n"
-                            "send ENGINE version=1 name=fake can=shared,slots,max_waiters,status,fair\n";
+const std::string k_greeting = "send ENGINE version=1 name=fake can=shared,slots,max_waiters,status,fair\n";
+const std::string k_greet = "expect LOCKRUN version=1\n" + k_greeting;
 const std::string k_acquire = k_greet + "expect ACQUIRE\n";
 const std::string k_release = "expect RELEASE\nsend RELEASED\n";
 
@@ -119,6 +119,7 @@ std::string held(int ttl, const std::string& more = "")
 }
 // Long enough for every test that does not wait for the end of it.
 const std::string k_held = held(60'000);
+const std::string k_status_of_none = k_greet + "expect STATUS\nsend END\neof\n";
 
 class Engines : public ::testing::Test {
 protected:
@@ -247,6 +248,9 @@ const std::vector<Asked> k_asked = {
   {"no_wait", {"-n"}, " nonblock=1 wait_ms=-1 "},
   {"wait_zero", {"-w", "0"}, " nonblock=1 wait_ms=-1 "},
   {"wait", {"-w", "1.5"}, " nonblock=0 wait_ms=1500 "},
+  {"few_waiters", {"--max-waiters", "3"}, " nonblock=0 wait_ms=-1 max_waiters=3 "},
+  {"no_waiters", {"--max-waiters", "0"}, " nonblock=1 wait_ms=-1 max_waiters=0 "},
+  {"no_waiters_and_a_wait", {"--max-waiters", "0", "-w", "5"}, " nonblock=1 wait_ms=-1 "},
 };
 class EnginesAreAsked : public Engines, public ::testing::WithParamInterface<Asked> {};
 TEST_P(EnginesAreAsked, ForWhatTheOptionsSay)
@@ -265,6 +269,41 @@ TEST_F(Engines, HearWhoAsksAndForHowLong)
   EXPECT_EQ(run({}, {"sh", "-c", "exit 0"}).wait().status, exited(0));
   EXPECT_THAT(said(), AllOf(HasSubstr(" ttl_ms=60000 "), HasSubstr(" command=sh%20-c%20exit%200 "), HasSubstr(" pid="),
                         HasSubstr(" host="), HasSubstr(" user="), HasSubstr(" since_ms=")));
+}
+
+TEST_F(Engines, HearOnlyTheNameOfTheCommandIfItIsToBePublishedAlone)
+{
+  plays(k_held + k_release);
+  url = "fake://host/deploy?publish=name";
+  EXPECT_EQ(run({"--events", dir / "events"}, {"/bin/sh", "-c", "exit 5"}).wait().status, exited(5));
+  EXPECT_THAT(said(), AllOf(HasSubstr(" command=sh "), HasSubstr("?publish=name"), Not(HasSubstr("exit"))));
+  EXPECT_THAT(read_file(dir / "events"), HasSubstr("\"command\":\"/bin/sh -c exit 5\""));
+}
+
+TEST_F(Engines, AreFoundByASchemeInCapitals)
+{
+  plays(k_held + k_release);
+  url = "FaKe://user:s3cret@host/deploy";
+  const Finished ended = finish("echo $LOCKRUN_LOCK");
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_EQ(ended.out, "FaKe://user:******@host/deploy\n");
+}
+
+TEST_F(Engines, AreMeantByWhatLooksLikeAUrl)
+{
+  start.directory = dir.path();
+  for (const char* const lock : {"ftp2.x+y-z://host/x", "NOPE://host/x", "9p://x", "etcd2://"}) {
+    const Finished ended = run_lockrun({lock, "touch", "ran"}, start);
+    EXPECT_EQ(ended.status, exited(69)) << lock;
+    EXPECT_THAT(ended.err, HasSubstr(std::string("', which '") + lock + "' needs\n"));
+  }
+  expect_nothing_ran();
+  std::filesystem::create_directories(dir / "a_b:");
+  std::filesystem::create_directories(dir / "fake:");
+  for (const char* const lock : {"a_b://file", "./fake://file"}) {
+    EXPECT_EQ(run_lockrun({lock, "true"}, start).status, exited(0)) << lock;
+  }
+  EXPECT_TRUE(std::filesystem::exists(dir / "fake:/file"));
 }
 
 // --- Passwords
@@ -324,11 +363,39 @@ TEST_F(Engines, AreNotNeededToHideThePasswordsOfAHoldersCommand)
   leash.close_write();
 }
 
+TEST_F(Engines, AreTheOnlyOnesWhoHearWhatMayBeAPassword)
+{
+  const std::string script = k_held + "send TROUBLE text=cannot%20reach%20fake://ann:s3cret/x\n" + k_release;
+  for (const char* const lock : {"fake://host/deploy?auth=s3cret", "fake://ann:s3cret/deploy", "fake://ann:s3cret",
+         "FAKE://ann:s3cret@host/deploy", "fake://host/deploy?ttl=9s&s3cret", "fake://ann:a/s3cret/deploy"}) {
+    plays(script);
+    url = lock;
+    const Finished ended = run({"-v", "--events", dir / "events"},
+      {"sh", "-c", "env; tr '\\0' ' ' </proc/$PPID/cmdline; tr '\\0' ' ' </proc/$LOCKRUN_PID/cmdline"})
+                             .wait();
+    EXPECT_EQ(ended.status, exited(0));
+    EXPECT_THAT(said(), HasSubstr(std::string("url=") + lock + "\n"));
+    std::istringstream lines(ended.out);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.find("send TROUBLE") == std::string::npos) { // that is the script, in the environment
+        EXPECT_THAT(line, Not(HasSubstr("s3cret"))) << lock;
+      }
+    }
+    EXPECT_THAT(ended.err, AllOf(HasSubstr("got "), Not(HasSubstr("s3cret"))));
+    EXPECT_THAT(read_file(dir / "events"), Not(HasSubstr("s3cret")));
+    plays(k_status_of_none);
+    const Finished status = run_lockrun({"--status", lock}, start);
+    EXPECT_EQ(status.status, exited(0));
+    EXPECT_THAT(status.out + status.err, Not(HasSubstr("s3cret")));
+  }
+}
+
 TEST_F(Engines, HaveNoPasswordInUsageErrors)
 {
   const std::string lock = "fake://user:s3cret@host/deploy";
   for (const Words& arguments : {Words{lock}, {"-w", lock, "true"}, {"--fd", lock, "true"}, {"-u", lock},
-         {"-F", lock, "true"}, {lock + "?ttl=s3", "true"}, {"--also", lock, "f", "true"}, {"-E", lock, "true"}}) {
+         {"-F", lock, "true"}, {lock + "?ttl=s3", "true"}, {"--also", lock, "f", "true"}, {"-E", lock, "true"},
+         {"-c", "true", "f", lock}, {lock + "?publish=x", "true"}}) {
     const Finished ended = run_lockrun(arguments, start);
     EXPECT_EQ(ended.status, exited(64));
     EXPECT_THAT(ended.err, AllOf(HasSubstr("user:******@"), Not(HasSubstr("s3cret@"))));
@@ -428,6 +495,41 @@ TEST_F(Engines, AreToldWhenTheCommandCannotBeRun)
   EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
 }
 
+TEST_F(Engines, AreNotAskedForATimeToLiveBeyondTheirProtocol)
+{
+  url = "fake://host/deploy?ttl=400d";
+  const Finished ended = finish(leave_a_mark);
+  EXPECT_EQ(ended.status, exited(64));
+  EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in 'fake://host/deploy?ttl=400d': it is longer than 366d"));
+  expect_nothing_ran();
+}
+
+TEST_F(Engines, AreNotGivenHalfAUrl)
+{
+  plays(k_held + k_release);
+  for (const std::string& name : {std::string(70'000, 'x'), std::string(25'000, ' ')}) {
+    url = "fake://host/" + name;
+    for (const Words& arguments : {Words{url, "touch", dir / "ran"}, {"--status", url}}) {
+      const Finished ended = run_lockrun(arguments, start);
+      EXPECT_EQ(ended.status, exited(64));
+      EXPECT_THAT(ended.err, HasSubstr(": its URL is too long for an engine\n"));
+    }
+  }
+  expect_nothing_ran();
+  EXPECT_THAT(verbs(), ::testing::Each("EOF"));
+  url = "fake://host/" + std::string(60'000, 'x');
+  EXPECT_EQ(finish("exit 5").status, exited(5));
+}
+
+TEST_F(Engines, MayHaveATokenThatIsText)
+{
+  plays(k_acquire + "send HELD token=16/B374D848 epoch=7-a ttl_ms=60000 deadline=@50000\n" + k_release);
+  const Finished ended =
+    finish("echo $LOCKRUN_TOKEN,$LOCKRUN_TOKEN_1,$LOCKRUN_TOKEN_EPOCH", {"--events", dir / "events"});
+  EXPECT_EQ(ended.out, "16/B374D848,16/B374D848,7-a\n");
+  EXPECT_THAT(read_file(dir / "events"), HasSubstr("\"token\":\"16/B374D848\""));
+}
+
 // --- No lock
 
 struct Failed {
@@ -444,6 +546,10 @@ const std::vector<Failed> k_failed = {
   {"timed_out", "status=75 reason=timed_out holder=X", {"-w", "1m", "-E", "4"}, 4,
     "lockrun: gave up waiting for 'fake://host/deploy' after 1m, held by X\n"},
   {"too_many", "status=75 reason=too_many_waiters holder=X", {"-E", "5", "-q"}, 5, ""},
+  {"none_may_wait", "status=75 reason=busy holder=X", {"--max-waiters", "0", "-E", "5"}, 5,
+    "lockrun: 'fake://host/deploy' is held by X, and the limit of 0 waiting for it is reached\n"},
+  {"no_wait_and_none_may", "status=75 reason=busy holder=X", {"-n", "--max-waiters", "0"}, 75,
+    "lockrun: 'fake://host/deploy' is held by X\n"},
   {"unreachable", "status=69 reason=unreachable text=no%20way hint=look", {"-E", "5"}, 69,
     "lockrun: cannot lock 'fake://host/deploy': no way\nlockrun: hint: look\n"},
   {"hostile", "status=77 reason=authentication text=a%0Ab%1B[0m", {}, 77,
@@ -451,6 +557,27 @@ const std::vector<Failed> k_failed = {
   {"strange_status", "status=0 reason=odd", {}, 70, "lockrun: cannot lock 'fake://host/deploy': odd\n"},
   {"no_status", "text=x", {}, 70, "lockrun: cannot lock 'fake://host/deploy': x\n"},
 };
+// What an engine says before it ends arrives, even if it no longer takes what we say.
+TEST_F(Engines, AreHeardOutWhenTheyEndWhileTheyAreAsked)
+{
+  const std::string fail = "send FAIL status=64 reason=usage text=no%20such%20parameter\n";
+  const std::string end = "lockrun: cannot lock 'fake://host/deploy': no such parameter\n";
+  for (const Words& options : {Words{}, {"-s"}, {"--slots", "2"}, {"--fair"}, {"--max-waiters", "1"}}) {
+    for (const std::string& script : {"expect LOCKRUN\ndeafen\n" + k_greeting + fail, "deafen\n" + k_greeting + fail,
+           "deafen\n" + fail, "expect LOCKRUN\n" + k_greeting + fail}) {
+      plays(script);
+      const Finished ended = finish(leave_a_mark, options);
+      EXPECT_EQ(ended.status, exited(64));
+      EXPECT_EQ(ended.err, end);
+    }
+  }
+  plays("expect LOCKRUN\ndeafen\n" + k_greeting + fail);
+  const Finished status = run_lockrun({"--status", url}, start);
+  EXPECT_EQ(status.status, exited(64));
+  EXPECT_THAT(status.err, HasSubstr("no such parameter"));
+  expect_nothing_ran();
+}
+
 class EnginesFail : public Engines, public ::testing::WithParamInterface<Failed> {};
 TEST_P(EnginesFail, WithTheirStatusAndTheirWords)
 {
@@ -1304,6 +1431,43 @@ TEST_F(EngineEvents, TellOfFailuresWithoutPasswords)
     events(), AllOf(HasSubstr("\"event\":\"waiting\""), HasSubstr("\"outcome\":\"timed_out\",\"exit_code\":75"),
                 HasSubstr("held by PID 7 on web1"), Not(HasSubstr("s3cret"))));
 }
+
+struct Named {
+  const char* name;
+  std::string said;
+  Words options;
+  const char* outcome;
+  const char* holder;
+};
+const std::string k_named_holder = "send WAITING position=1 holder=PID%207%20on%20web1 holder_mode=shared "
+                                   "holder_host=web1 holder_pid=7 holder_user=ann holder_command=make%20all "
+                                   "holder_since_ms=1700000000000\n";
+constexpr const char* k_named = "\"holder\":{\"pid\":7,\"user\":\"ann\",\"host\":\"web1\",\"command\":\"make "
+                                "all\",\"api\":\"engine\",\"since\":\"2023-11-14T22:13:20.000000Z\"";
+const std::vector<Named> k_named_holders = {
+  {"busy", k_named_holder + "send FAIL status=75 reason=busy holder=PID%207%20on%20web1\n", {"-n"}, "busy", k_named},
+  {"busy_without_words", k_named_holder + "send FAIL status=75 reason=busy\n", {"-n"}, "busy", k_named},
+  {"too_many", k_named_holder + "send FAIL status=75 reason=too_many_waiters\n", {"--max-waiters", "1"}, "busy",
+    k_named},
+  {"too_many_is_one", k_named_holder + "send FAIL status=75 reason=busy\n", {"--max-waiters", "0"}, "busy", k_named},
+  {"timed_out_there", k_named_holder + "send FAIL status=75 reason=timed_out\n", {"-w", "1m"}, "timed_out", k_named},
+  {"timed_out_here", k_named_holder + "eof\n", {"-w", "100ms"}, "timed_out", k_named},
+  {"words_only", "send FAIL status=75 reason=busy holder=somebody\n", {"-n"}, "busy",
+    "\"holder\":{\"pid\":null,\"user\":null,\"command\":\"somebody\","},
+  {"another_one_at_last", k_named_holder + "send FAIL status=75 reason=busy holder=X holder_pid=8 holder_command=ls\n",
+    {"-n"}, "busy", "\"holder\":{\"pid\":8,\"user\":null,\"command\":\"ls\","},
+};
+class EngineEventsOfFailures : public EngineEvents, public ::testing::WithParamInterface<Named> {};
+TEST_P(EngineEventsOfFailures, NameTheHolder)
+{
+  plays(k_acquire + GetParam().said);
+  EXPECT_EQ(finish(leave_a_mark, with_events(GetParam().options)).status, exited(75));
+  EXPECT_THAT(events(),
+    AllOf(HasSubstr(std::string("\"outcome\":\"") + GetParam().outcome + "\""), HasSubstr(GetParam().holder)));
+  expect_nothing_ran();
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EngineEventsOfFailures, ::testing::ValuesIn(k_named_holders), [](const auto& row) { return row.param.name; });
 
 const std::string k_status = k_greet + "expect STATUS\n";
 

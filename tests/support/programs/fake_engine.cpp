@@ -6,6 +6,7 @@
 //   flood N                     N bytes without a newline
 //   renew EVERY TTL             sends RENEWED each EVERY ms, for TTL ms each, until lockrun says something
 //   pass MS                     lets that much time pass on the elapsed clock, whatever lockrun says
+//   deafen                      nothing can be sent to it from now on: EPIPE, as if it had ended
 //   tell FD                     a byte to a descriptor of the test's
 //   await FD                    waits until that has something to read, or ends
 //   eof                         waits for lockrun to close its end
@@ -24,6 +25,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace {
@@ -146,6 +148,8 @@ void obey(const std::string& command)
   } else if (verb == "pass") {
     words >> number;
     pass(number);
+  } else if (verb == "deafen") {
+    ::shutdown(STDIN_FILENO, SHUT_RD);
   } else if (verb == "tell") {
     words >> number;
     put(static_cast<int>(number), ".");
