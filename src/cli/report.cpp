@@ -1,7 +1,6 @@
 #include "cli/report.hpp"
 
 #include "cli/duration.hpp"
-#include "cli/engine_url.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/hints.hpp"
 #include "cli/holder_words.hpp"
@@ -341,10 +340,9 @@ void report_number(const Options& options)
 
 void report(const UsageError& error)
 {
-  std::string text = error.text;
-  hide_passwords(text.data(), text.size()); // a URL may stand anywhere in a command line
-  tell(text);
-  tell_hint(error.hint, Verbosity::normal);
+  // A URL may stand anywhere in a command line.
+  tell(plain_command(error.text));
+  tell_hint(plain_command(error.hint), Verbosity::normal);
   tell("try 'lockrun --help'");
 }
 

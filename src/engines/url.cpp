@@ -131,6 +131,10 @@ tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view
   url.name = *plain_name;
   while (!parameters.empty()) {
     std::string_view value = take_until(parameters, '&');
+    // It may be the end of a password with an '&' in it, and is not repeated.
+    if (value.find('=') == std::string_view::npos) {
+      return Wrong("a parameter is KEY=VALUE, and '&' is written as %26");
+    }
     const std::string key(take_until(value, '='));
     const auto plain = decoded(value);
     if (!plain) { return Wrong(fmt::format("the value of '{}' has a '%' without two hexadecimal digits", key)); }

@@ -706,6 +706,18 @@ TEST_F(Engines, AreLeftWhenASignalEndsTheWait)
   }
 }
 
+TEST_F(Engines, AreLeftWhenASignalComesBeforeTheyGreet)
+{
+  for (const Words& options : {Words{}, {"-n"}, {"-w", "1m"}, {"--max-waiters", "1"}}) {
+    plays("tell 9\ndeaf\n");
+    Process lockrun = run(options, {"sh", "-c", leave_a_mark});
+    ASSERT_TRUE(notice.await());
+    lockrun.signal(SIGTERM);
+    EXPECT_EQ(lockrun.wait().status, killed(SIGTERM));
+  }
+  expect_nothing_ran();
+}
+
 TEST_F(Engines, LeaveTheCommandWithOneSignalOfThoseToAll)
 {
   plays(k_held + k_release);

@@ -133,6 +133,7 @@ constexpr Row k_wrong[] = {
   {"an_address_without_brackets", "etcd://::1/name", "an IPv6 address needs brackets around it"},
   {"an_open_bracket", "etcd://[::1/name", "the '[' of an address has no ']'"},
   {"a_broken_escape", "etcd://a/x%2", "'%' needs two hexadecimal digits"},
+  {"a_parameter_without_a_value", "etcd://a/x?password=ab&cd", "a parameter is KEY=VALUE, and '&' is written as %26"},
   {"a_parameter_twice", "etcd://a/x?ttl=1&ttl=2", "it has 'ttl' twice"},
 };
 class WrongUrl : public ::testing::TestWithParam<Row> {};
