@@ -93,6 +93,7 @@ Result<void, Error> release(Lock& lock, const Result<child::Ending, Error>& endi
   untimed.path = options.request.path;
   Watch watch(plan, untimed);
   (void)watch.begin(); // without a thread it goes on unwatched
+  watch.listen();
   return lock.release();
 }
 
@@ -165,7 +166,8 @@ Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, 
   plan.observer = &progress;
   plan.detect_deadlock = true;
   plan.is_likely_nested = sys::environment("LOCKRUN_PID") != nullptr;
-  Watch watch(plan, options.request);
+  // As long as the process: to wait for its thread would cost a change of threads on the way to the command.
+  Watch& watch = *new Watch(plan, options.request);
   watch.begin_if_limited();
   events.begin();
   const bool is_verbose = options.verbosity == Verbosity::verbose;

@@ -221,7 +221,9 @@ Result<Lock, Error> acquire(const LockRequest& request, Watch& watch)
   const bool is_interrupted = verdict && verdict->reason == Reason::interrupted;
   if (holds && !is_interrupted) { return Lock(std::move(*holds)); }
   if (holds) { give_back(std::move(*holds)); }
-  return tl::unexpected(verdict ? std::move(*verdict) : std::move(holds.error()));
+  // What failed for reasons of its own in the same moment says more.
+  const bool is_cut_short = verdict && (is_interrupted || holds.error().cause.code == EINTR);
+  return tl::unexpected(is_cut_short ? std::move(*verdict) : std::move(holds.error()));
 }
 
 Result<void, Error> unlock(const LockRequest& request)

@@ -101,11 +101,9 @@ Result<void> Watch::begin()
   if (!interruptible) { return tl::unexpected(interruptible.error()); }
   m_watched = sys::thread_id();
   m_is_over.store(false);
-  // The keeper is born with our mask. What ends the wait must be blocked in it: then such a signal goes to this thread
-  // and does what it does by default for as long as it is not blocked here, and to the keeper from then on.
-  sys::SignalSet keepers = ending_signals(m_plan);
-  keepers.add(wake_signal());
-  m_mask_before = sys::block_signals(keepers);
+  // The keeper is born with our mask, and must take no signal from this thread: what ends the wait does here what it
+  // does by default until it is blocked here, too, and the keeper listens.
+  m_mask_before = sys::block_signals(sys::SignalSet::all());
   const auto keeper = sys::start_thread(keeper_body, this, k_stack_bytes);
   sys::SignalSet ours = m_mask_before;
   if (keeper) { ours.remove(wake_signal()); }
@@ -121,16 +119,34 @@ void Watch::begin_if_limited()
   if (m_deadline && *m_deadline > m_began) { (void)begin(); } // where there can be no thread, the wait has other means
 }
 
+Watch::~Watch()
+{
+  end();
+  join();
+}
+
 void Watch::end()
 {
+  if (!m_keeper || m_is_over.exchange(true)) { return; }
+  // A keeper that has had nothing to do sleeps on: to wait until it has run would cost most of what the whole call does
+  // on a busy machine. One that has a verdict may be ending the process just now.
+  if (m_listens.load() || m_is_ending.load()) { join(); }
+  m_interruptible.reset(); // drops an interruption that came too late
+  if (m_mask_before.contains(wake_signal())) { (void)sys::block_signals({wake_signal()}); }
+}
+
+void Watch::join()
+{
   if (!m_keeper) { return; }
-  m_is_over.store(true);
   wake_keeper();
   (void)sys::join(*m_keeper);
   m_keeper.reset();
   m_keeper_number.store(0);
-  m_interruptible.reset(); // drops an interruption that came too late
-  if (m_mask_before.contains(wake_signal())) { (void)sys::block_signals({wake_signal()}); }
+}
+
+void Watch::listen()
+{
+  if (!m_listens.exchange(true)) { wake_keeper(); }
 }
 
 std::optional<Error> Watch::verdict() const
@@ -155,8 +171,8 @@ void Watch::keep()
 {
   m_keeper_number.store(sys::thread_id());
   const sys::SignalSet wake{wake_signal()};
-  sys::SignalSet listened = ending_signals(m_plan);
-  listened.add(wake_signal());
+  sys::SignalSet wake_and_ending = ending_signals(m_plan);
+  wake_and_ending.add(wake_signal());
   Deadline last_words;
   while (!m_is_over.load()) {
     const nanoseconds now = sys::steady_now();
@@ -176,7 +192,7 @@ void Watch::keep()
       wake_up = earlier(m_deadline, start_to_talk(now));
     }
     const auto patience = wake_up ? std::optional(std::max(*wake_up - now, nanoseconds(0))) : std::nullopt;
-    const auto received = sys::wait_signal(is_ending ? wake : listened, patience);
+    const auto received = sys::wait_signal(m_listens.load() && !is_ending ? wake_and_ending : wake, patience);
     if (!received || !*received || (*received)->number == wake_signal()) { continue; }
     const int number = (*received)->number;
     if (!is_ignored(number)) { decide({Reason::interrupted, target(), {nullptr, number}}); }
@@ -294,6 +310,7 @@ Result<void, Error> Watch::wait(
     if (auto nested = look_now(patience, target)) { return tl::unexpected(std::move(*nested)); }
   }
   const bool is_watched = m_keeper.has_value();
+  m_listens.store(true);
   set_wait(&wait);
   if (const auto begun = begin(); !begun) {
     set_wait(nullptr);
@@ -338,7 +355,10 @@ Result<void, Error> Watch::wait_alone(
 void announce_wait(const Patience& patience, const LockRequest& request)
 {
   if (patience.plan.observer == nullptr) { return; }
-  if (patience.watch != nullptr) { (void)patience.watch->begin(); }
+  if (patience.watch != nullptr) {
+    (void)patience.watch->begin();
+    patience.watch->listen();
+  }
   patience.plan.observer->waiting(request);
 }
 

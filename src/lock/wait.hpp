@@ -60,13 +60,16 @@ public:
   Watch(const Patience& patience, const std::string& target);
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
-  ~Watch() { end(); }
+  ~Watch();
 
   // Starts to watch, unless it does so already. Fails where there can be no thread.
   Result<void> begin();
   // The same, if there is a time limit: before the first step that may block.
   void begin_if_limited();
-  // Nothing interrupts the calling thread any more. A verdict stays.
+  // Has the signals end the call that the calling thread has blocked, or is about to block.
+  void listen();
+  // Nothing interrupts the calling thread any more, and no signal is listened to. A verdict stays. The keeper may sleep
+  // on, with all signals blocked, until the watch is destroyed.
   void end();
 
   // Why the call has to end, as soon as that is so: timed_out or interrupted.
@@ -106,6 +109,7 @@ private:
   void decide(Error verdict);
   void end_process();
 
+  void join();
   void wake_keeper() const;
   void set_wait(Wait* wait);
   void finish_talk(Wait& wait);
@@ -121,6 +125,7 @@ private:
   sys::SignalSet m_mask_before;
   std::optional<sys::Thread> m_keeper;
   std::atomic<pid_t> m_keeper_number{0};
+  std::atomic<bool> m_listens{false};
   std::atomic<bool> m_is_over{false};
   std::atomic<bool> m_is_ending{false}; // m_verdict is set
   Error m_verdict{};

@@ -22,6 +22,12 @@ public:
   {
     for (const int signal : signals) { add(signal); }
   }
+  static SignalSet all() noexcept
+  {
+    SignalSet set;
+    ::sigfillset(&set.m_set);
+    return set;
+  }
   void add(int signal) noexcept { ::sigaddset(&m_set, signal); }
   void remove(int signal) noexcept { ::sigdelset(&m_set, signal); }
   bool contains(int signal) const noexcept { return ::sigismember(&m_set, signal) == 1; }
