@@ -104,11 +104,14 @@ std::string words_of(const Error& reason)
 
 } // namespace
 
+EventLog::EventLog(const Options& options)
+  : m_options(options), m_began(options.events.empty() ? nanoseconds(0) : sys::steady_now())
+{}
+
 void EventLog::begin()
 {
   if (m_options.events.empty()) { return; }
   m_pid = sys::process_id();
-  m_began = sys::steady_now();
   auto file = open_events(m_options.events);
   if (!file) { return report_events_failure(file.error(), m_options); }
   m_file = std::move(*file);

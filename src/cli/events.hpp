@@ -20,9 +20,10 @@ namespace lockrun::cli {
 // cannot be written is lost, and said once: nothing here keeps a command from running or a lock from being freed.
 class EventLog {
 public:
-  explicit EventLog(const Options& options) : m_options(options) {}
+  // The call begins.
+  explicit EventLog(const Options& options);
 
-  // The call begins: opens the file. To be called before any lock file is open, or a descriptor that the caller named
+  // Opens the file. To be called before any lock file is open, or a descriptor that the caller named
   // but did not open could be that one.
   void begin();
 
