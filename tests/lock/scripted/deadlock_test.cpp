@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 using sys::LockLine;
+using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
 constexpr pid_t k_us = 100;
@@ -77,12 +78,13 @@ protected:
     kernel.answers("thread_time", nanoseconds(0));
     kernel.answers("thread_time", work);
   }
-  // We and so many others, who wait for a lock that is none of ours; the shell is the parent of all.
-  void are_beside_us(int count)
+  // We and so many other processes, which wait for `first` (one of them) and for a lock that is not ours (the others);
+  // the shell is the parent of all.
+  void are_beside_us(int count, ino_t first = k_another)
   {
     std::vector<LockLine> lines{held_by(1, k_another), wanted_by(k_us, k_wanted)};
     for (int i = 0; i < count; ++i) {
-      lines.push_back(wanted_by(k_us + 1 + i, k_another));
+      lines.push_back(wanted_by(k_us + 1 + i, i == 0 ? first : k_another));
       is_process(k_us + 1 + i, k_shell, 2);
     }
     kernel.answers("all_locks", lines);
@@ -98,12 +100,26 @@ TEST_F(ASearch, ReadsEveryProcessOnce)
   has_lock(k_us, k_ours);
   is_process(k_shell, 1, 1);
   is_process(1, 0, 0, "init");
-  are_beside_us(20);
+  are_beside_us(20, k_ours);
   EXPECT_FALSE(search.look());
   const auto read = kernel.calls("process_status");
   EXPECT_THAT(read, SizeIs(23));
   EXPECT_EQ(std::set<std::string>(read.begin(), read.end()).size(), read.size());
   EXPECT_THAT(kernel.calls("descriptors_of"), SizeIs(23));
+}
+
+// Then it is in no circle.
+TEST_F(ASearch, ReadsOnlyItsOwnTreeWhenNothingWaitsForWhatThatHolds)
+{
+  is_process(k_us, k_shell, 2);
+  has_lock(k_us, k_ours);
+  is_process(k_shell, 1, 1);
+  is_process(1, 0, 0, "init");
+  are_beside_us(20);
+  EXPECT_FALSE(search.look());
+  EXPECT_THAT(
+    kernel.calls("process_status"), ElementsAre("process_status(100)", "process_status(50)", "process_status(1)"));
+  EXPECT_THAT(kernel.calls("descriptors_of"), SizeIs(3));
 }
 
 // They look once a minute.
@@ -112,7 +128,7 @@ TEST_F(ASearch, RestsAsLongAsItsWorkAsksForWhoeverElseWaits)
   is_process(k_us, k_shell, 2);
   has_lock(k_us, k_ours);
   is_process(k_shell, 0, 1);
-  are_beside_us(300);
+  are_beside_us(300, k_ours);
   takes(milliseconds(10));
   EXPECT_FALSE(search.look());
   EXPECT_EQ(search.pause(), seconds(1));
@@ -294,6 +310,7 @@ LockLine place_of(pid_t pid, int number)
   return line;
 }
 
+// At our end of the queue a process waits for what we hold: without it there would be no search.
 TEST_F(ACrowd, InOneQueueIsWalkedThroughToItsEnd)
 {
   std::vector<LockLine> lines{held_by(1, k_wanted), wanted_by(k_first, k_wanted)};
@@ -307,9 +324,11 @@ TEST_F(ACrowd, InOneQueueIsWalkedThroughToItsEnd)
     lines.push_back(place);
     lines.push_back(wanted);
   }
+  is_process(k_first + k_many, 0, 3);
+  lines.push_back(wanted_by(k_first + k_many, k_ours));
   kernel.answers("all_locks", lines);
   EXPECT_FALSE(look_on_a_small_stack(search));
-  EXPECT_THAT(kernel.calls("process_status"), SizeIs(k_many + 1));
+  EXPECT_THAT(kernel.calls("process_status"), SizeIs(k_many + 2));
 }
 
 TEST_F(ACrowd, InOneCircleIsSeenWhole)
