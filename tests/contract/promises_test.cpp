@@ -2,6 +2,7 @@
 
 #include "contract/contender.hpp"
 #include "lock/hold.hpp"
+#include "lock/lock_file.hpp"
 #include "support/eventually.hpp"
 #include "support/kernel_locks.hpp"
 #include "support/temp_dir.hpp"
@@ -273,13 +274,16 @@ TEST_P(Promise, GivesUpInTimeWhateverItInherited)
 {
   Contender holder(request());
   ASSERT_TRUE(holder.has_it());
-  const auto leave_one_descriptor = [] {
-    const int next = ::dup(0);
-    ::close(next);
-    hostile::limit(RLIMIT_NOFILE, static_cast<rlim_t>(next) + 1)();
+  // One for the lock and, where that one is not open for writing, one for the queue: none is left for the wait.
+  const int needed = has_own_queue_fd(request()) ? 2 : 1;
+  const auto leave_as_many_descriptors_as_needed = [needed] {
+    std::vector<int> free;
+    for (int i = 0; i < needed; ++i) { free.push_back(::dup(0)); }
+    for (const int fd : free) { ::close(fd); }
+    hostile::limit(RLIMIT_NOFILE, static_cast<rlim_t>(free.back()) + 1)();
   };
   for (const std::function<void()>& hook : {hostile::ignore(SIGALRM), hostile::block(SIGALRM), hostile::ignore(SIGCHLD),
-         hostile::block(SIGCHLD), std::function<void()>(leave_one_descriptor)}) {
+         hostile::block(SIGCHLD), std::function<void()>(leave_as_many_descriptors_as_needed)}) {
     Contender waiter(waiting_at_most(request(), milliseconds(5)), hook);
     EXPECT_EQ(waiter.outcome(), Reason::timed_out);
   }
