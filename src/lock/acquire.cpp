@@ -151,15 +151,33 @@ private:
   std::optional<nanoseconds> m_last;
 };
 
-Result<std::vector<Hold>, Error> acquire_files(const LockRequest& request, const Patience& patience)
+Result<std::vector<Hold>, Error> acquire_once(const LockRequest& request, const Patience& patience)
+{
+  if (request.fd) { return acquire_descriptor(request, patience); }
+  if (!request.also.empty()) { return acquire_several(request, patience); }
+  return is_name(request.path) ? acquire_name(request, patience) : acquire_path(request, patience);
+}
+
+// Each call has been repeated (sys/again.hpp), but the file server, or a handler of the host program, goes on to
+// interrupt it. What ends the wait is found out elsewhere.
+bool is_interruption(const Error& error)
+{
+  return error.cause.call != nullptr && error.cause.code == EINTR;
+}
+
+Result<std::vector<Hold>, Error> acquire_holds(const LockRequest& request, const Patience& patience)
 {
   Retries retries(patience);
   for (LostFile lost;;) {
-    auto holds = !request.also.empty()   ? acquire_several(request, patience)
-                 : is_name(request.path) ? acquire_name(request, patience)
-                                         : acquire_path(request, patience);
-    if (holds || !lost.may_be_opened_again(holds.error())) { return holds; }
-    if (auto reason = retries.reason_to_stop(request.path)) { return tl::unexpected(std::move(*reason)); }
+    auto holds = acquire_once(request, patience);
+    if (holds) { return holds; }
+    const bool is_worth_another =
+      is_interruption(holds.error()) || (!request.fd && lost.may_be_opened_again(holds.error()));
+    if (!is_worth_another) { return holds; }
+    if (auto reason = retries.reason_to_stop(request.path)) {
+      if (may_wait(request)) { return tl::unexpected(std::move(*reason)); }
+      return holds; // which is not known to be busy
+    }
   }
 }
 
@@ -214,7 +232,7 @@ Result<Lock, Error> acquire(const LockRequest& request, Watch& watch)
 {
   watch.begin_if_limited();
   const Patience patience = watch.patience();
-  auto holds = request.fd ? acquire_descriptor(request, patience) : acquire_files(request, patience);
+  auto holds = acquire_holds(request, patience);
   watch.end();
   auto verdict = watch.verdict();
   // What was granted in the moment in which the time was up is granted; a signal is obeyed even so.

@@ -135,21 +135,12 @@ bool needs_only_writing(const LockRequest& request, int flags, SysError cause)
   return cause.code == EACCES && (flags & O_RDWR) != 0 && !queues(request);
 }
 
-// Whether an interruption was meant for us.
-bool is_over(const Patience& patience)
-{
-  return patience.watch != nullptr && patience.watch->verdict();
-}
-
 Result<sys::Descriptor, Error> open_patiently(
   const LockRequest& request, int flags, Expected expected, const Patience& patience)
 {
   auto opened = open_or_create(request, flags, expected);
   if (!opened && needs_only_writing(request, flags, opened.error())) {
     flags ^= O_RDWR ^ O_WRONLY;
-    opened = open_or_create(request, flags, expected);
-  }
-  while (!opened && opened.error().code == EINTR && !is_over(patience)) {
     opened = open_or_create(request, flags, expected);
   }
   if (opened) { return std::move(*opened); }

@@ -59,8 +59,8 @@ Result<void> unlock_range(const Descriptor& fd, Command command, const Range& ra
 Result<std::optional<Conflict>> conflict_in(const Descriptor& fd, Command command, Mode mode, const Range& range)
 {
   struct ::flock description = description_of(mode, range);
-  while (::fcntl(fd.get(), command.number, &description) != 0) {
-    if (errno != EINTR) { return tl::unexpected(SysError{command.name, errno}); }
+  if (again([&] { return ::fcntl(fd.get(), command.number, &description); }) != 0) {
+    return tl::unexpected(SysError{command.name, errno});
   }
   if (description.l_type == F_UNLCK) { return std::nullopt; }
   return Conflict{description.l_type == F_RDLCK ? Mode::shared : Mode::exclusive,

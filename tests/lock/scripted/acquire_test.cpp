@@ -6,7 +6,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -55,6 +57,12 @@ sys::FileStatus another_file(sys::FileType type = sys::FileType::regular)
   status.identity = {1, 2};
   status.type = type;
   return status;
+}
+
+// Which number the next descriptor gets. The program that runs the tests may have left more than three open.
+int lowest_free_descriptor()
+{
+  return sys::Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get();
 }
 
 constexpr const char* k_plain_open = "open('/x', O_RDONLY|O_NONBLOCK)";
@@ -448,13 +456,15 @@ TEST_F(Acquire, ReportsAFileThatIsLostAgainAtOnce)
 TEST_F(Acquire, OfADescriptorLeavesTheCallersOpen)
 {
   request.fd = 0;
+  const std::string copy = std::to_string(lowest_free_descriptor());
   {
     const auto lock = acquire(request, {});
     ASSERT_TRUE(lock);
   }
   ASSERT_TRUE(unlock(request));
-  EXPECT_THAT(kernel.calls(), ElementsAre("steady_now()", "duplicate(0, 3)", "process_id()", "locks_of(0, 3)",
-                                "flock(exclusive, never)", "duplicate(0, 3)", "flock_unlock()"));
+  EXPECT_THAT(
+    kernel.calls(), ElementsAre("steady_now()", "duplicate(0, 3)", "process_id()", "locks_of(0, " + copy + ")",
+                      "flock(exclusive, never)", "duplicate(0, 3)", "flock_unlock()"));
 }
 
 TEST_F(Acquire, NamesADescriptorThatIsNotOpenAsTheFault)
@@ -587,6 +597,66 @@ TEST_P(EveryStep, IsReportedWithItsCall)
 
 INSTANTIATE_TEST_SUITE_P(
   Table, EveryStep, ::testing::ValuesIn(k_steps), [](const auto& step) { return step.param.function; });
+
+// Each call is repeated already where it is made, a few times. An interruption that is not ours may come more often.
+class Interrupted : public Acquire, public ::testing::WithParamInterface<Step> {
+protected:
+  Interrupted() { request.fair = true; }
+  void is_interrupted(int times)
+  {
+    for (int i = 0; i < times; ++i) {
+      const bool is_last_step = GetParam().function == std::string("stat");
+      for (int opened = 0; is_last_step && opened < 2; ++opened) { kernel.succeeds("stat"); } // for lock and queue
+      kernel.fails(GetParam().function, EINTR);
+    }
+  }
+};
+
+TEST_P(Interrupted, TriesAgainUntilThereIsAnAnswer)
+{
+  constexpr int k_times = 20;
+  is_interrupted(k_times);
+  EXPECT_TRUE(acquire(request, {}));
+  EXPECT_GT(kernel.calls(GetParam().function).size(), std::size_t{k_times});
+}
+
+TEST_P(Interrupted, GivesUpInTime)
+{
+  request.patience = seconds(10);
+  for (const int now : {0, 9, 10}) { kernel.answers("steady_now", nanoseconds(seconds(now))); }
+  is_interrupted(2);
+  EXPECT_EQ(error_of(request).reason, Reason::timed_out);
+}
+
+TEST_P(Interrupted, IsReportedAfterASecondWhenItDoesNotWait)
+{
+  request.patience = nanoseconds(0);
+  for (const int now : {3, 4}) { kernel.answers("steady_now", nanoseconds(seconds(now))); }
+  is_interrupted(2);
+  const Error error = error_of(request);
+  EXPECT_EQ(error.reason, GetParam().reason);
+  EXPECT_EQ(error.cause.code, EINTR);
+}
+
+constexpr Step k_interruptible_steps[] = {
+  {"open", Reason::open_failed},
+  {"fstat", Reason::open_failed},
+  {"file_system_type", Reason::lock_failed},
+  {"posix_conflict", Reason::lock_failed},
+  {"flock", Reason::lock_failed},
+  {"stat", Reason::open_failed},
+};
+INSTANTIATE_TEST_SUITE_P(
+  Table, Interrupted, ::testing::ValuesIn(k_interruptible_steps), [](const auto& step) { return step.param.function; });
+
+TEST_F(Acquire, TriesAgainWithADescriptorOfTheCallers)
+{
+  request.fd = 0;
+  kernel.fails("duplicate", EINTR);
+  kernel.fails("flock", EINTR);
+  EXPECT_TRUE(acquire(request, {}));
+  EXPECT_THAT(kernel.calls("duplicate"), SizeIs(3));
+}
 
 TEST_F(Acquire, WaitsWithoutAThreadWhereThereIsNone)
 {
