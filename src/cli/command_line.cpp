@@ -54,7 +54,9 @@ std::vector<char*> shell_command(const Occurrences& given, char* string)
 Result<std::vector<char*>, UsageError> plain_command(Operands words)
 {
   if (*words.front() == '\0') { return Failed({"the command's name is empty", {}}); }
-  std::vector<char*> command(words.begin(), words.end());
+  std::vector<char*> command;
+  command.reserve(words.size() + 1);
+  command.assign(words.begin(), words.end());
   command.push_back(nullptr);
   return command;
 }

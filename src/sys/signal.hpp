@@ -28,7 +28,12 @@ public:
     ::sigfillset(&set.m_set);
     return set;
   }
-  void add(int signal) noexcept { ::sigaddset(&m_set, signal); }
+  // As sigaddset(3) does, which is a call of thirty instructions for each of the forty signals that every start names.
+  void add(int signal) noexcept
+  {
+    constexpr int k_bits = 8 * sizeof(unsigned long);
+    reinterpret_cast<unsigned long*>(&m_set)[(signal - 1) / k_bits] |= 1UL << ((signal - 1) % k_bits);
+  }
   void remove(int signal) noexcept { ::sigdelset(&m_set, signal); }
   bool contains(int signal) const noexcept { return ::sigismember(&m_set, signal) == 1; }
   bool is_empty() const noexcept { return ::sigisemptyset(&m_set) == 1; }
