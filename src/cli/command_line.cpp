@@ -35,6 +35,12 @@ std::string in_quotes(const Occurrence& occurrence)
   return "'" + spelled(occurrence) + "'";
 }
 
+// A foreign word in a message. It may be a URL wherever it stands.
+std::string quoted_word(std::string_view word)
+{
+  return cli::quoted(without_password(word));
+}
+
 Failed contradiction(const std::string& one, const std::string& other, const char* why)
 {
   return Failed({one + " and " + other + " contradict each other: " + why, {}});
@@ -69,7 +75,7 @@ Result<std::vector<char*>, UsageError> command_behind_lock(const Occurrences& gi
   if (std::strcmp(first, "-c") == 0 || std::strcmp(first, "--command") == 0) {
     if (operands.size() == 2) { return shell_command(given, operands[1]); }
     if (operands.size() == 1) { return Failed({"'" + std::string(first) + "' needs a value: STRING", {}}); }
-    return Failed({"'" + std::string(first) + "' takes one STRING, and " + cli::quoted(operands[2]) + " is left over",
+    return Failed({"'" + std::string(first) + "' takes one STRING, and " + quoted_word(operands[2]) + " is left over",
       "quote the whole of the shell's command"});
   }
   if (std::strcmp(first, "--") == 0) { operands = operands.subspan(1); }
@@ -82,7 +88,7 @@ Result<std::vector<char*>, UsageError> find_command(const Occurrences& given, Op
   if (const Occurrence* const string = last_of(given, {OptionId::command})) {
     if (operands.empty()) { return shell_command(given, string->value); }
     return Failed(
-      {in_quotes(*string) + " gives a command, and " + cli::quoted(operands.front()) + " is another one", {}});
+      {in_quotes(*string) + " gives a command, and " + quoted_word(operands.front()) + " is another one", {}});
   }
   if (operands.empty()) { return std::vector<char*>(); }
   const bool is_behind_lock = last_of(given, {OptionId::fd}) == nullptr;
@@ -216,7 +222,7 @@ Failed refused_unlock(const Occurrences& given, const char* lock, const std::vec
 {
   const std::string unlock = in_quotes(*last_of(given, {OptionId::unlock}));
   if (!command.empty()) {
-    return contradiction(unlock, "the command " + cli::quoted(command.front()), "nothing runs when a lock is freed");
+    return contradiction(unlock, "the command " + quoted_word(command.front()), "nothing runs when a lock is freed");
   }
   if (lock == nullptr) {
     return contradiction(unlock, "'--fd'", "'--fd' is for a command; 'lockrun -u FD' unlocks a descriptor");
@@ -300,15 +306,15 @@ Result<Options, UsageError> complete_look(
   for (const char* const word : operands.subspan(1)) {
     const std::string_view text = word;
     if (text == "-c" || text == "--command" || text == "--" || !is_status) {
-      return contradiction(in_quotes(look), "the command " + cli::quoted(word), k_why);
+      return contradiction(in_quotes(look), "the command " + quoted_word(word), k_why);
     }
   }
   for (char* const word : operands) {
     if (!is_status && !backends::engine_name(word).empty()) {
-      return contradiction(in_quotes(look), cli::quoted(without_password(word)), "it tries file systems");
+      return contradiction(in_quotes(look), quoted_word(word), "it tries file systems");
     }
     if (!is_status && is_all_digits(word)) {
-      return contradiction(in_quotes(look), "the descriptor " + cli::quoted(word), "it opens the file twice");
+      return contradiction(in_quotes(look), "the descriptor " + quoted_word(word), "it opens the file twice");
     }
     auto subject = subject_of(options.request, word);
     if (!subject) { return tl::unexpected(subject.error()); }
@@ -388,9 +394,8 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
   if (const auto checked = check_if_name(options.request.path); !checked) { return tl::unexpected(checked.error()); }
   for (const FurtherLock& further : options.request.also) {
     if (!backends::engine_name(further.path).empty()) {
-      return Failed(
-        {"'--also' takes no lock beyond this machine, as " + cli::quoted(without_password(further.path)) + " is",
-          "take it in a call of its own, around this one"});
+      return Failed({"'--also' takes no lock beyond this machine, as " + quoted_word(further.path) + " is",
+        "take it in a call of its own, around this one"});
     }
     if (const auto checked = check_if_name(further.path); !checked) { return tl::unexpected(checked.error()); }
   }

@@ -93,6 +93,17 @@ void hide(char* text, std::string_view url, Hide what)
   });
 }
 
+// What a URL with "://" at `at` ends with inside a word: the quote that stands in front of it, or whatever else may.
+std::string_view ends_of_url(std::string_view text, std::size_t at)
+{
+  using namespace std::string_view_literals;
+  constexpr std::string_view k_scheme = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.";
+  const std::size_t before = text.substr(0, at).find_last_not_of(k_scheme);
+  if (before != text.npos && text[before] == '\'') { return "\0'"sv; }
+  if (before != text.npos && text[before] == '"') { return "\0\""sv; }
+  return "\0 \t\n'\"`"sv;
+}
+
 // What web browsers and the like take: commands are full of them.
 bool is_of_the_web(std::string_view scheme)
 {
@@ -119,13 +130,12 @@ void hide_password(char* text)
 
 void hide_passwords(char* words, std::size_t size)
 {
-  using namespace std::string_view_literals;
   const std::string_view text(words, size);
   for (std::size_t at = text.find("://"); at != text.npos; at = text.find("://", at + 1)) {
     const std::size_t word = text.rfind('\0', at) + 1; // 0 if there is none in front
     const std::string scheme = backends::engine_name(text.substr(word));
     const bool is_word = scheme.size() == at - word;
-    const std::size_t end = is_word ? text.find('\0', at) : text.find_first_of("\0 \t\n'\"`"sv, at);
+    const std::size_t end = is_word ? text.find('\0', at) : text.find_first_of(ends_of_url(text, at), at);
     const bool may_be_a_lock = is_word && !is_of_the_web(scheme);
     hide(words + at, text.substr(at, end - at), may_be_a_lock ? Hide::unknown : Hide::secrets);
   }

@@ -400,6 +400,15 @@ TEST_F(Engines, HaveNoPasswordInUsageErrors)
     EXPECT_EQ(ended.status, exited(64));
     EXPECT_THAT(ended.err, AllOf(HasSubstr("user:******@"), Not(HasSubstr("s3cret@"))));
   }
+  const std::string odd = "fake://user:a s3cret@host/deploy"; // no end of a word
+  for (const Words& arguments :
+    {Words{odd}, {"-w", odd, "true"}, {"-c", "true", "f", odd}, {"f", "-c", "true", odd}, {"--probe", "f", odd},
+      {"--probe", odd}, {"--status", "-c", odd, "f"}, {"--status", "f", "--", odd}, {"--also", odd, "f", "true"},
+      {"-u", "9", odd}, {"-u", odd}, {"--" + odd, "f", "true"}, {"--nb=" + odd, "f"}}) {
+    const Finished ended = run_lockrun(arguments, start);
+    EXPECT_EQ(ended.status, exited(64));
+    EXPECT_THAT(ended.err, Not(HasSubstr("s3cret"))) << ::testing::PrintToString(arguments);
+  }
 }
 
 // --- What cannot be
