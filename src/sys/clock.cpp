@@ -5,6 +5,8 @@
 #include <csignal>
 #include <ctime>
 
+#include <sys/timerfd.h>
+
 namespace lockrun::sys {
 namespace {
 
@@ -13,6 +15,14 @@ std::chrono::nanoseconds read_clock(clockid_t clock)
   timespec now{};
   ::clock_gettime(clock, &now); // fails only for a clock that the kernel does not know; these are older than Linux 3
   return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+// One in the past goes off at once.
+itimerspec at(std::chrono::nanoseconds moment)
+{
+  const auto later = std::max(moment, std::chrono::nanoseconds(1)); // zero would disarm it
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(later);
+  return {{}, {whole.count(), (later - whole).count()}};
 }
 
 } // namespace
@@ -54,11 +64,25 @@ Alarm::~Alarm()
 
 Result<void> Alarm::set(std::chrono::nanoseconds moment)
 {
-  const auto later = std::max(moment, std::chrono::nanoseconds(1)); // zero would disarm it
-  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(later);
-  const itimerspec when{{}, {whole.count(), (later - whole).count()}};
+  const itimerspec when = at(moment);
   if (::timer_settime(m_timer, TIMER_ABSTIME, &when, nullptr) != 0) {
     return tl::unexpected(SysError{"timer_settime", errno});
+  }
+  return {};
+}
+
+Result<Timer> Timer::create()
+{
+  Descriptor timer(::timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer.is_open()) { return tl::unexpected(SysError{"timerfd_create", errno}); }
+  return Timer(std::move(timer));
+}
+
+Result<void> Timer::set(std::chrono::nanoseconds moment) const
+{
+  const itimerspec when = at(moment);
+  if (::timerfd_settime(m_timer.get(), TFD_TIMER_ABSTIME, &when, nullptr) != 0) {
+    return tl::unexpected(SysError{"timerfd_settime", errno});
   }
   return {};
 }

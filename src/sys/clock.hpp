@@ -1,5 +1,7 @@
 #pragma once
 
+#include "sys/descriptor.hpp"
+
 #include <lockrun/error.hpp>
 
 #include <chrono>
@@ -33,6 +35,19 @@ private:
   explicit Alarm(timer_t timer) noexcept : m_timer(timer) {}
   timer_t m_timer;
   bool m_owns = true;
+};
+
+// A descriptor that is readable once a moment of the elapsed clock has come (timerfd_create(2)), to be waited for
+// together with others.
+class [[nodiscard]] Timer {
+public:
+  static Result<Timer> create();
+  Result<void> set(std::chrono::nanoseconds moment) const;
+  int descriptor() const noexcept { return m_timer.get(); }
+
+private:
+  explicit Timer(Descriptor timer) noexcept : m_timer(std::move(timer)) {}
+  Descriptor m_timer;
 };
 
 } // namespace lockrun::sys

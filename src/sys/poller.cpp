@@ -3,17 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <ctime>
-
-#include <sys/timerfd.h>
+#include <utility>
 
 namespace lockrun::sys {
 
 Result<Poller> Poller::create()
 {
-  Descriptor timer(::timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer.is_open()) { return tl::unexpected(SysError{"timerfd_create", errno}); }
-  return Poller(std::move(timer));
+  auto timer = Timer::create();
+  if (!timer) { return tl::unexpected(timer.error()); }
+  return Poller(std::move(*timer));
 }
 
 Result<Poller::Woken> Poller::wait(std::span<::pollfd> descriptors, std::optional<std::chrono::nanoseconds> until) const
@@ -23,16 +21,9 @@ Result<Poller::Woken> Poller::wait(std::span<::pollfd> descriptors, std::optiona
   std::copy(descriptors.begin(), descriptors.end(), all.begin());
   ::nfds_t count = descriptors.size();
   if (until) {
-    // A time of zero would disarm it, one in the past makes it ready at once.
-    const auto moment = std::max(*until, std::chrono::nanoseconds(1));
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(moment);
-    ::itimerspec when{};
-    when.it_value.tv_sec = seconds.count();
-    when.it_value.tv_nsec = (moment - seconds).count();
-    if (::timerfd_settime(m_timer.get(), TFD_TIMER_ABSTIME, &when, nullptr) != 0) {
-      return tl::unexpected(SysError{"timerfd_settime", errno});
-    }
-    all[count++] = {m_timer.get(), POLLIN, 0};
+    const auto set = m_timer.set(*until);
+    if (!set) { return tl::unexpected(set.error()); }
+    all[count++] = {m_timer.descriptor(), POLLIN, 0};
   }
   int ready = 0;
   do {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "sys/descriptor.hpp"
+#include "sys/clock.hpp"
 
 #include <lockrun/error.hpp>
 
@@ -26,8 +26,8 @@ public:
   Result<Woken> wait(std::span<::pollfd> descriptors, std::optional<std::chrono::nanoseconds> until) const;
 
 private:
-  explicit Poller(Descriptor timer) noexcept : m_timer(std::move(timer)) {}
-  Descriptor m_timer;
+  explicit Poller(Timer timer) noexcept : m_timer(std::move(timer)) {}
+  Timer m_timer;
 };
 
 } // namespace lockrun::sys
