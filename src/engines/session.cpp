@@ -1,5 +1,6 @@
 #include "engines/session.hpp"
 
+#include "engines/backoff.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 
@@ -17,7 +18,8 @@ namespace {
 
 using protocol::Message;
 
-constexpr milliseconds k_join_limit{8'000};   // for servers that may come back; lockrun gives us ten seconds with -n
+constexpr milliseconds k_join_limit{8'000}; // for servers that may come back; lockrun gives us ten seconds with -n
+constexpr milliseconds k_longest_ttl{1'000'000'000};
 constexpr milliseconds k_settle_after{100};   // shorter commands do without
 constexpr milliseconds k_shortest_pause{100}; // between two renewals that fail
 
@@ -25,8 +27,16 @@ class Session {
 public:
   Session(Backend& backend, Attention& attention)
     : m_backend(backend), m_attention(attention), m_lockrun(attention.lockrun())
-  {}
-  ~Session() { (void)m_lockrun.release(); } // it is not ours to close
+  {
+    m_attention.on_complaint([this](const Failure& failure) { complain(failure); });
+  }
+  ~Session()
+  {
+    m_attention.on_complaint(nullptr);
+    (void)m_lockrun.release(); // it is not ours to close
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   int run();
 
@@ -54,7 +64,8 @@ private:
   protocol::LineReader m_lines;
   bool m_has_ended = false; // lockrun says nothing any more
   bool m_has_complained = false;
-  std::string m_told; // the last WAITING
+  Backoff m_losses{milliseconds(100), milliseconds(10'000)}; // between a place that is lost and the next one
+  std::string m_told;                                        // the last WAITING
 };
 
 bool is_interruption(const Failure& failure)
@@ -132,6 +143,7 @@ Failure usage(std::string text, std::string hint)
 
 Lease lease_from(Moment asked, milliseconds ttl)
 {
+  ttl = std::clamp(ttl, milliseconds(0), k_longest_ttl);
   return {asked + nanoseconds(ttl) / 100 * 99, ttl};
 }
 
@@ -365,17 +377,19 @@ int Session::acquire(const Demand& demand)
     }
     if (!standing->is_held) {
       has_waited = true;
+      m_attention.interrupt_at(limit); // whatever the backend is at then
       tell_of(*standing);
     }
     const auto woken = m_attention.wait(m_backend.changes(), POLLIN, limit ? std::min(*limit, due) : due);
     if (woken == Attention::Woken::by_lockrun) { continue; }
-    if (woken == Attention::Woken::by_descriptor && !m_backend.is_stirred()) { continue; }
-    if (woken == Attention::Woken::by_time && sys::elapsed_now() < due) { continue; } // it was the limit
+    const bool is_stirred = woken == Attention::Woken::by_descriptor && m_backend.is_stirred();
+    if (!is_stirred && sys::elapsed_now() < due) { continue; } // it was the limit, or nothing that matters
     const auto renewed = m_backend.renew();
     if (renewed) {
       m_has_complained = false;
       standing = *renewed;
       if (standing && standing->is_held) { return hold(); }
+      if (!standing) { (void)m_attention.pause(sys::elapsed_now() + m_losses.next()); } // to join again is no loop
       due = renewal_of(m_backend.lease());
     } else if (is_interruption(renewed.error())) {
       due = sys::elapsed_now(); // what stirred us is still to be looked at
@@ -389,6 +403,7 @@ int Session::acquire(const Demand& demand)
 
 int Session::hold()
 {
+  m_attention.interrupt_at(std::nullopt);
   const Grant grant = m_backend.grant();
   Lease lease = m_backend.lease();
   Message held("HELD");
@@ -412,10 +427,13 @@ int Session::hold()
     }
     const auto woken = m_attention.wait(m_backend.changes(), POLLIN, settle_at ? std::min(*settle_at, due) : due);
     if (woken == Attention::Woken::by_lockrun) { continue; }
-    if (woken == Attention::Woken::by_descriptor && !m_backend.is_stirred()) { continue; }
+    const bool is_stirred = woken == Attention::Woken::by_descriptor && m_backend.is_stirred();
+    if (woken == Attention::Woken::by_descriptor && !is_stirred && sys::elapsed_now() < due) { continue; }
     if (woken == Attention::Woken::by_time && sys::elapsed_now() < due) {
       settle_at.reset();
-      (void)m_backend.settle(); // nothing depends on it, and the next renewal finds out what is wrong
+      m_attention.interrupt_at(due); // it is not to delay a renewal
+      (void)m_backend.settle();      // nothing depends on it, and the next renewal finds out what is wrong
+      m_attention.interrupt_at(std::nullopt);
       continue;
     }
     if (!is_heard()) {

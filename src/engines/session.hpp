@@ -108,7 +108,7 @@ Moment renewal_of(const Lease& lease);
 // Until when it needs no renewal before the command starts: for a tenth of its time.
 Moment fresh_until(const Lease& lease);
 
-// How long one endpoint may take for its answer to a renewal before the next one is asked.
+// How long one endpoint may take for its answer to a renewal before another one is asked in addition.
 milliseconds try_limit(milliseconds ttl);
 
 // One kind of server. Calls talk to it and may take long; all but leave() and release() return `interrupted` as soon as

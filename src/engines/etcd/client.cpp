@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sysexits.h>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,7 +17,10 @@ namespace {
 using Kind = Trouble::Kind;
 using Wrong = tl::unexpected<Trouble>;
 
-constexpr std::size_t k_most_useless = 1 << 20U; // bytes of a watch without an event
+constexpr const char* k_authenticate = "/v3/auth/authenticate";
+constexpr std::string_view k_grant = "/v3/lease/grant";
+constexpr std::int64_t k_longest_ttl = 1'000'000; // seconds, as lockrun has it
+constexpr std::size_t k_most_useless = 1 << 20U;  // bytes of a watch without an event
 
 // Numbers of gRPC's statuses (google.golang.org/grpc/codes).
 enum GrpcCode { k_not_found = 5, k_already_exists = 6, k_permission_denied = 7, k_failed_precondition = 9 };
@@ -134,6 +138,13 @@ Watch::News Watch::take()
   return news;
 }
 
+Client::Client(const Attention& attention) : m_servers(attention), m_attention(attention)
+{
+  m_servers.on_delay([this](const Trouble& trouble) {
+    m_attention.complain({EX_UNAVAILABLE, "unreachable", fmt::format("cannot reach etcd: {}", trouble.text)});
+  });
+}
+
 Outcome<void> Client::open(const Url& url)
 {
   const auto unusable = [](std::string text) { return tl::unexpected(usage(std::move(text))); };
@@ -168,10 +179,18 @@ Outcome<void> Client::open(const Url& url)
   return {};
 }
 
-Reply<Json> Client::json_from(const net::HttpAnswer& answer)
+Reply<Json> Client::json_from(const char* path, const net::HttpAnswer& answer)
 {
   auto json = body_of(answer);
-  if (json) { m_term = std::max(m_term, term_of(*json)); }
+  if (!json) { return json; }
+  m_term = std::max(m_term, term_of(*json));
+  // Times are computed with it, so that one that makes no sense goes no further.
+  Json& facts = field(*json, "result").is_object() ? (*json)["result"] : *json;
+  const std::int64_t ttl = number(facts, "TTL");
+  if (path == k_grant && ttl <= 0) {
+    return Wrong(Trouble{Kind::refused, fmt::format("it grants a lease of {} seconds", ttl)});
+  }
+  if (facts.contains("TTL")) { facts["TTL"] = std::clamp<std::int64_t>(ttl, 0, k_longest_ttl); }
   return json;
 }
 
@@ -192,9 +211,9 @@ Reply<net::Exchange> Client::exchange(const std::vector<Request>& requests, cons
 Reply<void> Client::authenticate(const Limits& limits)
 {
   const Json request = {{"name", m_user}, {"password", m_password}};
-  const auto exchanged = exchange({{"/v3/auth/authenticate", request}}, limits);
+  const auto exchanged = exchange({{k_authenticate, request}}, limits);
   if (!exchanged) { return Wrong(exchanged.error()); }
-  const auto json = json_from(exchanged->answers.front());
+  const auto json = json_from(k_authenticate, exchanged->answers.front());
   // It may be switched on again while we are here.
   m_is_auth_off = !json && contains(json.error().text, "authentication is not enabled");
   if (m_is_auth_off) { return {}; }
@@ -226,8 +245,8 @@ Reply<std::vector<Reply<Answer>>> Client::ask(const std::vector<Request>& reques
     if (!exchanged) { return Wrong(exchanged.error()); }
     std::vector<Reply<Answer>> replies;
     std::optional<Trouble> stale;
-    for (const net::HttpAnswer& answer : exchanged->answers) {
-      auto json = json_from(answer);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      auto json = json_from(requests[i].path, exchanged->answers[i]);
       if (json) {
         replies.emplace_back(Answer{std::move(*json), exchanged->asked, exchanged->first_asked});
         continue;
@@ -268,14 +287,16 @@ std::optional<std::pair<Answer, Answer>> Client::call_both(
 
 Reply<Watch> Client::watch(const Json& request, const Limits& limits)
 {
-  auto connection = m_servers.connect(limits);
+  Limits once = limits;
+  once.until = std::min<Moment>(limits.until, sys::elapsed_now() + limits.one_try); // renewals do without
+  auto connection = m_servers.connect(once);
   if (!connection) { return Wrong(connection.error()); }
   connection->open_stream({"/v3/watch", write_json(request), m_token});
   for (;;) {
     const auto progress = connection->advance();
     if (!progress) { return Wrong(progress.error()); }
     if (*progress == net::Progress::done) { return Watch(std::move(*connection)); }
-    switch (m_attention.wait(connection->descriptor(), connection->events(), limits.until)) {
+    switch (m_attention.wait(connection->descriptor(), connection->events(), once.until)) {
     case Attention::Woken::by_descriptor:
       break;
     case Attention::Woken::by_time:

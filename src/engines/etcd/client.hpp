@@ -47,7 +47,7 @@ private:
 // etcd as seen through its HTTP gateway.
 class Client {
 public:
-  explicit Client(const Attention& attention) : m_servers(attention), m_attention(attention) {}
+  explicit Client(const Attention& attention);
 
   // Takes endpoints, user and TLS files.
   Outcome<void> open(const Url& url);
@@ -73,9 +73,6 @@ public:
   // Closes the connection that is kept for the next request: one that comes soon pays for another.
   void rest() { m_servers.rest(); }
 
-  // Called when all endpoints have been asked and none has answered yet.
-  void on_delay(std::function<void(const Trouble&)> listener) { m_servers.on_delay(std::move(listener)); }
-
   // The latest term of a leader that an answer has shown; 0: none yet. What is asked for from now on happens in this
   // term or a later one.
   std::int64_t term() const noexcept { return m_term; }
@@ -87,7 +84,7 @@ public:
 private:
   Reply<std::vector<Reply<Answer>>> ask(const std::vector<Request>& requests, const Limits& limits);
   Reply<net::Exchange> exchange(const std::vector<Request>& requests, const Limits& limits);
-  Reply<Json> json_from(const net::HttpAnswer& answer);
+  Reply<Json> json_from(const char* path, const net::HttpAnswer& answer);
   Reply<void> authenticate(const Limits& limits);
   Trouble explained(Trouble trouble) const;
 

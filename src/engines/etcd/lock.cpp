@@ -18,11 +18,12 @@ using Failed = tl::unexpected<Failure>;
 
 constexpr milliseconds k_default_ttl{30'000};
 constexpr milliseconds k_shortest_ttl{2'000};
-constexpr milliseconds k_try{2'000}; // an endpoint's answer while nothing presses
+constexpr milliseconds k_try{500}; // until another endpoint is asked while nothing presses
+constexpr milliseconds k_shortest_watch_pause{200};
+constexpr milliseconds k_patience{2'000}; // with each of them while there is no lease
 // For giving back what we have. lockrun gives us a second, in which each of three endpoints should be asked.
 constexpr milliseconds k_farewell{5'000};
 constexpr milliseconds k_farewell_try{300};
-constexpr milliseconds k_watch_pause{200};
 constexpr const char* k_range = "/v3/kv/range";
 constexpr const char* k_txn = "/v3/kv/txn";
 constexpr const char* k_grant = "/v3/lease/grant";
@@ -88,11 +89,14 @@ Outcome<void> EtcdLock::open(const Url& url)
   return {};
 }
 
+// With a lease there is time for as long as that is good: no server that may still answer is given up before.
 Limits EtcdLock::brief() const
 {
   const milliseconds ttl = m_granted.lease.ttl;
   const milliseconds one_try = ttl > milliseconds(0) ? try_limit(ttl) : k_try;
-  return {sys::elapsed_now() + one_try * static_cast<int>(m_client.endpoints()), one_try};
+  const milliseconds patience = std::max(one_try, k_patience) * static_cast<int>(m_client.endpoints());
+  return {
+    std::max<Moment>(sys::elapsed_now() + patience, m_granted.lease.deadline), one_try, false, ttl > milliseconds(0)};
 }
 
 EtcdLock::View EtcdLock::view_of(const Json& range_response, const Json& answer) const
@@ -302,6 +306,7 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   m_has_waited = true;
   const auto watched = watch(place.obstacle ? view.queue[*place.obstacle].key : m_prefix, view.revision + 1);
   if (!watched) { return Failed(watched.error()); }
+  if (place.position > 1) { m_client.rest(); } // the next one in line will need it soon, the others may be many
   return standing_behind(view, *view.ours, place);
 }
 
@@ -339,31 +344,51 @@ Outcome<EtcdLock::Found> EtcdLock::change_lease()
 Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
 {
   if (m_watch && m_watched == key && m_watched_at == m_client.endpoint()) { return {}; }
+  if (m_is_watch_paused) { return {}; }
   m_watch.reset();
   Json request = {{"key", encode_base64(key)}, {"start_revision", std::to_string(since)}};
   if (key == m_prefix) { request["range_end"] = encode_base64(end_of(key)); }
   if (m_note.slots == 0 || key == m_key) { request["filters"] = Json::array({"NOPUT"}); } // notes matter to slots only
   auto opened = m_client.watch({{"create_request", request}}, brief());
   if (!opened && opened.error().kind == Kind::interrupted) { return failed(opened.error()); }
-  if (!opened) { return {}; } // the next renewal finds another endpoint, or says what is wrong
+  if (!opened) { // the next renewal finds another endpoint, or says what is wrong
+    pause_watching();
+    return {};
+  }
   m_watch = std::move(*opened);
   m_watched = key;
   m_watched_at = m_client.endpoint();
-  m_watched_since = sys::elapsed_now();
   return {};
+}
+
+// A server that refuses each watch, or ends it at once, is not to be asked without end.
+void EtcdLock::pause_watching()
+{
+  m_watch.reset();
+  const Moment next =
+    sys::elapsed_now() + m_watch_pauses.next(std::max(m_granted.lease.ttl / 3, k_shortest_watch_pause));
+  if (!m_watch_timer) {
+    auto timer = sys::Timer::create();
+    if (!timer) { return; } // the next renewal opens another one
+    m_watch_timer = std::move(*timer);
+  }
+  (void)m_watch_timer->set(next); // then the next renewal does, too
+  m_is_watch_paused = true;
+}
+
+int EtcdLock::changes() const
+{
+  if (m_watch) { return m_watch->descriptor(); }
+  return m_is_watch_paused ? m_watch_timer->descriptor() : -1;
 }
 
 bool EtcdLock::is_stirred()
 {
-  if (!m_watch) { return false; }
+  if (!m_watch) { return std::exchange(m_is_watch_paused, false); } // time for another one
   const Watch::News news = m_watch->take();
-  if (news.is_over) {
-    m_watch.reset();
-    // A server that ends each watch at once is not to be asked without end.
-    const Moment earliest = m_watched_since + k_watch_pause;
-    if (sys::elapsed_now() < earliest) { (void)m_attention.pause(earliest); }
-  }
-  return news.is_over || news.has_events;
+  if (news.has_events) { m_watch_pauses.reset(); }
+  if (news.is_over) { pause_watching(); }
+  return news.has_events;
 }
 
 // Leaders that are none any more make two kinds of trouble. One that was cut off or frozen may renew a lease that its

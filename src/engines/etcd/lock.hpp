@@ -1,7 +1,9 @@
 #pragma once
 
+#include "engines/backoff.hpp"
 #include "engines/etcd/client.hpp"
 #include "engines/etcd/queue.hpp"
+#include "sys/clock.hpp"
 
 #include <optional>
 #include <string>
@@ -21,7 +23,7 @@ public:
   Outcome<void> open(const Url& url) override;
   Outcome<std::vector<Party>> status() override;
   Outcome<Standing> join(const Demand& demand, Moment until) override;
-  int changes() const override { return m_watch ? m_watch->descriptor() : -1; }
+  int changes() const override;
   bool is_stirred() override;
   Outcome<std::optional<Standing>> renew() override;
   std::string loss() const override;
@@ -62,6 +64,7 @@ private:
   Outcome<Found> rewrite(std::int64_t lease);
   Outcome<Found> change_lease();
   Outcome<void> watch(const std::string& key, std::int64_t since);
+  void pause_watching();
   Limits brief() const;
 
   const Attention& m_attention;
@@ -79,7 +82,9 @@ private:
   std::optional<Watch> m_watch;
   std::string m_watched;        // its key, or the prefix for all of them
   std::size_t m_watched_at = 0; // the endpoint
-  Moment m_watched_since{0};
+  Backoff m_watch_pauses{milliseconds(200), milliseconds(60'000)};
+  std::optional<sys::Timer> m_watch_timer;
+  bool m_is_watch_paused = false; // until the timer is ready
 };
 
 } // namespace lockrun::engines::etcd

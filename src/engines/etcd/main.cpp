@@ -4,6 +4,7 @@
 #include "sys/signal.hpp"
 
 #include <csignal>
+#include <cstdlib>
 #include <sysexits.h>
 
 using namespace lockrun;
@@ -12,6 +13,9 @@ int main()
 {
   // OpenSSL writes without MSG_NOSIGNAL.
   (void)sys::set_disposition(SIGPIPE, sys::Disposition::ignored); // cannot fail for a signal that exists
+  // The resolver waits five seconds for a name server that is away before it asks the next one (resolv.conf(5)). What
+  // the user wants counts.
+  (void)::setenv("RES_OPTIONS", "timeout:2", 0); // without memory it waits for longer
   auto attention = engines::Attention::create();
   if (!attention) { sys::exit_now(EX_OSERR); }
   engines::etcd::EtcdLock lock(*attention);

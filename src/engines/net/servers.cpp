@@ -324,7 +324,7 @@ Reply<HttpConnection> Servers::Call::run()
     const bool may_begin = m_tries.size() < k_most_tries && (has_candidates || !m_tries.empty() || is_idle);
     if (may_begin && now >= m_next_try) {
       const bool is_another_round = !has_candidates && m_rounds > 0;
-      if (is_another_round && !std::exchange(m_has_complained, true) && m_servers.m_on_delay) {
+      if (is_another_round && m_limits.complains && !std::exchange(m_has_complained, true) && m_servers.m_on_delay) {
         m_servers.m_on_delay(all_troubles());
       }
       m_is_resting = false;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engines/net/backoff.hpp"
+#include "engines/backoff.hpp"
 #include "engines/net/http.hpp"
 #include "engines/net/names.hpp"
 #include "engines/session.hpp"
@@ -17,6 +17,7 @@ struct Limits {
   Moment until{0};         // in all
   milliseconds one_try{0}; // until another endpoint is asked in addition, and twice as long each time round
   bool rides_out = false;  // goes round while one of them may come back; otherwise each is asked once
+  bool complains = false;  // when all have been asked and none has answered yet
 };
 
 // What was answered, and when that was asked.
@@ -48,7 +49,7 @@ public:
   // Closes the connection that is kept for the next request.
   void rest() { m_connection.reset(); }
 
-  // Called when all have been asked and none has answered yet.
+  // Called as Limits say.
   void on_delay(std::function<void(const Trouble&)> listener) { m_on_delay = std::move(listener); }
 
   // The one that answered last.
