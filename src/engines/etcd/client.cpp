@@ -79,6 +79,10 @@ Reply<Json> body_of(const net::HttpAnswer& answer)
     return Wrong(std::move(trouble));
   }
   if (contains(answer.body, "HTTP request to an HTTPS server")) { return Wrong(Trouble{Kind::tls, "it wants TLS"}); }
+  if (contains(answer.body, "CommonName of client")) {
+    return Wrong(Trouble{Kind::authentication,
+      "with authentication on, its HTTP gateway refuses certificates with a common name; use one without, and a user"});
+  }
   const std::string line = net::first_line(answer.body);
   const std::string words = fmt::format("status {}{}{}", answer.status, line.empty() ? "" : ": ", line);
   if (is_passing(answer.status)) { return Wrong(Trouble{Kind::unavailable, words}); }
@@ -93,6 +97,13 @@ bool may_pass(Kind kind)
 {
   return kind == Kind::unreachable || kind == Kind::silent || kind == Kind::unavailable || kind == Kind::tls ||
          kind == Kind::no_gateway;
+}
+
+// A token that is refused though it is new, or that we have no user for.
+Trouble as_refused(Trouble trouble)
+{
+  if (trouble.kind == Kind::stale_token) { trouble.kind = Kind::authentication; }
+  return trouble;
 }
 
 std::string environment(const char* name)
@@ -156,7 +167,6 @@ Outcome<void> Client::open(const Url& url)
   if (tls == "no" && has_files) { return unusable("tls=no does not go with cacert=, cert= or key="); }
   if (files.certificate.empty() != files.key.empty()) { return unusable("cert= and key= go together"); }
   m_servers.open(url.endpoints, has_files || tls == "yes" ? std::optional(files) : std::nullopt);
-  m_shows_certificate = !files.certificate.empty();
 
   // As etcdctl has it in its environment: NAME or NAME:PASSWORD, and the password alone.
   const std::string account = environment("ETCDCTL_USER");
@@ -222,24 +232,13 @@ Reply<void> Client::authenticate(const Limits& limits)
   return {};
 }
 
-Trouble Client::explained(Trouble trouble) const
-{
-  if (trouble.kind != Kind::stale_token) { return trouble; }
-  trouble.kind = Kind::authentication;
-  if (m_user.empty() && m_shows_certificate) {
-    trouble.text += "; etcd's HTTP gateway does not take the user from a certificate's common name: "
-                    "give a user and a password";
-  }
-  return trouble;
-}
-
 Reply<std::vector<Reply<Answer>>> Client::ask(const std::vector<Request>& requests, const Limits& limits)
 {
   for (bool is_new_token = false;;) {
     if (m_token.empty() && !m_user.empty() && !m_is_auth_off) {
       is_new_token = true;
       const auto authenticated = authenticate(limits);
-      if (!authenticated) { return Wrong(explained(authenticated.error())); }
+      if (!authenticated) { return Wrong(as_refused(authenticated.error())); }
     }
     const auto exchanged = exchange(requests, limits);
     if (!exchanged) { return Wrong(exchanged.error()); }
@@ -255,7 +254,7 @@ Reply<std::vector<Reply<Answer>>> Client::ask(const std::vector<Request>& reques
       replies.emplace_back(Wrong(json.error()));
     }
     if (!stale) { return replies; }
-    if (is_new_token || m_user.empty()) { return Wrong(explained(*stale)); }
+    if (is_new_token || m_user.empty()) { return Wrong(as_refused(*stale)); }
     m_token.clear();
     m_is_auth_off = false;
   }

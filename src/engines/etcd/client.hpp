@@ -86,11 +86,9 @@ private:
   Reply<net::Exchange> exchange(const std::vector<Request>& requests, const Limits& limits);
   Reply<Json> json_from(const char* path, const net::HttpAnswer& answer);
   Reply<void> authenticate(const Limits& limits);
-  Trouble explained(Trouble trouble) const;
 
   net::Servers m_servers;
   const Attention& m_attention;
-  bool m_shows_certificate = false;
   std::string m_user;
   std::string m_password;
   std::string m_token;

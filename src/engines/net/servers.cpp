@@ -16,8 +16,7 @@ using Wrong = tl::unexpected<Trouble>;
 
 constexpr milliseconds k_connection_delay{250}; // RFC 8305, section 5
 constexpr std::size_t k_most_tries = 8;         // at the same time
-constexpr int k_most_doublings = 10;
-constexpr std::size_t k_most_bytes = 4 << 20U; // of answers that are not complete, of all tries together
+constexpr std::size_t k_most_bytes = 4 << 20U;  // of answers that are not complete, of all tries together
 
 } // namespace
 
@@ -76,6 +75,8 @@ private:
   std::optional<HttpConnection> advance(Try& one);
   void fail(std::size_t server, const Trouble& trouble);
   void judge_try(Try& one, const Trouble& trouble);
+  milliseconds pause() const;
+  bool has_room();
   bool awaits_names() const;
   bool has_hope() const;
   Reply<void> rest();
@@ -151,14 +152,37 @@ void Servers::Call::begin_try(const Candidate& target)
   fresh.connection.ask(m_requests);
 }
 
+// How long until a further try. Those that were asked may be about to answer: the more there are, the longer they get.
+// A connection that is not made yet is no better than a fresh one.
+milliseconds Servers::Call::pause() const
+{
+  const auto is_asked = [](const Try& one) { return one.connection.asked() != Moment(0); };
+  if (m_tries.empty() || !is_asked(m_tries.back())) { return std::max(k_connection_delay, m_limits.one_try / 2); }
+  const auto asked = std::count_if(m_tries.begin(), m_tries.end(), is_asked);
+  return m_limits.one_try * (1 << ((asked - 1) / static_cast<std::ptrdiff_t>(m_servers.size())));
+}
+
+// Makes room for another try, at the expense of one whose connection has not been made for the longest time.
+bool Servers::Call::has_room()
+{
+  if (m_tries.size() < k_most_tries) { return true; }
+  const auto oldest =
+    std::find_if(m_tries.begin(), m_tries.end(), [](const Try& one) { return one.connection.asked() == Moment(0); });
+  if (oldest == m_tries.end()) { return false; }
+  m_said[oldest->target.server] = Trouble{Kind::silent, "no answer in time"};
+  m_tries.erase(oldest);
+  return true;
+}
+
 // The next candidate; when there is none another round begins.
 void Servers::Call::begin_try()
 {
   if (m_candidates.empty()) { begin_round(); }
-  m_next_try = sys::elapsed_now() + k_connection_delay;
-  if (m_candidates.empty()) { return; } // names are looked up
+  m_next_try = sys::elapsed_now() + pause();
+  if (m_candidates.empty() || !has_room()) { return; } // names are looked up
   const Candidate target = m_candidates.front();
   m_candidates.pop_front();
+  if (!m_candidates.empty()) { m_next_try = sys::elapsed_now() + k_connection_delay; }
   begin_try(target);
 }
 
@@ -215,8 +239,7 @@ std::optional<HttpConnection> Servers::Call::advance(Try& one)
   if (asked == Moment(0) && one.connection.asked() != Moment(0)) {
     if (m_first_asked == Moment(0)) { m_first_asked = one.connection.asked(); }
     // It is connected, so that only its answer is to be waited for.
-    const milliseconds pause = m_limits.one_try * (1 << std::clamp(m_rounds - 1, 0, k_most_doublings));
-    m_next_try = std::max<Moment>(m_next_try, one.connection.asked() + pause);
+    m_next_try = std::max<Moment>(m_next_try, one.connection.asked() + pause());
   }
   if (!progress) {
     judge_try(one, progress.error());
@@ -288,7 +311,7 @@ Attention::Woken Servers::Call::wait(Moment until)
 // All of them have failed. The next round, or the next call, begins after a pause.
 Reply<void> Servers::Call::rest()
 {
-  const Moment next = sys::elapsed_now() + m_servers.m_backoff.next(m_limits.one_try);
+  const Moment next = sys::elapsed_now() + m_servers.m_backoff.next(m_limits.one_try / 2);
   if (!m_limits.rides_out || !has_hope() || next >= m_limits.until) {
     m_servers.m_not_before = next;
     return Wrong(all_troubles());
@@ -321,7 +344,7 @@ Reply<HttpConnection> Servers::Call::run()
       if (!rested) { return Wrong(rested.error()); }
       m_is_resting = true;
     }
-    const bool may_begin = m_tries.size() < k_most_tries && (has_candidates || !m_tries.empty() || is_idle);
+    const bool may_begin = has_candidates || !m_tries.empty() || is_idle;
     if (may_begin && now >= m_next_try) {
       const bool is_another_round = !has_candidates && m_rounds > 0;
       if (is_another_round && m_limits.complains && !std::exchange(m_has_complained, true) && m_servers.m_on_delay) {

@@ -67,7 +67,7 @@ private:
   TlsContext m_context;
   std::size_t m_current = 0;
   std::optional<HttpConnection> m_connection; // to the current one, idle
-  Backoff m_backoff{milliseconds(100), milliseconds(4'000)};
+  Backoff m_backoff{milliseconds(100), milliseconds(1'000)};
   Moment m_not_before{0}; // while all of them fail
   std::optional<Trouble> m_last_trouble;
   std::function<void(const Trouble&)> m_on_delay;

@@ -336,7 +336,7 @@ TEST(EtcdOutage, ConnectsLessAndLessOften)
   ASSERT_EQ(driver.hear("TROUBLE", "LOST").verb(), "TROUBLE");
   const int before = server.requests();
   ASSERT_EQ(driver.hear("LOST").verb(), "LOST"); // six seconds later
-  EXPECT_LT(server.requests() - before, 20);
+  EXPECT_LT(server.requests() - before, 50);     // without growing pauses it would be hundreds
 }
 
 } // namespace

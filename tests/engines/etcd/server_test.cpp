@@ -705,6 +705,21 @@ TEST_F(EtcdWithUsers, AuthenticatesAgainWhenTheTokenIsNoLongerKnown)
   release(driver);
 }
 
+TEST_F(EtcdWithUsers, KeepsTheUserWhileAuthenticationIsSwitchedOff)
+{
+  const auto root = [&](const std::string& deed) { return etcd->etcdctl({"--user=root:rootpw", "auth", deed}).status; };
+  ASSERT_EQ(root("disable"), exited(0));
+  EngineDriver driver = engine_at(url("ann:s3cret@", "lock"));
+  driver.acquire("ttl_ms=6000");
+  ASSERT_EQ(driver.hear("HELD", "FAIL").verb(), "HELD");
+  ASSERT_EQ(driver.hear("RENEWED", "LOST").verb(), "RENEWED");
+  ASSERT_EQ(root("enable"), exited(0));
+  for (int i = 0; i < 2; ++i) { ASSERT_EQ(driver.hear("RENEWED", "LOST").verb(), "RENEWED"); }
+  ASSERT_EQ(root("disable"), exited(0));
+  for (int i = 0; i < 2; ++i) { ASSERT_EQ(driver.hear("RENEWED", "LOST").verb(), "RENEWED"); }
+  release(driver);
+}
+
 class EtcdWithTls : public Etcd {
 protected:
   EtcdSetup setup() const override { return {1, {}, true}; }
@@ -733,6 +748,18 @@ TEST_F(EtcdWithTls, IsSpokenToWithCertificates)
   EXPECT_EQ(text(answer("tls=yes"), "reason"), "tls"); // the system does not know this authority
   EXPECT_EQ(text(answer("tls=no"), "text"),
     "cannot reach etcd: " + etcd->endpoint(0) + ": it closed the connection, perhaps it wants TLS");
+}
+
+TEST_F(EtcdWithTls, SaysThatACertificateMayNotNameTheUser)
+{
+  for (const std::vector<std::string>& step : std::vector<std::vector<std::string>>{
+         {"user", "add", "root:rootpw"}, {"user", "grant-role", "root", "root"}, {"auth", "enable"}}) {
+    ASSERT_EQ(etcd->etcdctl(step).status, exited(0)) << step[0];
+  }
+  const Message failure =
+    answer("cacert=" + file("ca.pem") + "&cert=" + file("client.pem") + "&key=" + file("client-key.pem"));
+  EXPECT_EQ(text(failure, "reason"), "authentication");
+  EXPECT_THAT(text(failure, "text"), HasSubstr("refuses certificates with a common name"));
 }
 
 TEST_F(EtcdWithTls, WaitsAndRenews)
