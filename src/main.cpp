@@ -12,15 +12,17 @@
 //                     nowhere else) · run (the story), run_beyond (the one with an engine) · report, hints · quote · exit_code ·
 //                     engine_url (its password) · print (what was asked for) · flock_personality (called as flock) · progress (while we wait) ·
 //                     events, json (for programs) · system_log · show_status · show_probe
-//   lock/             what does it mean to hold: acquire · lock_file (opening it) · place (name:) · wait (the only place
-//                     that knows time) · in_turn (--fair, --slots) · several (--also) · nested (locks of our ancestors) ·
-//                     deadlock (circles) · status (who holds it) · look_turn, holder_hint (one looks for many) ·
+//   lock/             what does it mean to hold: acquire · take, wanted (step by step) · lock_file (opening it) · place (name:) ·
+//                     wait (the only place that knows time) · in_turn (--fair, --slots) · several (--also) · lock_line (a line of
+//                     /proc/locks) · nested (locks of our ancestors) · deadlock (circles) · tree_watch (both, while we wait) · status (who holds it) · look_turn, holder_hint (one looks for many) ·
 //                     probe (does locking work there) · remove (--unlink)
-//   backends/         who grants it: flock · ofd · queue · slots · engine (our end of the talk with an engine program)
+//   backends/         who grants it: flock · ofd · queue · slots · ancestry (who descends from whom) · engine (our end of the talk
+//                     with an engine program)
 //   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · witness (whom else a
 //                     signal was for) · tree (descendants) ·
 //                     terminator (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
-//   engines/          the engine programs, and protocol: what we and they say to each other
+//   engines/          the engine programs, and protocol: what we and they say to each other · session (what they have in common) ·
+//                     net/ (names, connections, HTTP) · etcd/
 //   timeline/         lockrun-timeline, a program of its own, whose door is src/timeline.cpp: options · read (events) · picture ·
 //                     terminal · svg
 //   sys/              what does the kernel say: one function per system call, values out, no words, no policy
