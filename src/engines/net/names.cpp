@@ -118,12 +118,12 @@ void Host::look_up()
 bool Host::take()
 {
   if (!m_look_up || !m_look_up->is_done.load(std::memory_order_acquire)) { return false; }
-  accept(std::move(m_look_up->found));
+  accept(m_look_up->found);
   m_look_up.reset();
   return true;
 }
 
-void Host::accept(Found found)
+void Host::accept(const Found& found)
 {
   m_trouble.reset();
   if (found.error != 0 || found.addresses.empty()) {

@@ -46,7 +46,7 @@ private:
   };
   static Found find(const std::string& host, const std::string& port, int flags);
   static void* run(void* look_up);
-  void accept(Found found);
+  void accept(const Found& found);
 
   Endpoint m_endpoint;
   Bell m_bell;
