@@ -391,6 +391,10 @@ int Session::acquire(const Demand& demand)
       if (standing && standing->is_held) { return hold(); }
       if (!standing) { (void)m_attention.pause(sys::elapsed_now() + m_losses.next()); } // to join again is no loop
       due = renewal_of(m_backend.lease());
+      if (standing) {
+        tell_of(*standing);
+        (void)m_backend.settle();
+      }
     } else if (is_interruption(renewed.error())) {
       due = sys::elapsed_now(); // what stirred us is still to be looked at
     } else {
@@ -456,6 +460,7 @@ int Session::hold()
       lease = m_backend.lease();
       due = renewal_of(lease);
       say(Message("RENEWED").with("deadline", in_milliseconds(lease.deadline)));
+      settle_at = sys::elapsed_now();
     } else {
       complain(renewed.error());
       due = after_failure();

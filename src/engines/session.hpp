@@ -143,7 +143,7 @@ public:
 
   virtual Grant grant() const = 0;
 
-  // What is better done once the command runs, a moment after HELD.
+  // What can wait until lockrun knows how we stand: a moment after HELD, and after each renewal.
   virtual Outcome<void> settle() = 0;
 
   // Gives back the lock or the place in the queue. The text says what was left behind, if anything.

@@ -142,7 +142,7 @@ protected:
     m_tally.stale += verdict.stale.size();
     m_tally.refused += verdict.refused;
     if (k_is_etcdctl) { return; }
-    EXPECT_THAT(leftovers({}, m_etcd->keys("")), IsEmpty());
+    EXPECT_THAT(leftovers({"lockrun-epoch"}, m_etcd->keys("")), IsEmpty());
     EXPECT_THAT(verdict.stale, IsEmpty()); // whatever the nemesis
     if (!nemesis.is_covered) { return; }
     EXPECT_THAT(verdict.overlaps, IsEmpty());

@@ -84,7 +84,8 @@ public:
   std::string epoch;
   int stir = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   int settled = ::eventfd(0, EFD_CLOEXEC);
-  int may_leave = -1; // or leave() waits for this
+  int may_leave = -1;  // or leave() waits for this
+  int may_settle = -1; // or settle() does
 
   ~ScriptedBackend() override
   {
@@ -142,6 +143,8 @@ public:
   engines::Grant grant() const override { return {token, "key", std::nullopt, epoch}; }
   Outcome<void> settle() override
   {
+    ::eventfd_t count = 0;
+    if (may_settle >= 0) { (void)::eventfd_read(may_settle, &count); }
     (void)::eventfd_write(settled, 1); // its time is not fixed: it is no part of the calls
     return {};
   }
@@ -279,6 +282,25 @@ TEST_F(Sessions, SettleOnceTheCommandRuns)
   EXPECT_THAT(hear(), StartsWith("HELD "));
   ::eventfd_t count = 0;
   EXPECT_EQ(::eventfd_read(backend.settled, &count), 0); // blocks until it is called
+}
+
+// What a renewal leaves to be cleaned up takes none of the time that it has won.
+TEST_F(Sessions, SettleAgainAfterARenewalThatHasBeenTold)
+{
+  backend.joins.push_back({held(), long_lease()});
+  backend.renewals.push_back({held(), long_lease()});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  ::eventfd_t count = 0;
+  ASSERT_EQ(::eventfd_read(backend.settled, &count), 0); // the one after HELD
+  backend.may_settle = ::eventfd(0, EFD_CLOEXEC);
+  (void)::eventfd_write(backend.stir, 1);
+  EXPECT_THAT(hear(), StartsWith("RENEWED "));
+  (void)::eventfd_write(backend.may_settle, 1);
+  EXPECT_EQ(::eventfd_read(backend.settled, &count), 0);
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  ::close(backend.may_settle);
 }
 
 TEST_F(Sessions, RenewBeforeTheyHoldWhatIsNoLongerFresh)

@@ -110,22 +110,25 @@ std::string EtcdServers::endpoints() const
   return list;
 }
 
+std::string EtcdServers::peer(int node) const
+{
+  return fmt::format("http://{}:{}", host(node), m_nodes[static_cast<std::size_t>(node)]->peer_port.number());
+}
+
 void EtcdServers::launch(int node)
 {
   std::string cluster;
   for (int other = 0; other < size(); ++other) {
-    const int port = m_nodes[static_cast<std::size_t>(other)]->peer_port.number();
-    cluster += fmt::format("{}n{}=http://{}:{}", other == 0 ? "" : ",", other, host(other), port);
+    cluster += fmt::format("{}n{}={}", other == 0 ? "" : ",", other, peer(other));
   }
   Node& self = *m_nodes[static_cast<std::size_t>(node)];
   const std::string name = fmt::format("n{}", node);
   const std::string client = fmt::format("{}://{}", m_setup.uses_tls ? "https" : "http", endpoint(node));
-  const std::string peer = fmt::format("http://{}:{}", host(node), self.peer_port.number());
   std::vector<std::string> argv =
     m_setup.network != nullptr ? m_setup.network->run_on(name) : std::vector<std::string>();
   argv.insert(argv.end(), {"etcd", "--name", name, "--data-dir", (directory() / name).string(), "--listen-client-urls",
-                            client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                            "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster});
+                            client, "--advertise-client-urls", client, "--listen-peer-urls", peer(node),
+                            "--initial-advertise-peer-urls", peer(node), "--initial-cluster", cluster});
   if (m_setup.uses_tls) {
     for (const auto& [option, file] : {std::pair("--cert-file", "server.pem"),
            std::pair("--key-file", "server-key.pem"), std::pair("--trusted-ca-file", "ca.pem")}) {
@@ -209,6 +212,21 @@ void EtcdServers::start(int node)
 {
   launch(node);
   await(node);
+}
+
+void EtcdServers::empty(int node)
+{
+  std::filesystem::remove_all(directory() / fmt::format("n{}", node));
+}
+
+void EtcdServers::restore(int node, const std::filesystem::path& snapshot)
+{
+  empty(node);
+  const std::string name = fmt::format("n{}", node);
+  const Finished restored =
+    etcdctl({"snapshot", "restore", snapshot.string(), "--data-dir", (directory() / name).string(), "--name", name,
+      "--initial-cluster", name + "=" + peer(node), "--initial-advertise-peer-urls", peer(node)});
+  if (restored.status != exited(0)) { throw std::runtime_error("etcdctl snapshot restore: " + restored.err); }
 }
 
 void EtcdServers::kill_all()

@@ -47,9 +47,14 @@ public:
   void start_all();
   int leader() const; // -1 while there is none
 
+  // Of one that is down: its data, which it begins without; or those that `etcdctl snapshot save` has written.
+  void empty(int node);
+  void restore(int node, const std::filesystem::path& snapshot);
+
 private:
   struct Node;
   std::string host(int node) const;
+  std::string peer(int node) const; // its URL for the others
   void launch(int node);
   bool answers(int node) const;
   std::vector<std::string> list(const std::vector<std::string>& arguments) const;

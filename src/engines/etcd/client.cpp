@@ -43,6 +43,7 @@ Trouble trouble_from(const Json& error)
   if (contains(words, "invalid auth token") || contains(words, "revision of auth store is old")) {
     return {Kind::stale_token, words};
   }
+  if (contains(words, "database space exceeded")) { return {Kind::refused, words}; } // until there is room again
   if (contains(words, "lease already exists")) { return {Kind::exists, words}; }
   if (contains(words, "requested lease not found")) { return {Kind::gone, words}; }
   if (contains(words, "user name is empty")) { return {Kind::stale_token, words}; } // we have shown none
@@ -96,7 +97,18 @@ Reply<Json> body_of(const net::HttpAnswer& answer)
 bool may_pass(Kind kind)
 {
   return kind == Kind::unreachable || kind == Kind::silent || kind == Kind::unavailable || kind == Kind::tls ||
-         kind == Kind::no_gateway;
+         kind == Kind::no_gateway || kind == Kind::other_cluster;
+}
+
+const Json& header_of(const Json& answer)
+{
+  const Json& result = field(answer, "result"); // in a stream
+  return field(result.is_object() ? result : answer, "header");
+}
+
+std::string cluster_of(const Json& answer)
+{
+  return text(header_of(answer), "cluster_id");
 }
 
 // A token that is refused though it is new, or that we have no user for.
@@ -116,8 +128,7 @@ std::string environment(const char* name)
 
 std::int64_t term_of(const Json& answer)
 {
-  const Json& result = field(answer, "result"); // in a stream
-  return number(field(result.is_object() ? result : answer, "header"), "raft_term");
+  return number(header_of(answer), "raft_term");
 }
 
 Watch::News Watch::take()
@@ -193,7 +204,7 @@ Reply<Json> Client::json_from(const char* path, const net::HttpAnswer& answer)
 {
   auto json = body_of(answer);
   if (!json) { return json; }
-  m_term = std::max(m_term, term_of(*json));
+  if (m_cluster.empty()) { m_cluster = cluster_of(*json); }
   // Times are computed with it, so that one that makes no sense goes no further.
   Json& facts = field(*json, "result").is_object() ? (*json)["result"] : *json;
   const std::int64_t ttl = number(facts, "TTL");
@@ -204,15 +215,24 @@ Reply<Json> Client::json_from(const char* path, const net::HttpAnswer& answer)
   return json;
 }
 
+std::string Client::cluster() const
+{
+  return fmt::format("{:x}", std::strtoull(m_cluster.c_str(), nullptr, 10));
+}
+
 // What the servers have answered, good or bad, unless others may do better.
 Reply<net::Exchange> Client::exchange(const std::vector<Request>& requests, const Limits& limits)
 {
   std::vector<net::HttpRequest> posts;
   for (const Request& request : requests) { posts.push_back({request.path, write_json(request.body), m_token}); }
-  return m_servers.ask(posts, limits, [](const std::vector<net::HttpAnswer>& answers) -> std::optional<Trouble> {
+  return m_servers.ask(posts, limits, [this](const std::vector<net::HttpAnswer>& answers) -> std::optional<Trouble> {
     for (const net::HttpAnswer& answer : answers) {
       const auto json = body_of(answer);
       if (!json && may_pass(json.error().kind)) { return json.error(); }
+      const std::string cluster = json ? cluster_of(*json) : std::string();
+      if (!cluster.empty() && !m_cluster.empty() && cluster != m_cluster) {
+        return Trouble{Kind::other_cluster, "it belongs to another cluster than the server that answered first"};
+      }
     }
     return std::nullopt;
   });
@@ -274,14 +294,6 @@ std::optional<std::vector<Reply<Answer>>> Client::call_all(const std::vector<Req
   auto replies = ask(requests, once);
   if (!replies) { return std::nullopt; }
   return std::move(*replies);
-}
-
-std::optional<std::pair<Answer, Answer>> Client::call_both(
-  const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits)
-{
-  auto replies = call_all({{first_path, first}, {second_path, second}}, limits);
-  if (!replies || !(*replies)[0] || !(*replies)[1]) { return std::nullopt; }
-  return std::pair(std::move(*(*replies)[0]), std::move(*(*replies)[1]));
 }
 
 Reply<Watch> Client::watch(const Json& request, const Limits& limits)

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace lockrun::engines::etcd {
@@ -63,19 +62,14 @@ public:
   };
   std::optional<std::vector<Reply<Answer>>> call_all(const std::vector<Request>& requests, const Limits& limits);
 
-  // The same for two, both of which must succeed.
-  std::optional<std::pair<Answer, Answer>> call_both(
-    const char* first_path, const Json& first, const char* second_path, const Json& second, const Limits& limits);
-
   // On a connection of its own.
   Reply<Watch> watch(const Json& request, const Limits& limits);
 
   // Closes the connection that is kept for the next request: one that comes soon pays for another.
   void rest() { m_servers.rest(); }
 
-  // The latest term of a leader that an answer has shown; 0: none yet. What is asked for from now on happens in this
-  // term or a later one.
-  std::int64_t term() const noexcept { return m_term; }
+  // The identifier of the cluster, in hexadecimal.
+  std::string cluster() const;
 
   // Which endpoint answered last.
   std::size_t endpoint() const noexcept { return m_servers.current(); }
@@ -93,7 +87,7 @@ private:
   std::string m_password;
   std::string m_token;
   bool m_is_auth_off = false; // so the server says
-  std::int64_t m_term = 0;
+  std::string m_cluster;      // as its first answer names it
 };
 
 } // namespace lockrun::engines::etcd

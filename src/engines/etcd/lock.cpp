@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 #include <sysexits.h>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -28,6 +29,7 @@ constexpr const char* k_range = "/v3/kv/range";
 constexpr const char* k_txn = "/v3/kv/txn";
 constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
+constexpr const char* k_status = "/v3/maintenance/status";
 constexpr int k_elections = 3; // during one renewal
 
 constexpr std::string_view k_parameters[] = {"ttl", "cacert", "cert", "key", "tls", "password-file", "publish"};
@@ -42,6 +44,8 @@ Failure failure_from(const Trouble& trouble)
   case Kind::no_gateway:
     return {EX_UNAVAILABLE, "refused", fmt::format("cannot talk to etcd: {}", trouble.text), {},
       "lockrun uses etcd's HTTP gateway, which the server's --enable-grpc-gateway=false switches off"};
+  case Kind::other_cluster:
+    return {EX_CONFIG, "refused", fmt::format("cannot use etcd: {}", trouble.text)};
   case Kind::authentication:
   case Kind::stale_token:
     return {EX_NOPERM, "authentication", fmt::format("etcd does not let us: {}", trouble.text)};
@@ -64,6 +68,11 @@ std::string end_of(std::string prefix)
 {
   ++prefix.back(); // it is a slash
   return prefix;
+}
+
+milliseconds ttl_in(const Json& answer)
+{
+  return std::chrono::seconds(number(answer, "TTL"));
 }
 
 std::int64_t any_lease_id()
@@ -103,6 +112,9 @@ EtcdLock::View EtcdLock::view_of(const Json& range_response, const Json& answer)
 {
   const Json& header = field(answer, "header");
   View view{members_of(range_response, m_prefix), number(header, "revision"), term_of(answer), {}};
+  std::erase_if(view.queue, [this](const Member& member) {
+    return std::find(m_former_keys.begin(), m_former_keys.end(), member.key) != m_former_keys.end();
+  });
   for (std::size_t i = 0; i < view.queue.size(); ++i) {
     if (view.queue[i].key == m_key) { view.ours = i; }
   }
@@ -134,10 +146,22 @@ Outcome<std::vector<Party>> EtcdLock::status()
   return parties;
 }
 
-// Whose answer says how long it lives.
 EtcdLock::Granted EtcdLock::new_lease()
 {
-  return {m_leases.emplace_back(any_lease_id()), m_client.term(), {}};
+  return m_leases.emplace_back(Granted{any_lease_id(), sys::elapsed_now()});
+}
+
+const EtcdLock::Granted* EtcdLock::find(std::int64_t id) const
+{
+  const auto found = std::find_if(m_leases.begin(), m_leases.end(), [id](const Granted& one) { return one.id == id; });
+  return found == m_leases.end() ? nullptr : &*found;
+}
+
+void EtcdLock::remember(const Granted& granted)
+{
+  for (Granted& one : m_leases) {
+    if (one.id == granted.id) { one = granted; }
+  }
 }
 
 Json EtcdLock::grant_request(std::int64_t id, milliseconds ttl)
@@ -146,13 +170,14 @@ Json EtcdLock::grant_request(std::int64_t id, milliseconds ttl)
   return {{"TTL", std::to_string(seconds.count())}, {"ID", std::to_string(id)}};
 }
 
-Outcome<Lease> EtcdLock::ask_for_lease(std::int64_t id, milliseconds ttl, const Limits& limits)
+// Can be repeated: what counts is when this ID was asked for first.
+Reply<void> EtcdLock::ask_for(Granted& fresh, milliseconds ttl, const Limits& limits)
 {
-  const Moment began = sys::elapsed_now();
-  const auto answer = m_client.call(k_grant, grant_request(id, ttl), limits);
-  if (answer) { return lease_from(answer->asked, std::chrono::seconds(number(answer->body, "TTL"))); }
-  if (answer.error().kind != Kind::exists) { return failed(answer.error()); }
-  return lease_from(began, ttl); // a try whose answer got lost
+  const auto answer = m_client.call(k_grant, grant_request(fresh.id, ttl), limits);
+  if (!answer && answer.error().kind != Kind::exists) { return tl::unexpected(answer.error()); }
+  fresh.lease = lease_from(fresh.asked, answer ? ttl_in(answer->body) : ttl); // or a try whose answer got lost
+  remember(fresh);
+  return {};
 }
 
 Json EtcdLock::put_request(std::int64_t lease) const
@@ -173,8 +198,41 @@ Json EtcdLock::key_request(std::optional<std::int64_t> unchanged_since) const
     condition = {{"key", prefix}, {"range_end", end}, {"target", "MOD"}, {"result", "LESS"},
       {"mod_revision", std::to_string(*unchanged_since + 1)}};
   }
-  return {{"compare", Json::array({condition})}, {"success", Json::array({put_request(m_granted.id), everybody})},
-    {"failure", Json::array({everybody})}};
+  Json deeds = Json::array();
+  for (const std::string& former : m_former_keys) {
+    deeds.push_back({{"request_delete_range", {{"key", encode_base64(former)}}}});
+  }
+  deeds.push_back(put_request(m_granted.id));
+  deeds.push_back(everybody);
+  return {{"compare", Json::array({condition})}, {"success", deeds}, {"failure", Json::array({everybody})}};
+}
+
+// Asks for a lease and makes our key in one go. None: the lease is there, and the key is to be asked for once more.
+Reply<std::optional<Json>> EtcdLock::make_lease_and_key(
+  milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits)
+{
+  Granted fresh = new_lease();
+  if (!m_key.empty()) { m_former_keys.push_back(m_key); }
+  m_key = fmt::format("{}{:x}", m_prefix, fresh.id);
+  m_granted = fresh;
+  auto replies = m_client.call_all({{k_status, Json::object()}, {k_range, marker_request()},
+                                     {k_grant, grant_request(fresh.id, ttl)}, {k_txn, key_request(unchanged_since)}},
+    limits);
+  m_granted = {};
+  if (!replies || !(*replies)[2] || !(*replies)[3]) {
+    const auto granted = ask_for(fresh, ttl, limits);
+    if (!granted) { return tl::unexpected(granted.error()); }
+    m_granted = fresh;
+    return std::nullopt;
+  }
+  const auto& [status, marker, granted, made] = std::tie((*replies)[0], (*replies)[1], (*replies)[2], (*replies)[3]);
+  fresh.lease = lease_from(fresh.asked, ttl_in(granted->body));
+  // If no other leader came in between, it was this one.
+  if (status && term_of(status->body) == term_of(made->body)) { fresh.term = term_of(made->body); }
+  remember(fresh);
+  m_granted = fresh;
+  take_history(status, marker);
+  return std::optional(made->body);
 }
 
 // The view is the queue afterwards; our key is not in it if it could not be made.
@@ -183,20 +241,9 @@ Outcome<EtcdLock::View> EtcdLock::make_key(
 {
   std::optional<Json> made;
   if (m_granted.id == 0) {
-    const Granted fresh = new_lease();
-    m_granted.id = fresh.id;
-    m_key = fmt::format("{}{:x}", m_prefix, fresh.id);
-    auto both = m_client.call_both(k_grant, grant_request(fresh.id, ttl), k_txn, key_request(unchanged_since), limits);
-    m_granted = {};
-    if (both) {
-      const std::chrono::seconds granted(number(both->first.body, "TTL"));
-      m_granted = {fresh.id, fresh.term, lease_from(both->first.asked, granted)};
-      made = std::move(both->second.body);
-    } else {
-      const auto lease = ask_for_lease(fresh.id, ttl, limits);
-      if (!lease) { return Failed(lease.error()); }
-      m_granted = {fresh.id, fresh.term, *lease};
-    }
+    auto both = make_lease_and_key(ttl, unchanged_since, limits);
+    if (!both) { return failed(both.error()); }
+    made = std::move(*both);
   }
   if (!made) {
     auto answer = m_client.call(k_txn, key_request(unchanged_since), limits);
@@ -214,24 +261,77 @@ Outcome<EtcdLock::View> EtcdLock::make_key(
   return view;
 }
 
+// What is known of the cluster's history just before our key was made. Who may not read the key of the epoch has none.
+void EtcdLock::take_history(const Reply<Answer>& status, const Reply<Answer>& marker)
+{
+  m_progress = status ? progress_of(status->body) : Progress{};
+  if (marker) { m_marker = marker_of(marker->body); }
+  if (!marker && marker.error().kind == Kind::authentication) { m_epoch.emplace(); }
+}
+
+// Tokens are revisions: those of different histories of a cluster cannot be compared.
+Outcome<void> EtcdLock::learn_epoch(const Limits& limits)
+{
+  if (!m_epoch && !m_marker) {
+    const auto status = m_client.call(k_status, Json::object(), limits);
+    const auto marker = m_client.call(k_range, marker_request(), limits);
+    take_history(status, marker);
+    if (!m_epoch && !m_marker) { return failed(marker.error()); }
+  }
+  if (m_epoch) { return {}; }
+  if (m_marker->epoch.empty() || !is_continued(*m_marker, m_progress)) {
+    const Marker fresh = new_marker(m_progress);
+    const auto answer = m_client.call(k_txn, marker_change(fresh, *m_marker), limits);
+    if (!answer && answer.error().kind != Kind::authentication) { return failed(answer.error()); }
+    m_marker = fresh;
+    if (answer && field(answer->body, "succeeded") != true) { // somebody was faster, or an earlier try of ours
+      const Json& responses = field(answer->body, "responses");
+      m_marker = responses.empty() ? Marker{} : marker_of(field(responses.front(), "response_range"));
+    }
+    if (!answer || m_marker->epoch.empty()) { m_marker = Marker{}; } // or we may not write it
+  }
+  m_epoch = m_marker->epoch.empty() ? std::string() : m_client.cluster() + '-' + m_marker->epoch;
+  return {};
+}
+
 // What an earlier try, whose answer got lost, has made is as good as what we would make now.
 void EtcdLock::adopt(const View& view)
 {
   m_created = view.queue[*view.ours].created;
   m_note.slot = view.queue[*view.ours].note.slot;
+  see(view.queue[*view.ours]);
 }
 
+// What our key is like now. A write that assumes what it was like before comes too late.
+void EtcdLock::see(const Member& self)
+{
+  if (self.modified != m_modified) { m_unanswered.reset(); }
+  m_modified = self.modified;
+}
+
+// Our old key, if there is one, goes with the transaction that makes the new one, and counts no more in what we see:
+// whoever waits behind it waits for us no longer than that takes.
 Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
 {
   const milliseconds ttl = demand.ttl > milliseconds(0) ? demand.ttl : k_default_ttl;
   if (ttl < k_shortest_ttl) {
     return Failed(usage(fmt::format("ttl={}ms leaves no time to renew the lease", ttl.count()), "it is 2s at least"));
   }
+  m_is_held = false;
   m_note = {demand.mode, demand.slots, {}, demand.max_waiters.has_value(), demand.owner};
   if (sys::elapsed_now() >= m_granted.lease.deadline) { m_granted = {}; } // that of a place that was lost
   // Whatever the time is, each endpoint gets its turn.
   const auto share = std::chrono::duration_cast<milliseconds>(until - sys::elapsed_now()) / m_client.endpoints();
   const Limits limits{until, std::clamp<milliseconds>(share, milliseconds(1), k_try), true};
+  auto standing = take_place(demand, ttl, limits);
+  if (!standing) { return standing; }
+  const auto learned = learn_epoch(limits);
+  if (!learned) { return Failed(learned.error()); }
+  return standing;
+}
+
+Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, const Limits& limits)
+{
   const bool looks_first = demand.wait == Wait::never || demand.max_waiters || demand.slots > 0;
   for (;;) {
     std::optional<std::int64_t> unchanged_since;
@@ -291,13 +391,15 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   bool is_held = place.is_held;
   if (place.slot_to_claim) {
     m_note.slot = place.slot_to_claim;
-    const auto rewritten = rewrite(m_granted.id);
-    if (!rewritten) {
+    const auto rewritten = rewrite(m_granted);
+    if (rewritten && *rewritten == Found::ours) {
+      is_held = true;
+    } else {
       m_note.slot.reset();
-      return Failed(rewritten.error());
+      if (!rewritten && rewritten.error().kind != Kind::gone) { return failed(rewritten.error()); }
+      if (!rewritten || *rewritten == Found::lost) { return std::nullopt; }
+      return failed({Kind::unavailable, "our key has changed meanwhile"});
     }
-    if (*rewritten == Found::lost) { return std::nullopt; }
-    is_held = true;
   }
   if (is_held) {
     m_is_held = true;
@@ -310,35 +412,66 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   return standing_behind(view, *view.ours, place);
 }
 
-// Writes our key once more if it is still ours, on this lease.
-Outcome<EtcdLock::Found> EtcdLock::rewrite(std::int64_t lease)
+// Writes our key once more, on this lease, if it is as we have seen it last: otherwise a write that was stuck somewhere
+// could undo a later one.
+Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto)
 {
-  const Json condition = {{"key", encode_base64(m_key)}, {"target", "CREATE"}, {"result", "EQUAL"},
-    {"create_revision", std::to_string(m_created)}};
-  const Json request = {{"compare", Json::array({condition})}, {"success", Json::array({put_request(lease)})}};
+  const Json condition = {{"key", encode_base64(m_key)}, {"target", "MOD"}, {"result", "EQUAL"},
+    {"mod_revision", std::to_string(m_modified)}};
+  const Json put = put_request(onto.id);
+  const Json range = {{"request_range", queue_request(Scope::us)}};
+  const Json request = {
+    {"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
   const auto answer = m_client.call(k_txn, request, brief());
-  if (!answer && answer.error().kind == Kind::gone) { return Found::lost; }
-  if (!answer) { return failed(answer.error()); }
-  return field(answer->body, "succeeded") == true ? Found::ours : Found::lost;
+  if (!answer) {
+    if (onto.id != m_granted.id) { m_unanswered = std::min(m_unanswered.value_or(Moment::max()), onto.lease.deadline); }
+    return tl::unexpected(answer.error());
+  }
+  const std::int64_t term = term_of(answer->body);
+  onto.term = onto.term == term ? term : 0;
+  if (field(answer->body, "succeeded") == true) {
+    m_unanswered.reset();
+    m_modified = number(field(answer->body, "header"), "revision");
+    return Found::ours;
+  }
+  const Json& responses = field(answer->body, "responses");
+  const Json& found = responses.empty() ? responses : field(responses.front(), "response_range");
+  const View view = view_of(found, answer->body);
+  if (!view.ours || view.queue[*view.ours].created != m_created) { return Found::lost; }
+  const Member& self = view.queue[*view.ours];
+  see(self);
+  // An earlier try of ours whose answer got lost.
+  return self.lease == onto.id && self.note == read_note(write_note(m_note)) ? Found::ours : Found::changed;
 }
 
-// Our key moves to a lease that no leader before the present one has ever known. If that fails half-way the key may be
-// on either; the next renewal tries again, with one more.
-Outcome<EtcdLock::Found> EtcdLock::change_lease()
+// Our key moves to a lease that was granted in `term`, the present one. If that fails half-way the key may be on
+// either, and no renewal of the old one makes us surer than the new one does.
+Reply<EtcdLock::Found> EtcdLock::change_lease(std::int64_t term)
 {
   Granted fresh = new_lease();
-  const auto lease = ask_for_lease(fresh.id, m_granted.lease.ttl, brief());
-  if (!lease) { return Failed(lease.error()); }
-  const auto moved = rewrite(fresh.id);
-  if (!moved) { return Failed(moved.error()); }
-  if (*moved == Found::lost) { return Found::lost; }
-  fresh.lease = *lease;
-  m_granted = fresh;
-  const std::vector<std::int64_t> leases = m_leases;
-  for (const std::int64_t old : leases) {
-    if (old != m_granted.id) { (void)revoke(old, brief()); } // then it is left for the end
+  const auto asked = ask_for(fresh, m_granted.lease.ttl, brief());
+  if (!asked) { return tl::unexpected(asked.error()); }
+  fresh.term = term;
+  auto moved = rewrite(fresh);
+  if (moved && *moved == Found::ours) { m_granted = fresh; }
+  remember(fresh);
+  return moved;
+}
+
+// Those that our key is not on and cannot get to.
+void EtcdLock::revoke_others()
+{
+  if (m_unanswered) { return; } // a later renewal sees where it is
+  const std::vector<Granted> leases = m_leases;
+  for (const Granted& one : leases) {
+    if (one.id != m_granted.id) { (void)revoke(one.id, brief()); } // then it is left for the end
   }
-  return Found::ours;
+}
+
+Lease EtcdLock::at_most(Lease lease) const
+{
+  if (m_unanswered) { lease.deadline = std::min(lease.deadline, *m_unanswered); }
+  return lease;
 }
 
 Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
@@ -395,31 +528,42 @@ bool EtcdLock::is_stirred()
 // successor has ended already: so behind the renewal there is a read through the quorum, and both must be answered in
 // the same term, which was then nobody else's in between. And one that was frozen may, thawed, end a lease that its
 // successor has renewed (etcd's issue 15247): so a lease is renewed in the term in which it was granted, and in the
-// next one replaced. Our first one was granted in a term that we did not know yet: it is replaced while we wait, so
-// that all that is left to do is to renew its successor when our turn comes.
+// next one replaced. A server that refuses another one, because it is full, leaves us with the old one: without the
+// frozen leader that is as good.
+// The answer is that to this very request, since those on one connection come in order and a connection on which one
+// was lost is closed: so the lease lives from the moment of this sending, not of an earlier one.
 Outcome<std::optional<Standing>> EtcdLock::renew()
 {
-  const bool is_first = m_granted.term == 0;
   for (int i = 0; i < k_elections; ++i) {
     std::optional<Answer> renewed;
-    auto view = is_first ? queue(m_is_held ? Scope::us : Scope::up_to_us, brief()) : keep_alive(renewed);
+    const auto view = keep_alive(renewed);
     if (!view) { return Failed(view.error()); }
-    if (!is_first && !renewed) { return std::nullopt; }
     if (!view->ours || view->queue[*view->ours].created != m_created) { return std::nullopt; }
-    if (renewed && term_of(renewed->body) != view->term) { continue; }
-    if (renewed && m_granted.term == view->term) {
-      const std::chrono::seconds ttl(number(field(renewed->body, "result"), "TTL"));
-      m_granted.lease = lease_from(renewed->asked, ttl);
-    } else if (renewed || sys::elapsed_now() >= fresh_until(m_granted.lease)) {
-      const auto changed = change_lease();
-      if (!changed) { return Failed(changed.error()); }
-      if (*changed == Found::lost) { return std::nullopt; }
+    const Member& self = view->queue[*view->ours];
+    see(self);
+    if (const Granted* const other = find(self.lease); other != nullptr && other->id != m_granted.id) {
+      m_granted = *other; // a write of ours that was given up has got through after all
+      continue;
+    }
+    if (!renewed) { return std::nullopt; }
+    if (term_of(renewed->body) != view->term) { continue; }
+    const bool is_renewed = self.lease == m_granted.id;
+    const Lease lease = lease_from(renewed->asked, ttl_in(field(renewed->body, "result")));
+    if (!is_renewed || m_granted.term != view->term) {
+      const auto changed = change_lease(view->term);
+      if (!changed && !(is_renewed && changed.error().kind == Kind::refused)) { return failed(changed.error()); }
+      if (changed && *changed == Found::lost) { return std::nullopt; }
+      if (changed && *changed == Found::changed) { continue; }
+      if (!changed) { m_granted.lease = at_most(lease); }
+    } else {
+      m_granted.lease = at_most(lease);
     }
     if (m_is_held) {
       // Whatever ended the watch on our key. Without one the next renewal finds out.
       if (m_is_settled) { (void)watch(m_key, view->revision + 1); }
       return Standing{true, 0, {}, {}};
     }
+    m_note.slot = self.note.slot;
     return standing_in(*view);
   }
   return failed({Kind::unavailable, "it elects one leader after the other"});
@@ -431,9 +575,11 @@ Outcome<EtcdLock::View> EtcdLock::keep_alive(std::optional<Answer>& renewed)
   const Json request = {{"ID", std::to_string(m_granted.id)}};
   const Scope scope = m_is_held ? Scope::us : Scope::up_to_us;
   const auto is_alive = [](const Json& answer) { return number(field(answer, "result"), "TTL") > 0; };
-  if (auto both = m_client.call_both(k_keepalive, request, k_range, queue_request(scope), brief())) {
-    if (is_alive(both->first.body)) { renewed = std::move(both->first); }
-    return view_of(both->second.body, both->second.body);
+  if (auto both = m_client.call_all({{k_keepalive, request}, {k_range, queue_request(scope)}}, brief());
+      both && (*both)[0] && (*both)[1]) {
+    auto [kept, seen] = std::tie((*both)[0], (*both)[1]);
+    if (is_alive(kept->body)) { renewed = std::move(*kept); }
+    return view_of(seen->body, seen->body);
   }
   auto answer = m_client.call(k_keepalive, request, brief());
   if (!answer && answer.error().kind != Kind::gone) { return failed(answer.error()); }
@@ -449,20 +595,24 @@ std::string EtcdLock::loss() const
 
 Outcome<void> EtcdLock::settle()
 {
-  m_is_settled = true;
-  if (m_has_waited && m_note.owner) {
-    m_note.owner->since_ms = std::chrono::duration_cast<milliseconds>(sys::wall_now()).count();
-    const auto rewritten = rewrite(m_granted.id);
-    if (!rewritten) { return Failed(rewritten.error()); }
+  if (m_is_held && !m_is_settled) {
+    m_is_settled = true;
+    if (m_has_waited && m_note.owner) {
+      m_note.owner->since_ms = std::chrono::duration_cast<milliseconds>(sys::wall_now()).count();
+      (void)rewrite(m_granted); // what does not get there is not missed
+    }
+    const auto watched = watch(m_key, m_created + 1); // in case somebody deletes it, or revokes the lease
+    if (!watched) { return Failed(watched.error()); }
   }
-  return watch(m_key, m_created + 1); // in case somebody deletes it, or revokes the lease
+  revoke_others();
+  return {};
 }
 
 Reply<void> EtcdLock::revoke(std::int64_t id, const Limits& limits)
 {
   const auto revoked = m_client.call("/v3/lease/revoke", {{"ID", std::to_string(id)}}, limits);
   if (!revoked && revoked.error().kind != Kind::gone) { return tl::unexpected(revoked.error()); }
-  std::erase(m_leases, id);
+  std::erase_if(m_leases, [id](const Granted& one) { return one.id == id; });
   return {};
 }
 
@@ -470,9 +620,9 @@ std::optional<std::string> EtcdLock::leave()
 {
   const Moment until = sys::elapsed_now() + k_farewell;
   std::optional<std::string> left_behind;
-  const std::vector<std::int64_t> leases = m_leases;
-  for (const std::int64_t lease : leases) {
-    const auto revoked = revoke(lease, {until, k_farewell_try, true});
+  const std::vector<Granted> leases = m_leases;
+  for (const Granted& one : leases) {
+    const auto revoked = revoke(one.id, {until, k_farewell_try, true});
     if (revoked || left_behind) { continue; }
     left_behind =
       fmt::format("the key '{}' stays until its lease runs out: {}", m_key, failure_from(revoked.error()).text);

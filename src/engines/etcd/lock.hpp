@@ -2,6 +2,7 @@
 
 #include "engines/backoff.hpp"
 #include "engines/etcd/client.hpp"
+#include "engines/etcd/history.hpp"
 #include "engines/etcd/queue.hpp"
 #include "sys/clock.hpp"
 
@@ -28,7 +29,7 @@ public:
   Outcome<std::optional<Standing>> renew() override;
   std::string loss() const override;
   Lease lease() const override { return m_granted.lease; }
-  Grant grant() const override { return {std::to_string(m_created), m_key, m_note.slot}; }
+  Grant grant() const override { return {std::to_string(m_created), m_key, m_note.slot, m_epoch.value_or("")}; }
   Outcome<void> settle() override;
   std::optional<std::string> leave() override;
 
@@ -46,23 +47,34 @@ private:
   // A lease that we have asked for.
   struct Granted {
     std::int64_t id = 0;
-    std::int64_t term = 0; // in which it was granted, or one before; 0: unknown
+    Moment asked{0};       // before that was first sent: whichever try was granted, it lives since then at the earliest
+    std::int64_t term = 0; // in which it was granted; 0: unknown
     Lease lease{};
   };
   Granted new_lease();
+  const Granted* find(std::int64_t id) const;
+  void remember(const Granted& granted);
   static Json grant_request(std::int64_t id, milliseconds ttl);
-  Outcome<Lease> ask_for_lease(std::int64_t id, milliseconds ttl, const Limits& limits);
+  Reply<void> ask_for(Granted& fresh, milliseconds ttl, const Limits& limits);
   Outcome<View> keep_alive(std::optional<Answer>& renewed);
+  Lease at_most(Lease lease) const;
   Reply<void> revoke(std::int64_t id, const Limits& limits);
   Json put_request(std::int64_t lease) const;
   Json key_request(std::optional<std::int64_t> unchanged_since) const;
   Outcome<View> make_key(milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits);
+  Reply<std::optional<Json>> make_lease_and_key(
+    milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits);
+  void take_history(const Reply<Answer>& status, const Reply<Answer>& marker);
+  Outcome<void> learn_epoch(const Limits& limits);
+  Outcome<Standing> take_place(const Demand& demand, milliseconds ttl, const Limits& limits);
   void adopt(const View& view);
   Outcome<std::optional<Standing>> standing_in(const View& view);
   Standing standing_behind(const View& view, std::size_t index, const Place& place) const;
-  enum class Found { ours, lost };
-  Outcome<Found> rewrite(std::int64_t lease);
-  Outcome<Found> change_lease();
+  enum class Found { ours, lost, changed };
+  void see(const Member& self);
+  Reply<Found> rewrite(Granted& onto);
+  Reply<Found> change_lease(std::int64_t term);
+  void revoke_others();
   Outcome<void> watch(const std::string& key, std::int64_t since);
   void pause_watching();
   Limits brief() const;
@@ -70,10 +82,16 @@ private:
   const Attention& m_attention;
   Client m_client;
   std::string m_prefix;
-  std::vector<std::int64_t> m_leases; // all that we have asked for and that may be there
-  Granted m_granted{};                // the one that our key is on; its id is 0 when there is none
+  std::vector<Granted> m_leases; // all that we have asked for and that may be there
+  Granted m_granted{};           // the one that our key is on; its id is 0 when there is none
   std::string m_key;
-  std::int64_t m_created = 0; // revision of our key; 0: there is none that we know of
+  std::vector<std::string> m_former_keys; // of places that were lost
+  std::int64_t m_created = 0;             // revision of our key; 0: there is none that we know of
+  std::int64_t m_modified = 0;            // its last one; what we write assumes it
+  std::optional<Moment> m_unanswered;     // the deadline of another lease, to which a write of ours may still move it
+  Progress m_progress;                    // of the server, just before it made our key
+  std::optional<Marker> m_marker;         // of the cluster, then
+  std::optional<std::string> m_epoch;     // none: not known yet
   Note m_note;
   bool m_is_held = false;
   bool m_has_waited = false;

@@ -28,6 +28,8 @@ struct Member {
   std::string key;
   std::int64_t created = 0; // revision
   Note note{};
+  std::int64_t modified = 0; // revision
+  std::int64_t lease = 0;
 };
 
 // Those of a range response below `prefix` that are members, in their order. Others may keep keys there too: only

@@ -126,7 +126,7 @@ TEST_F(Etcd, HoldsAKeyAndLeavesNothingBehind)
 
   release(driver);
 
-  EXPECT_THAT(etcd->keys(""), IsEmpty());
+  EXPECT_THAT(etcd->keys(""), ElementsAre("lockrun-epoch")); // that of the cluster
   EXPECT_THAT(etcd->leases(), IsEmpty());
 }
 
@@ -386,11 +386,6 @@ TEST_F(Etcd, RenewsAfterAWaitBeforeItHolds)
 {
   EngineDriver first = holder();
   EngineDriver second = waiter();
-  const auto leases = etcd->leases();
-  ASSERT_TRUE(eventually([&] { // it does not know in which leader's term it got the first one
-    const auto now = etcd->leases();
-    return now.size() == 2 && !std::is_permutation(now.begin(), now.end(), leases.begin(), leases.end());
-  }));
   const auto before = sys::elapsed_now() / std::chrono::milliseconds(1);
   release(first);
   EXPECT_GE(number(second.hear("HELD"), "deadline"), before + 29'700);

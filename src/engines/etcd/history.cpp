@@ -1,0 +1,54 @@
+#include "engines/etcd/history.hpp"
+
+#include <random>
+
+#include <fmt/format.h>
+
+namespace lockrun::engines::etcd {
+
+Progress progress_of(const Json& status_answer)
+{
+  return {number(field(status_answer, "header"), "revision"), number(status_answer, "raftIndex")};
+}
+
+Marker marker_of(const Json& range_response)
+{
+  Marker marker;
+  for (const Json& kv : field(range_response, "kvs")) {
+    marker.modified = number(kv, "mod_revision");
+    const Json value = parse_json(bytes(kv, "value")).value_or(Json());
+    marker.epoch = text(value, "epoch");
+    marker.index = number(value, "index");
+  }
+  return marker;
+}
+
+Json marker_request()
+{
+  return {{"key", encode_base64(k_epoch_key)}, {"serializable", true}};
+}
+
+Json marker_change(const Marker& marker, const Marker& replaced)
+{
+  const std::string key = encode_base64(k_epoch_key);
+  const Json value = {{"epoch", marker.epoch}, {"index", marker.index}};
+  const Json condition = {
+    {"key", key}, {"target", "MOD"}, {"result", "EQUAL"}, {"mod_revision", std::to_string(replaced.modified)}};
+  const Json put = {{"request_put", {{"key", key}, {"value", encode_base64(write_json(value))}}}};
+  const Json range = {{"request_range", {{"key", key}}}};
+  return {{"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
+}
+
+Marker new_marker(const Progress& now)
+{
+  std::random_device device;
+  return {fmt::format("{:08x}{:08x}", device(), device()), now.index, 0};
+}
+
+bool is_continued(const Marker& marker, const Progress& now)
+{
+  if (now.index == 0 || now.revision < marker.modified) { return true; }
+  return now.index - marker.index > now.revision - marker.modified;
+}
+
+} // namespace lockrun::engines::etcd
