@@ -464,7 +464,9 @@ void EtcdLock::revoke_others()
   if (m_unanswered) { return; } // a later renewal sees where it is
   const std::vector<Granted> leases = m_leases;
   for (const Granted& one : leases) {
-    if (one.id != m_granted.id) { (void)revoke(one.id, brief()); } // then it is left for the end
+    const milliseconds patience = try_limit(m_granted.lease.ttl);
+    const Limits limits{sys::elapsed_now() + patience, patience};
+    if (one.id != m_granted.id) { (void)revoke(one.id, limits); } // then it is left for the end
   }
 }
 
