@@ -165,12 +165,12 @@ bool is_elsewhere(long failure)
   return failure == -ENOENT || failure == -ENOTDIR || failure == -ESTALE || failure == -ENODEV || failure == -ETIMEDOUT;
 }
 
-// As execvpe(3): a file that we may not execute does not end the search, and counts if there is no other.
-long search_and_execute(const Program& program, const char** room)
+// As execvpe(3): a file that we may not execute does not end the search, and counts if there is no other. A function of
+// its own in any case: its path takes pages of the stack that a command with a slash never touches.
+[[gnu::noinline]] long search_and_execute(const Program& program, const char** room)
 {
   const char* const file = program.file;
   const std::size_t length = std::strlen(file);
-  if (std::strchr(file, '/') != nullptr) { return execute_file(file, program, room); }
   if (length == 0) { return -ENOENT; }
   if (length > NAME_MAX) { return -ENAMETOOLONG; }
   const char* directory = ::getenv("PATH");
@@ -221,7 +221,8 @@ SysError become(const Program& program, const char** room)
   }
   const long done = bare(SYS_rt_sigprocmask, SIG_SETMASK, &program.mask.raw(), nullptr, sizeof(unsigned long));
   if (done < 0) { return failed("rt_sigprocmask", done); }
-  return failed("execve", search_and_execute(program, room));
+  const bool is_path = std::strchr(program.file, '/') != nullptr;
+  return failed("execve", is_path ? execute_file(program.file, program, room) : search_and_execute(program, room));
 }
 
 // Valgrind ends a process that asks for this kind of child; its part that is loaded into programs is named here.
@@ -234,8 +235,8 @@ bool may_share_memory()
 
 } // namespace
 
-// In memory that we share with the child even if it is a copy of ours: it says there what failed. Its stack is in the
-// same piece.
+// In memory that we share with the child even if it is a copy of ours: it says there what failed. Its stack is below,
+// in the same page at first.
 struct Launch::Attempt {
   const Program* program;
   const char** room;
@@ -264,17 +265,18 @@ SysError execute(const Program& program)
 
 Result<Launch> start(const Program& program)
 {
-  constexpr std::size_t k_stack = 32 * 1024; // a path of PATH_MAX, and little else
+  // A path of PATH_MAX, and little else; and half a page, so that what lies above is in the page that is used first.
+  constexpr std::size_t k_stack = 34 * 1024;
   const std::size_t room = (count_of(program.argv) + 2) * sizeof(char*);
-  const std::size_t size = sizeof(Launch::Attempt) + room + k_stack;
+  const std::size_t size = k_stack + sizeof(Launch::Attempt) + room;
   void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) { return tl::unexpected(SysError{"mmap", errno}); }
-  auto* const attempt = new (memory) Launch::Attempt{&program, nullptr, {nullptr, 0}};
+  void* const top = static_cast<char*>(memory) + k_stack;
+  auto* const attempt = new (top) Launch::Attempt{&program, nullptr, {nullptr, 0}};
   attempt->room = reinterpret_cast<const char**>(attempt + 1);
   pid_t child = -1;
   if (program.talks_to == nullptr && may_share_memory()) {
-    const std::size_t top = size & ~std::size_t{15};
-    child = ::clone(Beginning::run, static_cast<char*>(memory) + top, CLONE_VM | SIGCHLD, static_cast<void*>(attempt));
+    child = ::clone(Beginning::run, top, CLONE_VM | SIGCHLD, static_cast<void*>(attempt));
   }
   if (child < 0) { child = ::fork(); } // QEMU's user mode has no such child, and says EINVAL
   if (child == 0) { ::_exit(Beginning::run(attempt)); }
