@@ -78,9 +78,9 @@ bool stop_beside(pid_t command, int signal)
 
 int signal_against_start(const sys::SignalSet& mask)
 {
-  sys::SignalSet ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+  sys::SignalSet ending;
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) {
-    if (mask.contains(number)) { ending.remove(number); }
+    if (!mask.contains(number)) { ending.add(number); }
   }
   for (;;) {
     const auto signal = sys::wait_signal(ending, std::chrono::nanoseconds(0));

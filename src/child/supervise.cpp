@@ -142,9 +142,9 @@ private:
   // twice, but hardly: it still has it blocked.
   void pass_on_what_came_before()
   {
-    const sys::SignalSet ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
-    for (auto signal = sys::wait_signal(ending, nanoseconds(0)); signal && *signal;
-         signal = sys::wait_signal(ending, nanoseconds(0))) {
+    static constexpr sys::SignalSet k_ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+    for (auto signal = sys::wait_signal(k_ending, nanoseconds(0)); signal && *signal;
+         signal = sys::wait_signal(k_ending, nanoseconds(0))) {
       if (!is_from_terminal(**signal)) {
         pass_on_if_meant(**signal);
       } else if (!is_ignored((*signal)->number)) {
@@ -384,7 +384,11 @@ int alarm_signal()
 
 sys::SignalSet signals_before_start()
 {
-  return {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGCHLD, alarm_signal()};
+  static constexpr sys::SignalSet k_fixed{
+    SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGCHLD};
+  sys::SignalSet signals = k_fixed;
+  signals.add(alarm_signal());
+  return signals;
 }
 
 sys::SignalSet supervised_signals()
@@ -437,7 +441,7 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   if (const auto failure = started->failure()) { return tl::unexpected(start_error(program.file, *failure)); }
   if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, program.file, ending.error()}); }
   if (names_left_behind) { ending->left_behind = tree->members().value_or(std::vector<sys::ProcessStatus>()); }
-  return *ending;
+  return std::move(*ending);
 }
 
 Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command)

@@ -227,7 +227,8 @@ int run(const Options& options)
   if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
   // A message to a closed pipe, or to a file that may not grow, must not end us while the command runs. What else ends
   // a process does so until the lock is ours or the wait has begun.
-  const Signals signals(sys::block_signals({SIGPIPE, SIGXFSZ}));
+  static constexpr sys::SignalSet k_fatal_to_writers{SIGPIPE, SIGXFSZ};
+  const Signals signals(sys::block_signals(k_fatal_to_writers));
   if (options.action == Action::unlock_descriptor) {
     events.begin();
     return unlock_descriptor(options, events);

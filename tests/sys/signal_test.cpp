@@ -36,6 +36,21 @@ TEST(SignalSet, ContainsWhatWasAdded)
   EXPECT_TRUE(set.contains(SIGINT));
 }
 
+TEST(SignalSet, IsTheOneOfTheCLibrary)
+{
+  for (int signal = 1; signal < NSIG; ++signal) {
+    sys::SignalSet set;
+    EXPECT_TRUE(set.is_empty());
+    set.add(signal);
+    EXPECT_TRUE(set.contains(signal)) << signal;
+    for (int each = 1; each < NSIG; ++each) {
+      EXPECT_EQ(::sigismember(&set.raw(), each), each == signal ? 1 : 0) << each << " in the set of " << signal;
+    }
+    set.remove(signal);
+    EXPECT_TRUE(set.is_empty()) << signal;
+  }
+}
+
 TEST_F(Signals, MaskFunctionsReturnTheMaskBefore)
 {
   (void)sys::unblock_signals({SIGUSR1, SIGUSR2});
