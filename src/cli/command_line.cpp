@@ -24,10 +24,10 @@ using Operands = std::span<char* const>;
 // The last of the given options that is one of `ids`.
 const Occurrence* last_of(const Occurrences& given, std::initializer_list<OptionId> ids)
 {
-  const auto found = std::find_if(given.rbegin(), given.rend(), [&](const Occurrence& occurrence) {
-    return std::find(ids.begin(), ids.end(), occurrence.option->id) != ids.end();
-  });
-  return found == given.rend() ? nullptr : &*found;
+  for (auto occurrence = given.rbegin(); occurrence != given.rend(); ++occurrence) {
+    if (std::find(ids.begin(), ids.end(), occurrence->option->id) != ids.end()) { return &*occurrence; }
+  }
+  return nullptr;
 }
 
 std::string in_quotes(const Occurrence& occurrence)
@@ -292,8 +292,8 @@ Result<LockRequest, UsageError> subject_of(LockRequest request, const char* lock
 }
 
 // `look` is --status or --probe.
-Result<Options, UsageError> complete_look(
-  const Occurrence& look, Options options, const Occurrences& given, Operands operands)
+Result<void, UsageError> complete_look(
+  const Occurrence& look, Options& options, const Occurrences& given, Operands operands)
 {
   const bool is_status = look.option->id == OptionId::status;
   constexpr const char* k_why = "it only looks";
@@ -323,18 +323,18 @@ Result<Options, UsageError> complete_look(
   }
   options.action = is_status ? Action::status : Action::probe;
   options.request = options.asked.front();
-  return options;
+  return {};
 }
 
 } // namespace
 
-Result<Options, UsageError> complete(Options options, const Occurrences& given, Operands operands)
+Result<void, UsageError> complete(Options& options, const Occurrences& given, Operands operands)
 {
   if (const auto checked = check_options(given); !checked) { return tl::unexpected(checked.error()); }
   if (const auto range = complete_range(options.request, given); !range) { return tl::unexpected(range.error()); }
 
   if (const Occurrence* const look = last_of(given, {OptionId::status, OptionId::probe})) {
-    return complete_look(*look, std::move(options), given, operands);
+    return complete_look(*look, options, given, operands);
   }
   if (const Occurrence* const json = last_of(given, {OptionId::json})) {
     return Failed({in_quotes(*json) + " means nothing without '--status'", {}});
@@ -404,7 +404,7 @@ Result<Options, UsageError> complete(Options options, const Occurrences& given, 
     const auto checked = check_descriptor(given, fd != nullptr ? "'--fd'" : "descriptor " + cli::quoted(lock));
     if (!checked) { return tl::unexpected(checked.error()); }
   }
-  return options;
+  return {};
 }
 
 } // namespace lockrun::cli

@@ -10,7 +10,7 @@ namespace lockrun::cli {
 
 // Finishes `options`, to which the `given` options have been applied, with what stands behind these: LOCK, the command,
 // or a descriptor. Refuses what does not go together.
-Result<Options, UsageError> complete(
-  Options options, const std::vector<Occurrence>& given, std::span<char* const> operands);
+Result<void, UsageError> complete(
+  Options& options, const std::vector<Occurrence>& given, std::span<char* const> operands);
 
 } // namespace lockrun::cli

@@ -138,7 +138,9 @@ Result<Options, UsageError> parse_options(int argc, char* const* argv)
       return tl::unexpected(applied.error());
     }
   }
-  return complete(std::move(options), given, {argv + scanned->operands, argv + argc});
+  const auto completed = complete(options, given, {argv + scanned->operands, argv + argc});
+  if (!completed) { return tl::unexpected(completed.error()); }
+  return options;
 }
 
 // --- Help
