@@ -143,7 +143,9 @@ Result<void> close_all_descriptors()
 std::vector<char*> environment_with(std::span<const std::string> assignments)
 {
   const auto replaces = [](const std::string& assignment, const char* variable) {
-    return *variable == assignment.front() && std::strncmp(variable, assignment.data(), assignment.find('=') + 1) == 0;
+    const char* name = assignment.c_str();
+    for (; *name == *variable && *name != '='; ++variable) { ++name; }
+    return *name == '=' && *variable == '=';
   };
   std::size_t count = 0;
   while (environ[count] != nullptr) { ++count; }
