@@ -95,8 +95,8 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
 // first process of a container. If there are any, a copy of this process, of which they cannot become children, carries
 // out the call. Returns none in the process that has to carry it out; in the other one, after it has ended, how it
 // ended. Until then that passes signals on to the copy, and stops with it; the copy dies with it.
-// Errors are about `command`: start_failed, unknown_ending.
-Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command);
+// Errors are about `command`: start_failed, unknown_ending. Never a part of its caller, whose stack would grow by it.
+[[gnu::noinline]] Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command);
 
 // The reason for what Launch or execute() says.
 Error start_error(const char* file, SysError cause);
