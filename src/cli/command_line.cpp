@@ -24,10 +24,11 @@ using Operands = std::span<char* const>;
 // The last of the given options that is one of `ids`.
 const Occurrence* last_of(const Occurrences& given, std::initializer_list<OptionId> ids)
 {
-  for (auto occurrence = given.rbegin(); occurrence != given.rend(); ++occurrence) {
-    if (std::find(ids.begin(), ids.end(), occurrence->option->id) != ids.end()) { return &*occurrence; }
+  const Occurrence* last = nullptr;
+  for (const Occurrence& occurrence : given) {
+    if (std::find(ids.begin(), ids.end(), occurrence.option->id) != ids.end()) { last = &occurrence; }
   }
-  return nullptr;
+  return last;
 }
 
 std::string in_quotes(const Occurrence& occurrence)
