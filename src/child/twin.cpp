@@ -1,21 +1,30 @@
 #include "child/twin.hpp"
 
+#include "child/guard.hpp"
 #include "child/relay.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 
 #include <array>
+#include <cerrno>
 #include <span>
+#include <string>
+#include <vector>
 
 namespace lockrun::child {
 namespace {
 
 using std::chrono::nanoseconds;
 
-// A guard that does not read is stopped, and will ask the kernel about us when it goes on.
-void tell(const sys::Descriptor& guard, const Report& report)
+// Who kills all processes whose name or command line has "lockrun" in it must not kill us, too.
+constexpr const char* k_name = "lease-guardian";
+
+// A guard that does not read is stopped, and will ask the kernel about us when it goes on. False: it is gone.
+bool tell(const sys::Descriptor& guard, const Report& report)
 {
-  (void)sys::send(guard, std::as_bytes(std::span(&report, 1)));
+  if (!guard.is_open()) { return false; }
+  const auto sent = sys::send(guard, std::as_bytes(std::span(&report, 1)));
+  return sent || sent.error().code != EPIPE;
 }
 
 class Tie final : public Leash {
@@ -36,14 +45,19 @@ public:
   bool is_loose() const override { return !m_task.channel.is_open(); }
   Deadline& deadline() override { return m_task.deadline; }
   int signal() const override { return m_task.signal; }
+  pid_t group() const override { return m_group; }
+  // The command has our process group, which is the guard's. We leave it, so that what kills all of it leaves us. Not
+  // if it has no number here (pid_namespaces(7)): then no process of this namespace can name it either.
   void command_started(pid_t command) override
   {
     m_command = command;
-    tell(m_task.channel, {Report::Kind::started, command});
+    const pid_t group = sys::process_group(0).value_or(0);
+    if (group != 0 && sys::join_process_group(0)) { m_group = group; }
+    (void)tell(m_task.channel, {Report::Kind::started, command});
   }
-  void command_stopped(int signal) override { tell(m_task.channel, {Report::Kind::stopped, m_command, signal}); }
+  void command_stopped(int signal) override { (void)tell(m_task.channel, {Report::Kind::stopped, m_command, signal}); }
 
-  void witness_made(pid_t helper) override { tell(m_task.channel, {Report::Kind::witness_made, helper}); }
+  void witness_made(pid_t helper) override { (void)tell(m_task.channel, {Report::Kind::witness_made, helper}); }
 
   // The guard ended before there was anything to be ended.
   bool lost_its_guard() const
@@ -73,6 +87,7 @@ private:
   sys::Descriptor m_alarms;
   sys::Descriptor m_children;
   pid_t m_command = 0;
+  pid_t m_group = 0;
 };
 
 // Speaks for us, and lets the guard know what it has to act on.
@@ -87,13 +102,46 @@ public:
   }
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override
   {
-    tell(m_task.channel, {Report::Kind::cannot_end});
+    (void)tell(m_task.channel, {Report::Kind::cannot_end});
     m_task.supervision.observer->cannot_end(members);
   }
 
 private:
   const TwinTask& m_task;
 };
+
+// A program whose words are not where `ps` finds ours.
+class CopiedProgram {
+public:
+  explicit CopiedProgram(const sys::Program& program) : m_program(program), m_file(program.file)
+  {
+    for (char* const* word = program.argv; *word != nullptr; ++word) { m_words.emplace_back(*word); }
+    for (std::string& word : m_words) { m_argv.push_back(word.data()); }
+    m_argv.push_back(nullptr);
+    m_program.file = m_file.c_str();
+    m_program.argv = m_argv.data();
+    m_program.dies_with = sys::process_id();
+  }
+  CopiedProgram(const CopiedProgram&) = delete;
+  CopiedProgram& operator=(const CopiedProgram&) = delete;
+  const sys::Program& program() const noexcept { return m_program; }
+
+private:
+  sys::Program m_program;
+  std::string m_file;
+  std::vector<std::string> m_words;
+  std::vector<char*> m_argv;
+};
+
+void await_end_of(const sys::Descriptor& guard)
+{
+  std::array<std::byte, sizeof(Order)> order{};
+  for (;;) {
+    const auto count = sys::receive(guard, order);
+    if (count ? *count == 0 : count.error().code != EAGAIN) { return; }
+    if (!count) { (void)sys::wait_readable({&guard}, std::nullopt); }
+  }
+}
 
 Report report_of(const Result<Ending, Error>& ending)
 {
@@ -132,8 +180,14 @@ Report supervise(const TwinTask& task)
 
 void be_twin(const TwinTask& task)
 {
-  sys::set_process_name("lockrun-twin");
-  tell(task.channel, supervise(task));
+  const CopiedProgram copy(task.program);
+  sys::replace_command_line(k_name);
+  const TwinTask ours{copy.program(), task.supervision, task.channel, task.deadline, task.signal, task.keeper};
+  const Report last = supervise(ours);
+  // The guard ends us before it gives the lock back itself.
+  if (tell(task.channel, last)) { await_end_of(task.channel); }
+  task.keeper.release_unheard();
+  if (task.supervision.control_group != nullptr) { task.supervision.control_group->remove(); }
   sys::exit_now(0);
 }
 

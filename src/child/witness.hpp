@@ -34,7 +34,8 @@ namespace lockrun::child {
 // is taken to be for us alone.
 class Witness {
 public:
-  Witness();
+  // `group`: as in relay.hpp.
+  explicit Witness(pid_t group = 0);
   ~Witness();
   Witness(const Witness&) = delete;
   Witness& operator=(const Witness&) = delete;
@@ -91,6 +92,7 @@ private:
   static bool has_seen(const Helper& helper, int signal, std::chrono::nanoseconds since);
   Reach reach_of(const Question& question) const;
 
+  pid_t m_group;
   Notes* m_notes = nullptr;
   Helper m_in_group; // shares our process group
   Helper m_outside;  // in a session of its own
