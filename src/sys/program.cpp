@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -215,6 +216,10 @@ SysError become(const Program& program, const char** room)
   if (program.dies_with != 0) {
     if (const long done = bare(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL); done < 0) { return failed("prctl", done); }
     if (bare(SYS_getppid, 0) != program.dies_with) { return failed("getppid", -ESRCH); }
+  }
+  if (program.gate != nullptr) {
+    ::pollfd gate{program.gate->get(), POLLIN, 0};
+    (void)bare(SYS_ppoll, &gate, 1, nullptr, nullptr); // every signal that could end the wait is blocked, or ends us
   }
   for (const Descriptor* const fd : program.inherited) {
     if (const long done = hand_down(fd->get(), program.lowest_inherited); done < 0) {
