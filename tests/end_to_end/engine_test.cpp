@@ -1551,7 +1551,7 @@ TEST_F(InAControlGroup, ManyChainsOfForksEndBeforeTheLockDoes)
   for (int i = 0; i < 31; ++i) { lockrun.out_line(); }
   lockrun.signal(SIGKILL);
   EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
-  EXPECT_EQ(read_file(group + "/cgroup.procs"), "");
+  for (const std::string& made : made_groups(group)) { EXPECT_EQ(read_file(made + "/cgroup.procs"), ""); }
   expect_all_gone(lockrun);
   EXPECT_THAT(made_groups(group), IsEmpty());
 }
