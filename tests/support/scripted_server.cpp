@@ -140,22 +140,38 @@ void ScriptedServer::serve(int socket)
 
 ScriptedServer::Script obliging_etcd(const std::string& ttl)
 {
-  auto key = std::make_shared<std::pair<std::mutex, std::string>>();
+  struct Key {
+    std::mutex mutex;
+    std::string name;
+    std::string value;
+    std::string lease;
+  };
+  auto key = std::make_shared<Key>();
   return [ttl, key](const ScriptedServer::Request& request, const Peer& peer) {
     const std::string header = R"("header":{"cluster_id":"7","member_id":"8","revision":"5","raft_term":"2"})";
     // Whoever asks for a key finds it as it was put.
-    const std::lock_guard lock(key->first);
-    if (request.path == "/v3/kv/txn" && request.body.find("\"request_put\":{\"") != std::string::npos) {
-      const std::size_t put = request.body.find("\"request_put\"");
-      const std::size_t begin = request.body.find("\"key\":\"", put) + 7;
-      key->second = request.body.substr(begin, request.body.find('"', begin) - begin);
+    const std::lock_guard lock(key->mutex);
+    const std::size_t put = request.path == "/v3/kv/txn" ? request.body.find("\"request_put\"") : std::string::npos;
+    const auto member = [&](const std::string& name) {
+      const std::string start = "\"" + name + "\":\"";
+      const std::size_t found = request.body.find(start, put);
+      if (found == std::string::npos) { return std::string(); }
+      const std::size_t begin = found + start.size();
+      return request.body.substr(begin, request.body.find('"', begin) - begin);
+    };
+    // What has no lease is the mark of the cluster's history.
+    if (put != std::string::npos && !member("lease").empty()) {
+      key->name = member("key");
+      key->value = member("value");
+      key->lease = member("lease");
     }
     const std::string kvs =
-      key->second.empty()
+      key->name.empty()
         ? std::string()
         : fmt::format(
-            R"(,"kvs":[{{"key":"{}","create_revision":"5","mod_revision":"5","version":"1","value":""}}],"count":"1")",
-            key->second);
+            R"(,"kvs":[{{"key":"{}","create_revision":"5","mod_revision":"5","version":"1","value":"{}","lease":"{}"}}],)"
+            R"("count":"1")",
+            key->name, key->value, key->lease);
     if (request.path == "/v3/lease/grant") {
       peer.answer(200, fmt::format(R"({{{},"ID":"1234","TTL":"{}"}})", header, ttl));
     } else if (request.path == "/v3/lease/keepalive") {
