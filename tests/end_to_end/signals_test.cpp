@@ -391,6 +391,11 @@ TEST_P(WaitingGoesOn, AndKeepsItsPlace)
   HoldingProcess held(lock);
   Process lockrun = wait_for_lock({"-w", "1h"});
   lockrun.signal(GetParam());
+  // SIGURG is what its own threads wake it with: once it is taken, the wait goes on.
+  ASSERT_TRUE(eventually([&] {
+    const std::string status = read_file("/proc/" + std::to_string(lockrun.pid()) + "/status");
+    return status.find("ShdPnd:\t0000000000000000") != std::string::npos && kernel_waiters(lock) == 1;
+  }));
   Process second = run({}, {"sh", "-c", "test -e " + (dir / "ran").string()});
   ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 2; }));
   held.release();
