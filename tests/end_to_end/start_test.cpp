@@ -139,7 +139,10 @@ TEST_F(UnderALease, TheTimeLimitEndsTheCommand)
 TEST_F(UnderALease, TheCommandStopsAndGoesOn)
 {
   ASSERT_TRUE(lease.works());
-  Process lockrun = run({});
+  // Nothing stops a member of an orphaned process group, and without a shell above it ours is one.
+  Start start;
+  start.before_exec = {[] { ::setpgid(0, 0); }};
+  Process lockrun = run({}, start);
   // Until it waits for signals, a stopping one stops lockrun alone.
   ASSERT_TRUE(eventually([&] { return is_asleep(lockrun.pid()); }));
   lockrun.signal(SIGTSTP);
