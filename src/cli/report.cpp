@@ -273,9 +273,6 @@ void report_failure(const Error& error, const Options& options, const LockStatus
   case Reason::interrupted:
     return report_interrupted(name, error.cause.code, options);
   case Reason::missing:
-    fail_to("open", name, error, options);
-    tell_hint(hint_for_open(error, options), options.verbosity);
-    return;
   case Reason::open_failed:
     fail_to("open", name, error, options);
     tell_hint(hint_for_open(error, options), options.verbosity);

@@ -98,8 +98,8 @@ private:
   };
 
   static void* keeper_body(void* watch);
-  static void* talker_body(void* wait);
-  static void* ending_body(void* watch);
+  static void* talker_body(void* argument);
+  static void* ending_body(void* argument);
 
   // In the keeper.
   void keep();

@@ -93,7 +93,7 @@ Reply<TlsContext> make_tls_context(const TlsFiles& files)
   return context;
 }
 
-Wire::Wire(sys::Descriptor socket) noexcept : m_socket(std::move(socket)), m_events(POLLOUT) {}
+Wire::Wire(sys::Descriptor socket) noexcept : m_socket(std::move(socket)) {}
 
 Reply<Wire> Wire::begin(const sys::SocketAddress& address, const std::string& host, ::SSL_CTX* context)
 {

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include <openssl/types.h>
+#include <poll.h>
 
 namespace lockrun::engines::net {
 
@@ -55,7 +56,7 @@ private:
   std::unique_ptr<::SSL, FreeTls> m_tls;
   bool m_is_connected = false;
   bool m_is_ready = false;
-  short m_events;
+  short m_events = POLLOUT;
 };
 
 } // namespace lockrun::engines::net
