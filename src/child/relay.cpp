@@ -1,7 +1,5 @@
 #include "child/relay.hpp"
 
-#include "child/control_group.hpp"
-
 #include "sys/file.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
@@ -21,10 +19,10 @@ bool has_terminal()
 
 } // namespace
 
-bool shares_our_group(pid_t process, pid_t group)
+bool shares_our_group(pid_t process)
 {
   const auto theirs = sys::process_group(process);
-  const auto ours = group != 0 ? Result<pid_t>(group) : sys::process_group(0);
+  const auto ours = sys::process_group(0);
   return theirs && ours && *theirs == *ours;
 }
 
@@ -33,13 +31,12 @@ bool shares_our_control_group(pid_t process)
   if (!sys::check_proc()) { return true; } // the numbers there are not ours
   const auto theirs = sys::read_file(("/proc/" + std::to_string(process) + "/cgroup").c_str());
   const auto ours = sys::read_file("/proc/self/cgroup");
-  // Who signals the processes of ours means those of the groups below it, too.
-  return !theirs || !ours || *theirs == *ours || without_made_group(*theirs) == *ours;
+  return !theirs || !ours || *theirs == *ours;
 }
 
-bool has_reached(const Reach& reach, pid_t process, pid_t group)
+bool has_reached(const Reach& reach, pid_t process)
 {
-  const bool in_group = shares_our_group(process, group);
+  const bool in_group = shares_our_group(process);
   if (in_group && reach.only_our_group) { return true; }
   return (reach.our_control_group || (in_group && reach.our_group)) && shares_our_control_group(process);
 }
@@ -59,13 +56,13 @@ bool is_told_as_leader(const sys::Signal& signal)
   return signal.number == SIGHUP && is_from_terminal(signal) && sys::leads_session();
 }
 
-bool is_for_command(const sys::Signal& signal, pid_t command, pid_t group)
+bool is_for_command(const sys::Signal& signal, pid_t command)
 {
   if (is_ignored(signal.number)) { return false; }
   const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
   if (is_told_as_leader(signal)) { return true; }
-  if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command, group); }
+  if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command); }
   return true;
 }
 

@@ -6,13 +6,10 @@
 
 namespace lockrun::child {
 
-// `group` is the process group that counts as ours, 0 for the caller's own: a guard's twin has left that of the guard,
-// whose signals it looks after.
-
 // Whether a signal that we got is the command's business too (as in sudo): the terminal has sent its own to the command
 // as well while that is in our process group, and what the command sent it does not want back. What we inherited
 // ignored the command ignores too.
-bool is_for_command(const sys::Signal& signal, pid_t command, pid_t group = 0);
+bool is_for_command(const sys::Signal& signal, pid_t command);
 
 // Whether we inherited it ignored. Blocked and ignored, the kernel queues a signal all the same, and leaves it to us to
 // pass over it.
@@ -26,9 +23,9 @@ struct Reach {
 };
 
 // Whether it got to `process`, too. Where that cannot be known for certain: no.
-bool has_reached(const Reach& reach, pid_t process, pid_t group = 0);
+bool has_reached(const Reach& reach, pid_t process);
 
-bool shares_our_group(pid_t process, pid_t group = 0);
+bool shares_our_group(pid_t process);
 
 // Whether it is in the same control groups (cgroups(7)). Where the kernel does not tell: yes.
 bool shares_our_control_group(pid_t process);

@@ -45,14 +45,12 @@ enum class Phase { running, asked_to_end, being_killed };
 class Supervisor {
 public:
   Supervisor(pid_t command, const Supervision& how, Tree& tree, sys::Alarm* alarm)
-    : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm),
-      m_group(how.leash != nullptr ? how.leash->group() : 0), m_witness(m_group)
+    : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm)
   {
     tree.overlook(m_witness);
     if (how.observer != nullptr) {
       m_terminator.emplace(
         tree, [&how](const std::vector<sys::ProcessStatus>& members) { how.observer->cannot_end(members); });
-      m_terminator->use(how.control_group);
     }
   }
 
@@ -160,7 +158,7 @@ private:
   void pass_on_if_meant(const sys::Signal& signal)
   {
     if (!m_command_ended && is_from_terminal(signal)) { m_key = signal.number; }
-    const bool is_meant = m_command_ended || is_for_command(signal, m_command, m_group);
+    const bool is_meant = m_command_ended || is_for_command(signal, m_command);
     // Whom the kernel has signalled is known.
     if (!is_meant || is_from_terminal(signal)) { m_witness.disregard(signal.number); }
     if (!is_meant) { return; }
@@ -184,7 +182,7 @@ private:
   void deliver(const sys::Signal& signal, const Reach& reach)
   {
     if (m_command_ended) { return pass_to_rest(signal, reach); }
-    if (!has_reached(reach, m_command, m_group)) { pass_on(signal.number); }
+    if (!has_reached(reach, m_command)) { pass_on(signal.number); }
   }
 
   void pass_on(int signal)
@@ -202,7 +200,7 @@ private:
     const auto members = m_tree.members();
     if (!members) { return; }
     for (const auto& member : *members) {
-      if (!is_for_command(signal, member.pid, m_group) || has_reached(reach, member.pid, m_group)) { continue; }
+      if (!is_for_command(signal, member.pid) || has_reached(reach, member.pid)) { continue; }
       (void)send(member, signal.number);
     }
   }
@@ -298,7 +296,7 @@ private:
   bool stop_too(int signal) const
   {
     // No key and no shell has stopped it there: who did so to the command alone will continue it alone, as cpulimit(1).
-    if (signal == SIGSTOP && sys::is_in_background(m_group)) { return false; }
+    if (signal == SIGSTOP && sys::is_in_background()) { return false; }
     if (m_how.leash == nullptr) { return stop_beside(m_command, signal); }
     m_how.leash->command_stopped(signal); // says later that we are continued
     return false;
@@ -347,7 +345,6 @@ private:
   const Supervision& m_how;
   const Tree& m_tree;
   sys::Alarm* m_alarm;
-  pid_t m_group; // relay.hpp
   Witness m_witness;
   std::optional<Terminator> m_terminator;
   Phase m_phase = Phase::running;
@@ -430,7 +427,6 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
     }
   }
   sys::Program unchanged = program;
-  if (supervision.control_group != nullptr) { unchanged.control_group = &supervision.control_group->directory(); }
   unchanged.ignores_child = program.ignores_child || *on_child == sys::Disposition::ignored;
   if (const int signal = signal_against_start(program.mask); signal != 0) {
     return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});

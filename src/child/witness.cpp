@@ -68,13 +68,13 @@ struct Witness::Notes {
   static_assert(std::atomic<std::int64_t>::is_always_lock_free, "two processes share them");
 
   // The life of a helper.
-  [[noreturn]] static void take(Notes& notes, pid_t parent, bool in_our_group, pid_t group)
+  [[noreturn]] static void take(Notes& notes, pid_t parent, bool in_parents_group)
   {
     const sys::SignalSet all = all_signals();
     if (!sys::die_with_parent() || sys::parent_process() != parent) { sys::exit_now(1); }
     if (!sys::close_all_descriptors()) { sys::exit_now(1); }
-    if (!in_our_group || group != 0) {
-      if (!(in_our_group ? sys::join_process_group(group) : sys::begin_session())) { sys::exit_now(1); }
+    if (!in_parents_group) {
+      if (!sys::begin_session()) { sys::exit_now(1); }
       // What came before this may have been for the process group.
       for (auto early = sys::wait_signal(all, nanoseconds(0)); early && *early;) {
         early = sys::wait_signal(all, nanoseconds(0));
@@ -97,9 +97,7 @@ struct Witness::Notes {
   }
 };
 
-Witness::Witness(pid_t group)
-  : m_group(group), m_next_look(sys::steady_now() + k_first_look), m_look_interval(k_first_look)
-{}
+Witness::Witness() : m_next_look(sys::steady_now() + k_first_look), m_look_interval(k_first_look) {}
 
 Witness::~Witness()
 {
@@ -173,7 +171,7 @@ void Witness::end()
 void Witness::look_after(pid_t command)
 {
   if (command == 0) { return; }
-  const bool in_group = shares_our_group(command, m_group);
+  const bool in_group = shares_our_group(command);
   if (in_group && !is_there(m_in_group)) { make(m_in_group, true); }
   if ((!in_group || !shares_our_control_group(command)) && !is_there(m_outside)) { make(m_outside, false); }
 }
@@ -191,7 +189,7 @@ void Witness::make(Helper& helper, bool in_our_group)
   const pid_t us = sys::process_id();
   const sys::SignalSet mask = sys::set_signal_mask(all_signals());
   const auto child = sys::fork_unnoticed();
-  if (child && *child == 0) { Notes::take(*helper.notes, us, in_our_group, m_group); }
+  if (child && *child == 0) { Notes::take(*helper.notes, us, in_our_group); }
   (void)sys::set_signal_mask(mask);
   if (child) { helper.pid = *child; }
 }

@@ -34,8 +34,7 @@ namespace lockrun::child {
 // is taken to be for us alone.
 class Witness {
 public:
-  // `group`: as in relay.hpp.
-  explicit Witness(pid_t group = 0);
+  Witness();
   ~Witness();
   Witness(const Witness&) = delete;
   Witness& operator=(const Witness&) = delete;
@@ -92,7 +91,6 @@ private:
   static bool has_seen(const Helper& helper, int signal, std::chrono::nanoseconds since);
   Reach reach_of(const Question& question) const;
 
-  pid_t m_group;
   Notes* m_notes = nullptr;
   Helper m_in_group; // shares our process group
   Helper m_outside;  // in a session of its own

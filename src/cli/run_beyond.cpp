@@ -89,12 +89,12 @@ public:
     case Engine::Event::Kind::lost:
       if (!std::exchange(m_is_lost, true)) { report_loss(event.text, m_options); }
       m_events.lost(event.text);
-      return {News::Kind::lost, event.deadline};
+      return {News::Kind::lost, {}};
     }
     return {};
   }
   void abandon() override { m_engine.abandon(); }
-  void release_unheard() override { m_engine.release_unheard(); }
+  void forget() override { m_engine.forget(); }
 
 private:
   Engine& m_engine;
@@ -148,8 +148,6 @@ child::LeaseTerms terms_of(const Grant& grant, const Options& options)
   terms.deadline = grant.deadline;
   terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
   terms.grace = std::min(options.kill_after, grant.ttl / 3);
-  // Half of the margin, so that the other half is left for the kernel and us.
-  terms.last_grace = options.asks_for_grace ? terms.grace : std::min(terms.grace, terms.margin / 2);
   return terms;
 }
 

@@ -134,17 +134,6 @@ std::int64_t in_milliseconds(Moment moment)
   return std::chrono::duration_cast<milliseconds>(moment).count();
 }
 
-// When the request was sent that made it.
-Moment asked_at(const Lease& lease)
-{
-  return lease.deadline - nanoseconds(lease.ttl) / 100 * 99;
-}
-
-Message loss(std::string_view reason, Moment sure_until)
-{
-  return Message("LOST").with("reason", reason).with("deadline", in_milliseconds(sure_until));
-}
-
 } // namespace
 
 Failure usage(std::string text, std::string hint)
@@ -455,16 +444,16 @@ int Session::hold()
       const Moment now = sys::elapsed_now();
       due = now + k_shortest_pause;
       is_lost = now >= lease.deadline;
-      if (is_lost) { say(loss("it was not renewed, because nobody listened", lease.deadline)); }
+      if (is_lost) { say(Message("LOST").with("reason", "it was not renewed, because nobody listened")); }
       continue;
     }
     const auto renewed = m_backend.renew();
     if (!renewed && is_interruption(renewed.error())) { continue; }
     if (renewed && !*renewed) {
-      say(loss(m_backend.loss(), asked_at(lease)));
+      say(Message("LOST").with("reason", m_backend.loss()));
       is_lost = true;
     } else if (sys::elapsed_now() >= lease.deadline) { // a renewal that comes later revives nothing
-      say(loss(renewed ? "it was renewed too late" : renewed.error().text, lease.deadline));
+      say(Message("LOST").with("reason", renewed ? "it was renewed too late" : renewed.error().text));
       is_lost = true;
     } else if (renewed) {
       m_has_complained = false;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -52,58 +51,39 @@ dev_t device_of(std::string_view text)
 
 // "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue": before the dash there are optional
 // fields.
-std::optional<Mount> parse_mount(std::string_view line)
-{
-  const auto words = words_of(line);
-  const auto dash = std::find(words.begin(), words.end(), "-");
-  if (words.size() < 6 || words.end() - dash < 4) { return std::nullopt; }
-  return Mount{std::string(dash[1]), unescaped(words[3]), unescaped(words[4]),
-    std::string(words[5]) + "," + std::string(dash[3]), device_of(words[2])};
-}
-
-// The first one whose line is wanted: a machine that runs containers has thousands of them.
-template <class IsWanted>
-Result<Mount> find_mount(IsWanted is_wanted)
+Result<Mount> find_mount(int number)
 {
   const auto table = read_file("/proc/self/mountinfo");
   if (!table) { return tl::unexpected(table.error()); }
+  const std::string wanted = std::to_string(number) + " ";
   std::string_view text = *table;
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
-    if (!is_wanted(line)) { continue; }
-    auto mount = parse_mount(line);
-    if (mount) { return std::move(*mount); }
+    if (!line.starts_with(wanted)) { continue; } // a machine that runs containers has thousands
+    const auto words = words_of(line);
+    const auto dash = std::find(words.begin(), words.end(), "-");
+    if (words.size() < 6 || words.end() - dash < 4) { continue; }
+    return Mount{std::string(dash[1]), unescaped(words[4]), std::string(words[5]) + "," + std::string(dash[3]),
+      device_of(words[2])};
   }
   return tl::unexpected(SysError{"read", ENODEV});
 }
 
-Result<Mount> numbered_mount(int number)
-{
-  const std::string wanted = std::to_string(number) + " ";
-  return find_mount([&](std::string_view line) { return line.starts_with(wanted); });
-}
-
 } // namespace
-
-Result<Mount> first_mount_of(const char* type)
-{
-  const std::string wanted = " - " + std::string(type) + " ";
-  return find_mount([&](std::string_view line) { return line.find(wanted) != std::string_view::npos; });
-}
 
 Result<Mount> mount_of(const Descriptor& fd)
 {
   const auto info = descriptor_info(::getpid(), fd.get());
   if (!info) { return tl::unexpected(info.error()); }
-  return numbered_mount(info->mount);
+  return find_mount(info->mount);
 }
 
 FileIdentity identity_in_locks(int fd, const FileIdentity& status)
 {
   const auto info = descriptor_info(::getpid(), fd);
   if (!info) { return status; }
-  const auto mount = numbered_mount(info->mount);
+  const auto mount = find_mount(info->mount);
   return {mount ? mount->device : status.device, info->inode != 0 ? info->inode : status.inode};
 }
 

@@ -12,7 +12,6 @@ namespace lockrun::sys {
 // A mounted file system (proc(5), /proc/PID/mountinfo).
 struct Mount {
   std::string type;    // "ext4", "nfs4", "fuse.sshfs"
-  std::string root;    // what of it is mounted
   std::string place;   // where it is mounted
   std::string options; // of the mount and of the file system, between commas
   dev_t device = 0;    // of the file system's superblock; not always stat's (btrfs, overlayfs)
@@ -20,9 +19,6 @@ struct Mount {
 
 // The one that an open file is on. ENODEV: the kernel does not tell.
 Result<Mount> mount_of(const Descriptor& fd);
-
-// The first one of that type. ENODEV: there is none that we can see.
-Result<Mount> first_mount_of(const char* type);
 
 // The file behind descriptor `fd` of ours as /proc/locks names it: the superblock's device and the number that the file
 // system itself has for the inode. Where the kernel does not tell them (a mount outside our root; Linux before 5.14),

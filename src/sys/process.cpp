@@ -80,12 +80,6 @@ Result<pid_t> process_group(pid_t pid)
   return group;
 }
 
-Result<void> join_process_group(pid_t group)
-{
-  if (::setpgid(0, group) != 0) { return tl::unexpected(SysError{"setpgid", errno}); }
-  return {};
-}
-
 bool leads_session()
 {
   return ::getsid(0) == ::getpid();

@@ -43,10 +43,6 @@ uid_t effective_user();
 // The process group of `pid`, 0 for our own (getpgid(2)).
 Result<pid_t> process_group(pid_t pid);
 
-// Makes us a member of process group `group`, 0 for a new one of our own (setpgid(2)). EPERM: there is no such group in
-// our session.
-Result<void> join_process_group(pid_t group);
-
 // Whether we are the leader of our session (getsid(2)).
 bool leads_session();
 

@@ -22,11 +22,7 @@ struct Program {
   std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
   char* const* environment = nullptr;             // ends with a null pointer; null: ours
   const Descriptor* talks_to = nullptr; // becomes its standard input and output; it gets a session of its own then
-  pid_t dies_with = 0;                  // SIGKILL ends it when this process, its parent, has ended; 0: not
-  const Descriptor* gate =
-    nullptr; // it does not begin before something is there to be read, or the other end is closed
-  const Descriptor* control_group = nullptr; // the directory of the one that it starts in, where the kernel can do that
-  int lowest_inherited = 10;                 // where the copies begin: scripts use descriptors 3 to 9 by number
+  int lowest_inherited = 10;            // where the copies begin: scripts use descriptors 3 to 9 by number
 };
 
 // Becomes `program` (execve(2)), with the search in PATH and the shell for a file without "#!" of execvpe(3). Returns

@@ -14,11 +14,11 @@ bool owns_terminal()
   return ::isatty(STDERR_FILENO) == 1 && ::tcgetpgrp(STDERR_FILENO) == ::getpgrp();
 }
 
-bool is_in_background(pid_t group)
+bool is_in_background()
 {
   const auto terminal = open("/dev/tty", O_RDONLY | O_NONBLOCK);
   const pid_t foreground = terminal ? ::tcgetpgrp(terminal->get()) : -1;
-  return foreground >= 0 && foreground != (group != 0 ? group : ::getpgrp());
+  return foreground >= 0 && foreground != ::getpgrp();
 }
 
 std::optional<unsigned> terminal_columns()

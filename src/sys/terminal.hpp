@@ -2,16 +2,14 @@
 
 #include <optional>
 
-#include <sys/types.h>
-
 namespace lockrun::sys {
 
 // Whether standard error is a terminal whose foreground process group is ours (isatty(3), tcgetpgrp(3)): only then may
 // we draw on it.
 bool owns_terminal();
 
-// Whether the foreground process group of our controlling terminal is another one than `group`, 0 for our own.
-bool is_in_background(pid_t group = 0);
+// Whether the foreground process group of our controlling terminal is another one.
+bool is_in_background();
 
 // How many columns the terminal at standard error has now (TIOCGWINSZ); none when it does not say.
 std::optional<unsigned> terminal_columns();

@@ -16,7 +16,6 @@
 #include <string>
 #include <vector>
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -154,7 +153,7 @@ protected:
   }
   std::string said() const { return read_file(log); }
 
-  static pid_t twin_of(const Process& lockrun) { return child_called(lockrun.pid(), "lease-guardian"); }
+  static pid_t twin_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-twin"); }
   static pid_t engine_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-engine"); }
 
   // Nobody has standard output open any more: neither lockrun nor its twin nor anything that the command started.
@@ -1041,54 +1040,6 @@ TEST_P(EnginesLoseTheLock, AndTheTreeIsKilledWhenItDoesNotEnd)
 INSTANTIATE_TEST_SUITE_P(
   Table, EnginesLoseTheLock, ::testing::ValuesIn(k_losses), [](const auto& row) { return row.param.name; });
 
-// How long a command that ignores the first signal lives on, in milliseconds, with a minute's lock (20 s of grace, 1.2
-// s of margin) and what the engine says in the end.
-class LastGrace : public Engines {
-protected:
-  long long measure(const std::string& end, const Words& options = {}, const std::string& begin = k_held)
-  {
-    plays(begin + "await 7\n" + end);
-    start.out = k_pipe;
-    Pipe fresh;
-    start.descriptors[7] = fresh.read_end;
-    Process lockrun = run(options, {program("signals"), "8"});
-    const pid_t command = std::stoi(lockrun.out_line().value().substr(std::string("ready ").size()));
-    const long long began = elapsed_ms();
-    fresh.close_write();
-    EXPECT_EQ(lockrun.out_line(), "TERM");
-    EXPECT_TRUE(eventually([&] { return !lives(command); }));
-    const long long took = elapsed_ms() - began;
-    EXPECT_EQ(lockrun.wait().status, exited(76));
-    return took;
-  }
-};
-constexpr int k_margin = 1200;
-
-TEST_F(LastGrace, EndsWithinTheMarginWhenTheServerHasGivenTheLockAway)
-{
-  EXPECT_LT(measure("send LOST reason=x\neof\n"), k_margin);
-  EXPECT_LT(measure("send LOST reason=x deadline=@-5000\neof\n"), k_margin);
-  EXPECT_LT(measure("send LOST reason=x deadline=@900000000\neof\n"), k_margin) << "which cannot be";
-  EXPECT_LT(measure("send FAIL status=70 reason=x text=y\neof\n"), k_margin);
-  EXPECT_LT(measure("send LOST reason=x\neof\n", {"--signal", "TERM"}), k_margin);
-}
-
-TEST_F(LastGrace, IsTheOneThatWasAskedFor)
-{
-  EXPECT_GE(measure("send LOST reason=x\neof\n", {"-k", "2s"}), 2000);
-}
-
-TEST_F(LastGrace, IsNoShorterWhileTheLockIsSure)
-{
-  EXPECT_GE(measure("send LOST reason=x deadline=@2400\neof\n"), 2400 - k_margin - 100);
-}
-
-// Nobody else has the lock before the deadline.
-TEST_F(LastGrace, IsWhatIsLeftOfTheDeadlineWhenOnlyTheEngineHasEnded)
-{
-  EXPECT_GE(measure("exit 0\n", {}, held(6000)), 2000) << "a third of the time to live";
-}
-
 TEST_F(Engines, LeaveTheEventsOfALockThatWasLost)
 {
   plays(k_held + "await 7\nsend LOST reason=lease%20gone\neof\n");
@@ -1364,215 +1315,9 @@ TEST_F(Killed, GuardsLeaveATwinThatEndsTheTreeAtOnce)
   lockrun.signal(SIGKILL);
   expect_all_gone(lockrun); // the twin included
   EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
-  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
-  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
+  EXPECT_TRUE(eventually([&] { return said().ends_with("EOF\n"); }));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "EOF"));
 }
-
-// What the engine has said since, up to the middle of a line, is nothing that the twin has to understand.
-TEST_F(Killed, GuardsLeaveATwinThatGivesTheLockBackWhateverTheyHaveHeard)
-{
-  plays(k_held + "send TROUBLE text=x\nraw RENEWED dead\ntell 9\n" + k_release);
-  Process lockrun = run_script(k_stay);
-  lockrun.out_line();
-  ASSERT_TRUE(notice.await());
-  lockrun.signal(SIGKILL);
-  expect_all_gone(lockrun);
-  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
-}
-
-TEST_F(Killed, GuardsOfAStoppedTwinAreFollowedByItWhenItGoesOn)
-{
-  Process lockrun = run_script(k_stay);
-  lockrun.out_line();
-  const pid_t twin = twin_of(lockrun);
-  ASSERT_EQ(::kill(twin, SIGSTOP), 0);
-  ASSERT_TRUE(eventually([&] { return has_stopped(twin); }));
-  lockrun.signal(SIGKILL);
-  EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
-  (void)::kill(twin, SIGCONT); // the kernel may have done so already (an orphaned process group)
-  expect_all_gone(lockrun);
-  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
-}
-
-// As `kill -9 %1` does: the guard and the command have the job's process group, a daemon has another one.
-TEST_F(Killed, ProcessGroupsLeaveATwinThatEndsTheRest)
-{
-  start.before_exec = {hostile::new_session()};
-  for (int i = 0; i < 5; ++i) {
-    std::filesystem::remove(log);
-    Process lockrun = begin();
-    ASSERT_EQ(::kill(-lockrun.pid(), SIGKILL), 0);
-    EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
-    expect_all_gone(lockrun);
-    EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
-  }
-}
-
-// As `pkill -9 lockrun` and `pkill -9 -f lockrun` do, but no process of other tests.
-TEST_F(Killed, NamesLeaveATwinThatEndsTheTree)
-{
-  for (const std::string where : {"/comm", "/cmdline"}) {
-    const auto is_called = [&](pid_t pid) {
-      return read_file("/proc/" + std::to_string(pid) + where).find("lockrun") != std::string::npos;
-    };
-    std::filesystem::remove(log);
-    Process lockrun = begin();
-    const pid_t engine = engine_of(lockrun);
-    std::vector<pid_t> found;
-    for (const pid_t pid : {lockrun.pid(), engine, twin_of(lockrun)}) {
-      ASSERT_GT(pid, 0);
-      if (is_called(pid)) { found.push_back(pid); }
-    }
-    EXPECT_THAT(found, ElementsAre(lockrun.pid(), engine));
-    for (const pid_t pid : found) { ASSERT_EQ(::kill(pid, SIGKILL), 0); }
-    EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
-    expect_all_gone(lockrun);
-  }
-}
-
-TEST_F(Killed, GuardAndTwinTakeTheCommandWithThem)
-{
-  Process lockrun = run_script(k_stay);
-  const pid_t command = std::stoi(lockrun.out_line().value());
-  const pid_t twin = twin_of(lockrun);
-  ASSERT_EQ(::kill(lockrun.pid(), SIGSTOP), 0);
-  ASSERT_TRUE(eventually([&] { return has_stopped(lockrun.pid()); }));
-  ASSERT_EQ(::kill(twin, SIGKILL), 0);
-  EXPECT_TRUE(eventually([&] { return !lives(command); }));
-  ASSERT_EQ(::kill(lockrun.pid(), SIGKILL), 0);
-  expect_all_gone(lockrun);
-}
-
-// --- In a control group
-
-// The control groups that lockrun has made below ours, in the unified hierarchy.
-std::vector<std::string> made_groups(const std::string& ours)
-{
-  std::vector<std::string> found;
-  for (const auto& entry : std::filesystem::directory_iterator(ours)) {
-    if (entry.path().filename().string().starts_with("lockrun-tree-")) { found.push_back(entry.path()); }
-  }
-  return found;
-}
-
-// Below a control group of the test's own.
-class InAControlGroup : public Killed {
-protected:
-  void SetUp() override
-  {
-    std::istringstream mounts(read_file("/proc/self/mounts"));
-    std::string place;
-    std::string type;
-    for (std::string line; std::getline(mounts, line) && type != "cgroup2";) {
-      std::istringstream words(line);
-      words >> place >> place >> type;
-    }
-    if (type != "cgroup2") { GTEST_SKIP() << "no cgroup2 is mounted"; }
-    group = place + "/test-" + std::to_string(::getpid());
-    std::error_code error;
-    if (!std::filesystem::create_directory(group, error)) { GTEST_SKIP() << "cannot make " << group; }
-    start.before_exec = {[file = group + "/cgroup.procs"] {
-      const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
-      (void)!::write(fd, "0", 1);
-    }};
-  }
-  void TearDown() override
-  {
-    if (!group.empty()) {
-      EXPECT_TRUE(eventually([&] { return ::rmdir(group.c_str()) == 0 || errno == ENOENT; }));
-    }
-  }
-  std::string group_of(pid_t pid) const
-  {
-    const std::string text = read_file("/proc/" + std::to_string(pid) + "/cgroup");
-    const auto line = text.find("0::");
-    return text.substr(line, text.find('\n', line) - line);
-  }
-  std::string group;
-};
-
-TEST_F(InAControlGroup, TheTreeRunsAndNothingIsLeft)
-{
-  Process lockrun = run_script(k_stay);
-  const pid_t command = std::stoi(lockrun.out_line().value());
-  EXPECT_THAT(group_of(command), StartsWith(group_of(lockrun.pid()) + "/lockrun-tree-"));
-  EXPECT_EQ(group_of(twin_of(lockrun)), group_of(lockrun.pid()));
-  EXPECT_EQ(made_groups(group).size(), 1U);
-  leash.close_write();
-  EXPECT_EQ(lockrun.wait().status, exited(0));
-  EXPECT_THAT(made_groups(group), IsEmpty());
-}
-
-TEST_F(InAControlGroup, NothingIsLeftOfWhatWasKilled)
-{
-  for (const bool kills_twin : {true, false}) {
-    Process lockrun = begin();
-    ASSERT_EQ(::kill(kills_twin ? twin_of(lockrun) : lockrun.pid(), SIGKILL), 0);
-    lockrun.wait();
-    expect_all_gone(lockrun);
-    EXPECT_THAT(made_groups(group), IsEmpty());
-  }
-}
-
-TEST_F(InAControlGroup, DaemonsThatAreLeftAloneGoBack)
-{
-  Process lockrun = run_script(program("detach") + " sh -c '" + k_stay + "'");
-  const pid_t daemon = std::stoi(lockrun.out_line().value());
-  EXPECT_EQ(lockrun.wait().status, exited(0));
-  EXPECT_TRUE(lives(daemon));
-  EXPECT_THAT(made_groups(group), IsEmpty());
-  EXPECT_THAT(group_of(daemon), Not(HasSubstr("lockrun")));
-  leash.close_write();
-  expect_all_gone(lockrun);
-}
-
-// All three are killed, and nobody is there to tidy up.
-TEST_F(InAControlGroup, TheNextOneRemovesWhatIsLeft)
-{
-  std::filesystem::create_directory(group + "/lockrun-tree-1");
-  std::filesystem::create_directory(group + "/lockrun-tree-1/lockrun-tree-2");
-  Process lockrun = run_script(k_stay);
-  lockrun.out_line();
-  EXPECT_EQ(made_groups(group).size(), 1U);
-  // Not that of another one that lives.
-  Process other = run_script(k_stay);
-  other.out_line();
-  EXPECT_EQ(made_groups(group).size(), 2U);
-  leash.close_write();
-  EXPECT_EQ(lockrun.wait().status, exited(0));
-  EXPECT_EQ(other.wait().status, exited(0));
-  EXPECT_THAT(made_groups(group), IsEmpty());
-}
-
-// A sweep does not keep up with them.
-TEST_F(InAControlGroup, ManyChainsOfForksEndBeforeTheLockDoes)
-{
-  Process lockrun = run_script("i=0; while [ $((i += 1)) -le 30 ]; do " + program("comet") + " 8 & done; " + k_stay);
-  for (int i = 0; i < 31; ++i) { lockrun.out_line(); }
-  lockrun.signal(SIGKILL);
-  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
-  for (const std::string& made : made_groups(group)) { EXPECT_EQ(read_file(made + "/cgroup.procs"), ""); }
-  expect_all_gone(lockrun);
-  EXPECT_THAT(made_groups(group), IsEmpty());
-}
-
-// What signals all processes of a service means the command as well, and reaches it.
-TEST_F(InAControlGroup, TheCommandGetsASignalToTheWholeGroupOnce)
-{
-  start.before_exec.push_back(hostile::new_session());
-  Process lockrun = run({}, {program("signals"), "8"});
-  const pid_t command = std::stoi(lockrun.out_line().value().substr(std::string("ready ").size()));
-  ASSERT_TRUE(eventually([&] { return child_called(twin_of(lockrun), "signal-witness") != 0; }));
-  const pid_t witness = child_called(twin_of(lockrun), "signal-witness");
-  for (const pid_t pid : {lockrun.pid(), twin_of(lockrun), witness, command}) { ASSERT_EQ(::kill(pid, SIGUSR1), 0); }
-  EXPECT_EQ(lockrun.out_line(), "USR1");
-  lockrun.signal(SIGWINCH);
-  EXPECT_EQ(lockrun.out_line(), "WINCH");
-  leash.close_write();
-  EXPECT_EQ(lockrun.wait().status, exited(0));
-}
-
-// --- Killed, as above
 
 TEST_F(Killed, TwinsLeaveAGuardThatEndsTheTreeAtOnce)
 {

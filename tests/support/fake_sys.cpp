@@ -510,7 +510,7 @@ void exit_now(int status)
 
 Result<Mount> mount_of(const Descriptor&)
 {
-  return scripted("mount_of", "", Mount{"ext4", "/", "rw", {}});
+  return scripted("mount_of", "", Mount{"ext4", "/", "rw"});
 }
 
 FileIdentity identity_in_locks(int, const FileIdentity& status)

@@ -224,6 +224,7 @@ std::string Client::cluster() const
 Reply<net::Exchange> Client::exchange(const std::vector<Request>& requests, const Limits& limits)
 {
   std::vector<net::HttpRequest> posts;
+  posts.reserve(requests.size());
   for (const Request& request : requests) { posts.push_back({request.path, write_json(request.body), m_token}); }
   return m_servers.ask(posts, limits, [this](const std::vector<net::HttpAnswer>& answers) -> std::optional<Trouble> {
     for (const net::HttpAnswer& answer : answers) {

@@ -191,7 +191,7 @@ void HttpConnection::open_stream(const HttpRequest& request)
 Reply<Progress> HttpConnection::advance()
 {
   State& state = *m_state;
-  const auto ready = state.wire.advance();
+  auto ready = state.wire.advance();
   if (!ready || *ready == Progress::waiting) { return ready; }
   if (state.asked == std::chrono::nanoseconds(0) && !state.unsent.empty()) { state.asked = sys::elapsed_now(); }
   while (!state.unsent.empty()) {
