@@ -37,13 +37,6 @@ int question_signal()
   return alarm_signal();
 }
 
-sys::SignalSet all_signals()
-{
-  sys::SignalSet all;
-  ::sigfillset(&all.raw());
-  return all;
-}
-
 // Whether who sent it may be about to send more of them.
 bool is_at_it(pid_t sender)
 {
@@ -70,7 +63,7 @@ struct Witness::Notes {
   // The life of a helper.
   [[noreturn]] static void take(Notes& notes, pid_t parent, bool in_parents_group)
   {
-    const sys::SignalSet all = all_signals();
+    const sys::SignalSet all = sys::SignalSet::all();
     if (!sys::die_with_parent() || sys::parent_process() != parent) { sys::exit_now(1); }
     if (!sys::close_all_descriptors()) { sys::exit_now(1); }
     if (!in_parents_group) {
@@ -187,7 +180,7 @@ void Witness::make(Helper& helper, bool in_our_group)
   }
   helper.notes = new (m_notes + (in_our_group ? 0 : 1)) Notes{};
   const pid_t us = sys::process_id();
-  const sys::SignalSet mask = sys::set_signal_mask(all_signals());
+  const sys::SignalSet mask = sys::set_signal_mask(sys::SignalSet::all());
   const auto child = sys::fork_unnoticed();
   if (child && *child == 0) { Notes::take(*helper.notes, us, in_our_group); }
   (void)sys::set_signal_mask(mask);

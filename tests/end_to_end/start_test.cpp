@@ -11,7 +11,6 @@
 #include <csignal>
 #include <filesystem>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -26,15 +25,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using Words = std::vector<std::string>;
-
-std::string word_of_status(pid_t pid, const std::string& name)
-{
-  std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/status"));
-  for (std::string word; words >> word;) {
-    if (word == name && words >> word) { return word; }
-  }
-  return {};
-}
 
 pid_t only_child_of(pid_t pid)
 {

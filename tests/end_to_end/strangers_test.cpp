@@ -10,7 +10,6 @@
 #include "support/terminal.hpp"
 
 #include <csignal>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -29,16 +28,6 @@ bool lives(pid_t pid)
 {
   const std::string status = read_file("/proc/" + std::to_string(pid) + "/stat");
   return !status.empty() && status.find(") Z ") == std::string::npos;
-}
-
-pid_t parent_of(pid_t pid)
-{
-  std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/status"));
-  for (std::string word; words >> word;) {
-    pid_t parent = 0;
-    if (word == "PPid:" && words >> parent) { return parent; }
-  }
-  return 0;
 }
 
 std::string name_of_process(pid_t pid)

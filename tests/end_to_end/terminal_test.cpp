@@ -45,16 +45,6 @@ char state_of(pid_t pid)
   return name_end == std::string::npos ? '\0' : line[name_end + 2];
 }
 
-pid_t parent_of(pid_t pid)
-{
-  std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/status"));
-  for (std::string word; words >> word;) {
-    pid_t parent = 0;
-    if (word == "PPid:" && words >> parent) { return parent; }
-  }
-  return 0;
-}
-
 // It waits for the next signal, and SIGCHLD is none that is pending.
 bool has_heard_of_children(pid_t pid)
 {

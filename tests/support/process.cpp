@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -205,6 +206,21 @@ WaitStatus Forked::kill()
 {
   signal(SIGKILL);
   return wait();
+}
+
+std::string word_of_status(pid_t pid, const std::string& name)
+{
+  std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/status"));
+  for (std::string word; words >> word;) {
+    if (word == name && words >> word) { return word; }
+  }
+  return {};
+}
+
+pid_t parent_of(pid_t pid)
+{
+  const std::string word = word_of_status(pid, "PPid:");
+  return word.empty() ? 0 : std::stoi(word);
 }
 
 bool is_asleep(pid_t pid)

@@ -93,6 +93,12 @@ std::function<void()> new_session();
 // Whether it blocks in the kernel or has stopped (the state in /proc/PID/stat: S, D, T, t).
 bool is_asleep(pid_t pid);
 
+// The first word after `name` ("State:") in /proc/PID/status; empty if there is none.
+std::string word_of_status(pid_t pid, const std::string& name);
+
+// 0: there is no such process.
+pid_t parent_of(pid_t pid);
+
 // "nobody": somebody who is not root.
 inline constexpr uid_t k_nobody = 65534;
 

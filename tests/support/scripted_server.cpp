@@ -80,34 +80,38 @@ bool Peer::answer(int status, const std::string& body) const
   return send(fmt::format("HTTP/1.1 {} Some reason\r\nContent-Length: {}\r\n\r\n{}", status, body.size(), body));
 }
 
-ScriptedServer::ScriptedServer(Script script, const std::string& address, int port)
-  : m_script(std::move(script)), m_address(address), m_port(port), m_listener(listen_on(address, m_port, SOMAXCONN))
+Listener::Listener(const std::string& address, int port, std::function<void(int)> serve)
+  : m_port(port), m_socket(listen_on(address, m_port, SOMAXCONN)), m_serve(std::move(serve))
 {
   m_acceptor = std::thread([this] {
     for (;;) {
-      const int socket = ::accept4(m_listener, nullptr, nullptr, SOCK_CLOEXEC);
+      const int socket = ::accept4(m_socket, nullptr, nullptr, SOCK_CLOEXEC);
       if (socket < 0) { return; }
       ++m_connections;
       const std::lock_guard lock(m_mutex);
       m_sockets.push_back(socket);
-      m_threads.emplace_back([this, socket] { serve(socket); });
+      m_threads.emplace_back([this, socket] { m_serve(socket); });
     }
   });
 }
 
-ScriptedServer::~ScriptedServer()
+Listener::~Listener()
 {
-  ::shutdown(m_listener, SHUT_RDWR);
+  ::shutdown(m_socket, SHUT_RDWR);
   m_acceptor.join();
   for (const int socket : m_sockets) { ::shutdown(socket, SHUT_RDWR); }
   for (std::thread& thread : m_threads) { thread.join(); }
   for (const int socket : m_sockets) { ::close(socket); }
-  ::close(m_listener);
+  ::close(m_socket);
 }
+
+ScriptedServer::ScriptedServer(Script script, const std::string& address, int port)
+  : m_script(std::move(script)), m_address(address), m_listener(address, port, [this](int socket) { serve(socket); })
+{}
 
 std::string ScriptedServer::endpoint() const
 {
-  return fmt::format("{}:{}", m_address, m_port);
+  return fmt::format("{}:{}", m_address, port());
 }
 
 void ScriptedServer::serve(int socket)
@@ -209,32 +213,12 @@ std::string SilentAddress::endpoint() const
 }
 
 SlowProxy::SlowProxy(const std::string& server, std::chrono::milliseconds delay)
-  : m_server(server), m_delay(delay), m_listener(listen_on("127.0.0.1", m_port, SOMAXCONN))
-{
-  m_acceptor = std::thread([this] {
-    for (;;) {
-      const int client = ::accept4(m_listener, nullptr, nullptr, SOCK_CLOEXEC);
-      if (client < 0) { return; }
-      const std::lock_guard lock(m_mutex);
-      m_sockets.push_back(client);
-      m_threads.emplace_back([this, client] { serve(client); });
-    }
-  });
-}
-
-SlowProxy::~SlowProxy()
-{
-  ::shutdown(m_listener, SHUT_RDWR);
-  m_acceptor.join();
-  for (const int socket : m_sockets) { ::shutdown(socket, SHUT_RDWR); }
-  for (std::thread& thread : m_threads) { thread.join(); }
-  for (const int socket : m_sockets) { ::close(socket); }
-  ::close(m_listener);
-}
+  : m_server(server), m_delay(delay), m_listener("127.0.0.1", 0, [this](int client) { serve(client); })
+{}
 
 std::string SlowProxy::endpoint() const
 {
-  return fmt::format("127.0.0.1:{}", m_port);
+  return fmt::format("127.0.0.1:{}", m_listener.port());
 }
 
 void SlowProxy::serve(int client)

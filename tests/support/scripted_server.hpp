@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -25,6 +26,29 @@ private:
   int m_socket;
 };
 
+// A listening socket on loopback whose connections are served side by side, each in a thread of its own, until the end.
+class Listener {
+public:
+  // With port 0 the kernel chooses one. `serve` is called with the socket of each connection, which stays ours.
+  Listener(const std::string& address, int port, std::function<void(int)> serve);
+  ~Listener();
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  int port() const noexcept { return m_port; }
+  int connections() const noexcept { return m_connections; } // so far
+
+private:
+  int m_port;
+  int m_socket;
+  std::function<void(int)> m_serve;
+  std::atomic<int> m_connections = 0;
+  std::mutex m_mutex;
+  std::vector<int> m_sockets;
+  std::vector<std::thread> m_threads;
+  std::thread m_acceptor;
+};
+
 // An HTTP server on loopback whose script answers each request, or does not: it sends what it likes. Requests of one
 // connection come one after the other, in a thread of their own.
 class ScriptedServer {
@@ -36,13 +60,10 @@ public:
   using Script = std::function<void(const Request&, const Peer&)>;
 
   explicit ScriptedServer(Script script, const std::string& address = "127.0.0.1", int port = 0);
-  ~ScriptedServer();
-  ScriptedServer(const ScriptedServer&) = delete;
-  ScriptedServer& operator=(const ScriptedServer&) = delete;
 
   std::string endpoint() const;
-  int port() const noexcept { return m_port; }
-  int connections() const noexcept { return m_connections; } // so far
+  int port() const noexcept { return m_listener.port(); }
+  int connections() const noexcept { return m_listener.connections(); } // so far
   int requests() const noexcept { return m_requests; }
 
 private:
@@ -50,14 +71,8 @@ private:
 
   Script m_script;
   std::string m_address;
-  int m_port = 0;
-  int m_listener = -1;
-  std::atomic<int> m_connections = 0;
   std::atomic<int> m_requests = 0;
-  std::mutex m_mutex;
-  std::vector<int> m_sockets;
-  std::vector<std::thread> m_threads;
-  std::thread m_acceptor;
+  Listener m_listener; // the last: it serves until it is gone
 };
 
 // What etcd answers when everything goes well and nobody else is there. `ttl` is what its leases are said to live.
@@ -83,9 +98,6 @@ private:
 class SlowProxy {
 public:
   SlowProxy(const std::string& server, std::chrono::milliseconds delay);
-  ~SlowProxy();
-  SlowProxy(const SlowProxy&) = delete;
-  SlowProxy& operator=(const SlowProxy&) = delete;
   std::string endpoint() const;
 
 private:
@@ -93,12 +105,7 @@ private:
 
   std::string m_server;
   std::chrono::milliseconds m_delay;
-  int m_port = 0;
-  int m_listener = -1;
-  std::mutex m_mutex;
-  std::vector<int> m_sockets;
-  std::vector<std::thread> m_threads;
-  std::thread m_acceptor;
+  Listener m_listener; // the last: it serves until it is gone
 };
 
 } // namespace lockrun::testing
