@@ -92,7 +92,7 @@ Outcome<void> EtcdLock::open(const Url& url)
     }
   }
   if (url.name.empty()) { return Failed(usage("the URL names no lock", "etcd://HOST:2379/NAME")); }
-  const auto opened = m_client.open(url);
+  auto opened = m_client.open(url);
   if (!opened) { return opened; }
   m_prefix = url.name + '/';
   return {};
