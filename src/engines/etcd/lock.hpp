@@ -15,7 +15,7 @@ namespace lockrun::engines::etcd {
 // A lock as `etcdctl lock` takes it: a key NAME/<lease>, held by the oldest of them.
 class EtcdLock final : public Backend {
 public:
-  explicit EtcdLock(const Attention& attention) : m_attention(attention), m_client(attention) {}
+  explicit EtcdLock(const Attention& attention) : m_client(attention) {}
 
   const char* name() const override { return "etcd"; }
   const char* abilities() const override { return "shared,slots,max_waiters,fair,status"; }
@@ -79,7 +79,6 @@ private:
   void pause_watching();
   Limits brief() const;
 
-  const Attention& m_attention;
   Client m_client;
   std::string m_prefix;
   std::vector<Granted> m_leases; // all that we have asked for and that may be there
