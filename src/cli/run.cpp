@@ -173,6 +173,7 @@ Result<Lock, Refusal> acquire_talking(const Options& options, EventLog& events, 
   const bool is_verbose = options.verbosity == Verbosity::verbose;
   const auto began = is_verbose ? sys::steady_now() : std::chrono::nanoseconds(0);
   auto lock = acquire(options.request, watch);
+  watch.end_for_good();
   if (lock) { signals.block(); }
   progress.end();
   if (!lock) { return tl::unexpected(Refusal{lock.error(), progress.last_look(lock.error())}); }

@@ -135,6 +135,12 @@ void Watch::end()
   if (m_mask_before.contains(wake_signal())) { (void)sys::block_signals({wake_signal()}); }
 }
 
+void Watch::end_for_good()
+{
+  end();
+  if (m_keeper) { sys::detach(*std::exchange(m_keeper, std::nullopt)); }
+}
+
 void Watch::join()
 {
   if (!m_keeper) { return; }

@@ -71,6 +71,8 @@ public:
   // Nothing interrupts the calling thread any more, and no signal is listened to. A verdict stays. The keeper may sleep
   // on, with all signals blocked, until the watch is destroyed.
   void end();
+  // The same for a watch that lives as long as the process: its keeper is left to the process's end.
+  void end_for_good();
 
   // Why the call has to end, as soon as that is so: timed_out or interrupted.
   std::optional<Error> verdict() const;

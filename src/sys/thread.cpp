@@ -35,12 +35,9 @@ Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t st
   return thread;
 }
 
-Result<void> start_detached(void* (*body)(void*), void* argument, std::size_t stack_bytes)
+void detach(const Thread& thread)
 {
-  const auto thread = start_thread(body, argument, stack_bytes);
-  if (!thread) { return tl::unexpected(thread.error()); }
-  (void)::pthread_detach(thread->handle); // it is joinable, so that this cannot fail
-  return {};
+  (void)::pthread_detach(thread.handle); // it is joinable, so that this cannot fail
 }
 
 void share_heap()

@@ -10,7 +10,7 @@
 
 namespace lockrun::sys {
 
-// A running thread; join it before it goes out of scope (pthread_create(3)).
+// A running thread; join or detach it before it goes out of scope (pthread_create(3)).
 struct Thread {
   pthread_t handle{};
 };
@@ -19,8 +19,8 @@ struct Thread {
 // thread inherits the caller's signal mask. EAGAIN: no more threads.
 Result<Thread> start_thread(void* (*body)(void*), void* argument, std::size_t stack_bytes);
 
-// The same for one that nothing waits for: it frees itself when it returns, or ends with the process.
-Result<void> start_detached(void* (*body)(void*), void* argument, std::size_t stack_bytes);
+// Nobody joins it any more: what it uses must outlive it (pthread_detach(3)).
+void detach(const Thread& thread);
 
 // Lets threads that start from now on allocate from the same heap as the first one (mallopt(3), M_ARENA_MAX). Otherwise
 // glibc makes a heap for each thread that allocates at all: four system calls and a dozen pages.

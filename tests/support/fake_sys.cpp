@@ -753,6 +753,11 @@ void share_heap()
   (void)take("share_heap");
 }
 
+void detach(const Thread&)
+{
+  (void)take("detach");
+}
+
 Result<void> join(const Thread&)
 {
   return scripted("join");

@@ -106,11 +106,12 @@ void Host::look_up()
   look_up->endpoint = m_endpoint;
   look_up->bell = m_bell;
   auto owned = std::make_unique<std::shared_ptr<LookUp>>(look_up);
-  const auto started = sys::start_detached(run, owned.get(), k_stack);
+  const auto started = sys::start_thread(run, owned.get(), k_stack);
   if (!started) {
     m_trouble = Trouble{Trouble::Kind::unavailable, "cannot look up its name: " + errno_words(started.error().code)};
     return;
   }
+  sys::detach(*started);
   (void)owned.release(); // the thread's now
   m_look_up = std::move(look_up);
 }
