@@ -18,10 +18,9 @@ namespace {
 
 using protocol::Message;
 
-constexpr milliseconds k_join_limit{8'000}; // for servers that may come back; lockrun gives us ten seconds with -n
-constexpr milliseconds k_longest_ttl{1'000'000'000};
-constexpr milliseconds k_settle_after{100};   // shorter commands do without
-constexpr milliseconds k_shortest_pause{100}; // between two renewals that fail
+constexpr milliseconds k_join_limit{8'000};   // for servers that may come back; lockrun gives us ten seconds with -n
+constexpr milliseconds k_shortest_pause{100}; // between two calls that fail
+constexpr milliseconds k_longest_pause{2'000};
 
 class Session {
 public:
@@ -43,7 +42,14 @@ public:
 private:
   int status();
   int acquire(const Demand& demand);
+  std::optional<Failure> join(const Demand& demand);
+  void go_on_waiting();
+  void stand(Standing standing);
+  bool may_start() const;
+  std::optional<Failure> lateness() const;
   int hold();
+  void keep();
+  void lose(const std::string& reason);
   int leave(bool is_to_be_told);
   int fail(const Failure& failure);
   int fail_and_leave(const Failure& failure);
@@ -55,7 +61,8 @@ private:
   void say(const std::string& lines);
   void complain(const Failure& failure);
   void tell_of(const Standing& standing);
-  Moment after_failure() const;
+  bool is_called_for(Moment until);
+  void put_off(const Failure& failure);
   bool is_heard() const;
 
   Backend& m_backend;
@@ -64,13 +71,26 @@ private:
   protocol::LineReader m_lines;
   bool m_has_ended = false; // lockrun says nothing any more
   bool m_has_complained = false;
-  Backoff m_losses{milliseconds(100), milliseconds(10'000)}; // between a place that is lost and the next one
-  std::string m_told;                                        // the last WAITING
+  Backoff m_failures{k_shortest_pause, k_longest_pause};
+  Backoff m_losses{k_shortest_pause, milliseconds(10'000)}; // between a place that is lost and the next one
+  std::string m_told;                                       // the last WAITING
+
+  std::optional<Standing> m_standing; // none: we have to join, or to join again
+  Moment m_due{0};                    // when the backend is to be called
+  std::optional<Moment> m_limit;      // until then we wait
+  bool m_has_waited = false;
+  bool m_is_in_trouble = false; // the last call failed
+  bool m_is_lost = false;       // what we held
 };
 
 bool is_interruption(const Failure& failure)
 {
   return failure.reason == k_interrupted;
+}
+
+bool is_loss(const Failure& failure)
+{
+  return failure.reason == k_lost;
 }
 
 Moment join_limit(std::optional<Moment> limit)
@@ -139,27 +159,6 @@ std::int64_t in_milliseconds(Moment moment)
 Failure usage(std::string text, std::string hint)
 {
   return {EX_USAGE, "usage", std::move(text), {}, std::move(hint)};
-}
-
-Lease lease_from(Moment asked, milliseconds ttl)
-{
-  ttl = std::clamp(ttl, milliseconds(0), k_longest_ttl);
-  return {asked + nanoseconds(ttl) / 100 * 99, ttl};
-}
-
-Moment renewal_of(const Lease& lease)
-{
-  return lease.deadline - nanoseconds(lease.ttl) / 100 * 99 + nanoseconds(lease.ttl) / 3;
-}
-
-Moment fresh_until(const Lease& lease)
-{
-  return lease.deadline - nanoseconds(lease.ttl) / 100 * 89;
-}
-
-milliseconds try_limit(milliseconds ttl)
-{
-  return std::clamp(ttl / 10, milliseconds(250), milliseconds(2'000));
 }
 
 Result<Attention> Attention::create(int lockrun)
@@ -300,9 +299,27 @@ void Session::tell_of(const Standing& standing)
   say(m_told);
 }
 
-Moment Session::after_failure() const
+// Whether the backend is to be called.
+bool Session::is_called_for(Moment until)
 {
-  return sys::elapsed_now() + std::max(k_shortest_pause, m_backend.lease().ttl / 100);
+  // What stays ready although the backend has failed is no reason to call it without end.
+  auto interests = m_is_in_trouble ? std::vector<::pollfd>() : m_backend.interests();
+  const auto woken = m_attention.wait(interests, until);
+  if (woken == Attention::Woken::by_lockrun) { return false; }
+  return woken == Attention::Woken::by_descriptor || sys::elapsed_now() >= m_due;
+}
+
+// What was due is due again: at once if lockrun came in between, and otherwise after a pause, which grows, but not so
+// much that what is left of our time would pass.
+void Session::put_off(const Failure& failure)
+{
+  const Moment now = sys::elapsed_now();
+  m_due = now;
+  if (is_interruption(failure)) { return; }
+  complain(failure);
+  const auto left = std::chrono::duration_cast<milliseconds>(m_standing->pace.sure_until - now);
+  m_due += m_failures.next(std::max(k_shortest_pause, left / 20));
+  m_is_in_trouble = true;
 }
 
 int Session::run()
@@ -354,118 +371,116 @@ int Session::status()
 
 int Session::acquire(const Demand& demand)
 {
-  std::optional<Moment> limit;
-  if (demand.patience) { limit = sys::elapsed_now() + *demand.patience; }
-  std::optional<Standing> standing; // none: we have to join, or to join again
-  bool has_waited = false;
-  Moment due{0};
+  if (demand.patience) { m_limit = sys::elapsed_now() + *demand.patience; }
   for (;;) {
     if (const Word word = hear(); word != Word::none) { return leave(word == Word::release); }
-    if (limit && has_waited && sys::elapsed_now() >= *limit) {
-      const bool is_known = standing && standing->holder;
-      return fail_and_leave(
-        {EX_TEMPFAIL, "timed_out", "it was not ours in time", is_known ? standing->holder->text : ""});
+    if (const auto late = lateness()) { return fail_and_leave(*late); }
+    if (m_standing) {
+      go_on_waiting();
+    } else if (const auto failure = join(demand)) {
+      return fail_and_leave(*failure);
     }
-    if (!standing) {
-      const auto joined = m_backend.join(demand, join_limit(limit));
-      if (!joined && is_interruption(joined.error())) { continue; }
-      if (!joined) { return fail_and_leave(joined.error()); }
-      standing = *joined;
-      // What the server granted a moment ago needs no second look. If we have to wait for longer there is time for one.
-      due = fresh_until(m_backend.lease());
-      if (standing->is_held && sys::elapsed_now() < due) { return hold(); }
-    }
-    if (!standing->is_held) {
-      has_waited = true;
-      m_attention.interrupt_at(limit); // whatever the backend is at then
-      tell_of(*standing);
-    }
-    const auto woken = m_attention.wait(m_backend.changes(), POLLIN, limit ? std::min(*limit, due) : due);
-    if (woken == Attention::Woken::by_lockrun) { continue; }
-    const bool is_stirred = woken == Attention::Woken::by_descriptor && m_backend.is_stirred();
-    if (!is_stirred && sys::elapsed_now() < due) { continue; } // it was the limit, or nothing that matters
-    const auto renewed = m_backend.renew();
-    if (renewed) {
-      m_has_complained = false;
-      standing = *renewed;
-      if (standing && standing->is_held) { return hold(); }
-      if (!standing) { (void)m_attention.pause(sys::elapsed_now() + m_losses.next()); } // to join again is no loop
-      due = renewal_of(m_backend.lease());
-      if (standing) {
-        tell_of(*standing);
-        (void)m_backend.settle();
-      }
-    } else if (is_interruption(renewed.error())) {
-      due = sys::elapsed_now(); // what stirred us is still to be looked at
-    } else {
-      complain(renewed.error());
-      due = after_failure();
-      if (sys::elapsed_now() >= m_backend.lease().deadline) { standing.reset(); }
-    }
+    if (may_start()) { return hold(); }
   }
+}
+
+// That we have waited for as long as we may.
+std::optional<Failure> Session::lateness() const
+{
+  if (!m_limit || !m_has_waited || sys::elapsed_now() < *m_limit) { return std::nullopt; }
+  const bool is_known = m_standing && m_standing->holder;
+  return Failure{EX_TEMPFAIL, "timed_out", "it was not ours in time", is_known ? m_standing->holder->text : ""};
+}
+
+// Why there will be no place, if there will be none.
+std::optional<Failure> Session::join(const Demand& demand)
+{
+  auto joined = m_backend.join(demand, join_limit(m_limit));
+  if (!joined) { return is_interruption(joined.error()) ? std::nullopt : std::optional(std::move(joined.error())); }
+  stand(*std::move(joined));
+  return std::nullopt;
+}
+
+void Session::go_on_waiting()
+{
+  if (!is_called_for(m_limit ? std::min(*m_limit, m_due) : m_due)) { return; }
+  auto standing = m_backend.proceed();
+  if (standing) { return stand(*std::move(standing)); }
+  if (is_loss(standing.error())) {
+    m_standing.reset();
+    (void)m_attention.pause(sys::elapsed_now() + m_losses.next()); // to join again is no loop
+    return;
+  }
+  put_off(standing.error());
+  if (m_is_in_trouble && sys::elapsed_now() >= m_standing->pace.sure_until) { m_standing.reset(); }
+}
+
+void Session::stand(Standing standing)
+{
+  m_standing = std::move(standing);
+  m_due = m_standing->pace.next;
+  m_is_in_trouble = false;
+  m_has_complained = false;
+  m_failures.reset();
+  if (m_standing->is_held) { return; }
+  m_has_waited = true;
+  m_attention.interrupt_at(m_limit); // whatever the backend is at then
+  tell_of(*m_standing);
+}
+
+// One that took too long to get is looked at once more.
+bool Session::may_start() const
+{
+  return m_standing && m_standing->is_held && !m_is_in_trouble && sys::elapsed_now() < m_due;
 }
 
 int Session::hold()
 {
   m_attention.interrupt_at(std::nullopt);
   const Grant grant = m_backend.grant();
-  Lease lease = m_backend.lease();
   Message held("HELD");
-  held.with("token", grant.token).with("deadline", in_milliseconds(lease.deadline)).with("ttl_ms", lease.ttl.count());
-  held.with("key", grant.key);
+  held.with("token", grant.token).with("deadline", in_milliseconds(m_standing->pace.sure_until));
+  held.with("ttl_ms", grant.ttl.count()).with("key", grant.key);
   if (!grant.epoch.empty()) { held.with("epoch", grant.epoch); }
   if (grant.slot) { held.with("slot", *grant.slot); }
   say(held);
-  m_has_complained = false;
-
-  Moment due = renewal_of(lease);
-  std::optional<Moment> settle_at = sys::elapsed_now() + k_settle_after;
-  bool is_lost = false;
   for (;;) {
     const Word word = hear();
     if (word == Word::release) { return leave(true); }
     if (word == Word::abandon) { return EX_OK; } // the lease runs out by itself: something may still run under it
-    if (is_lost) {
+    if (m_is_lost) {
       (void)m_attention.pause(Moment::max());
-      continue;
-    }
-    const auto woken = m_attention.wait(m_backend.changes(), POLLIN, settle_at ? std::min(*settle_at, due) : due);
-    if (woken == Attention::Woken::by_lockrun) { continue; }
-    const bool is_stirred = woken == Attention::Woken::by_descriptor && m_backend.is_stirred();
-    if (woken == Attention::Woken::by_descriptor && !is_stirred && sys::elapsed_now() < due) { continue; }
-    if (woken == Attention::Woken::by_time && sys::elapsed_now() < due) {
-      settle_at.reset();
-      m_attention.interrupt_at(due); // it is not to delay a renewal
-      (void)m_backend.settle();      // nothing depends on it, and the next renewal finds out what is wrong
-      m_attention.interrupt_at(std::nullopt);
-      continue;
-    }
-    if (!is_heard()) {
-      const Moment now = sys::elapsed_now();
-      due = now + k_shortest_pause;
-      is_lost = now >= lease.deadline;
-      if (is_lost) { say(Message("LOST").with("reason", "it was not renewed, because nobody listened")); }
-      continue;
-    }
-    const auto renewed = m_backend.renew();
-    if (!renewed && is_interruption(renewed.error())) { continue; }
-    if (renewed && !*renewed) {
-      say(Message("LOST").with("reason", m_backend.loss()));
-      is_lost = true;
-    } else if (sys::elapsed_now() >= lease.deadline) { // a renewal that comes later revives nothing
-      say(Message("LOST").with("reason", renewed ? "it was renewed too late" : renewed.error().text));
-      is_lost = true;
-    } else if (renewed) {
-      m_has_complained = false;
-      lease = m_backend.lease();
-      due = renewal_of(lease);
-      say(Message("RENEWED").with("deadline", in_milliseconds(lease.deadline)));
-      settle_at = sys::elapsed_now();
-    } else {
-      complain(renewed.error());
-      due = after_failure();
+    } else if (is_called_for(m_due)) {
+      keep();
     }
   }
+}
+
+// What it takes to go on holding it.
+void Session::keep()
+{
+  const Moment end = m_standing->pace.sure_until;
+  if (!is_heard()) {
+    if (sys::elapsed_now() >= end) { return lose("it was not renewed, because nobody listened"); }
+    (void)m_attention.pause(sys::elapsed_now() + k_shortest_pause);
+    return;
+  }
+  auto standing = m_backend.proceed();
+  if (!standing && is_interruption(standing.error())) { return put_off(standing.error()); }
+  if (!standing && is_loss(standing.error())) { return lose(standing.error().text); }
+  if (sys::elapsed_now() >= end) { // what is renewed later revives nothing
+    return lose(standing ? "it was renewed too late" : standing.error().text);
+  }
+  if (!standing) { return put_off(standing.error()); }
+  stand(*std::move(standing));
+  const Moment deadline = m_standing->pace.sure_until;
+  if (deadline > end) { say(Message("RENEWED").with("deadline", in_milliseconds(deadline))); }
+}
+
+void Session::lose(const std::string& reason)
+{
+  say(Message("LOST").with("reason", reason));
+  m_is_lost = true;
 }
 
 } // namespace

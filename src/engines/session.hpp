@@ -61,12 +61,19 @@ struct Party {
   std::string text{};           // who it is, in words
 };
 
-// Where we stand after joining.
+// Up to when something is sure, and when it needs the backend again.
+struct Pace {
+  Moment sure_until{0}; // the lock, or our place as long as we wait, is ours up to then
+  Moment next{0};       // when proceed() is to be called, whatever happens until then
+};
+
+// Where we stand.
 struct Standing {
   bool is_held = false;
   std::int64_t position = 0;     // among those who wait, from 1
   std::optional<Party> holder{}; // one who is in the way
   std::vector<Party> nearby{};   // others who hold it, on the host of the one who asks: he may descend from one of them
+  Pace pace{};
 };
 
 // Why there is no lock.
@@ -81,7 +88,9 @@ struct Failure {
 template <class T>
 using Outcome = tl::expected<T, Failure>;
 
-inline constexpr const char* k_interrupted = "interrupted"; // lockrun has something to say; never sent
+// Reasons that are never sent.
+inline constexpr const char* k_interrupted = "interrupted"; // lockrun has something to say
+inline constexpr const char* k_lost = "lost";               // the lock, or our place; the text says why
 Failure usage(std::string text, std::string hint = {});
 
 // What lockrun is told with HELD.
@@ -89,30 +98,13 @@ struct Grant {
   std::string token; // greater for every later holder: a number, or what the engine's manual says how to compare
   std::string key;
   std::optional<int> slot;
+  milliseconds ttl{0};
   std::string epoch{}; // what the server is, and its history; tokens of different epochs cannot be compared
 };
 
-// A moment up to which the lock is ours for sure, and the TTL that it was computed from.
-struct Lease {
-  Moment deadline{0};
-  milliseconds ttl{0};
-};
-
-// `asked` is the moment before the renewal was sent, `ttl` what the server returned. One percent is for clocks that run
-// at different rates.
-Lease lease_from(Moment asked, milliseconds ttl);
-
-// When to renew a lease next.
-Moment renewal_of(const Lease& lease);
-
-// Until when it needs no renewal before the command starts: for a tenth of its time.
-Moment fresh_until(const Lease& lease);
-
-// How long one endpoint may take for its answer to a renewal before another one is asked in addition.
-milliseconds try_limit(milliseconds ttl);
-
-// One kind of server. Calls talk to it and may take long; all but leave() and release() return `interrupted` as soon as
-// lockrun says something. None of them throws.
+// One kind of server. How it keeps a lock is its own business: the session calls join() once and proceed() as often as
+// the pace or a descriptor demands, until it is told to leave. Calls talk to the server and may take long; all but
+// leave() return `interrupted` as soon as lockrun says something, and are then called again. None of them throws.
 class Backend {
 public:
   virtual ~Backend() = default;
@@ -128,23 +120,20 @@ public:
   // Holders first, then those who wait, in their order.
   virtual Outcome<std::vector<Party>> status() = 0;
 
-  // Queues, or gets the lock. May be called again after it was interrupted or after the place in the queue was lost.
+  // Queues, or gets the lock. May be called again after it was interrupted or after what it got was lost. One that is
+  // held, and whose time for proceed() has not come, needs no second look before the command starts.
   virtual Outcome<Standing> join(const Demand& demand, Moment until) = 0;
 
-  // A descriptor that is readable when something may have changed, -1 for none; and whether something has that matters.
-  virtual int changes() const = 0;
-  virtual bool is_stirred() = 0;
+  // What may bring news, and which of it to wait for (poll(2)).
+  virtual std::vector<::pollfd> interests() const = 0;
 
-  // Renews, proves that our place is still ours, and tells where we stand now. None: it is definitely lost, loss() says
-  // why; a failure leaves everything open. lease() is what we have then.
-  virtual Outcome<std::optional<Standing>> renew() = 0;
-  virtual std::string loss() const = 0;
-  virtual Lease lease() const = 0;
+  // One of these is ready, or the time has come: takes what has arrived, does what is due and says where we stand now.
+  // What has changed hands meanwhile is held only once that has been verified and renewed. A failure with the reason
+  // `lost` is definite; any other leaves everything open, and what was due is due until it succeeds.
+  virtual Outcome<Standing> proceed() = 0;
 
+  // What we hold.
   virtual Grant grant() const = 0;
-
-  // What can wait until lockrun knows how we stand: a moment after HELD, and after each renewal.
-  virtual Outcome<void> settle() = 0;
 
   // Gives back the lock or the place in the queue. The text says what was left behind, if anything.
   virtual std::optional<std::string> leave() = 0;

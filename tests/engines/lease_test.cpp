@@ -1,4 +1,4 @@
-#include "engines/session.hpp"
+#include "engines/lease.hpp"
 
 #include <gtest/gtest.h>
 

@@ -5,6 +5,7 @@
 #include "sys/clock.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <optional>
@@ -30,33 +31,35 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-Lease long_lease()
+// Nothing is to be done for long.
+Pace long_pace(hours life = hours(1))
 {
-  return {sys::elapsed_now() + hours(1), hours(1)};
+  const Moment end = sys::elapsed_now() + life;
+  return {end, end};
 }
 
-// One that has to be renewed at once, and lives long enough for that.
-Lease old_lease()
+// The backend is to be called at once, and there is time for that.
+Pace due_pace()
 {
-  return {sys::elapsed_now() + seconds(60), seconds(100)};
+  return {sys::elapsed_now() + seconds(60), sys::elapsed_now()};
 }
 
-Lease ended_lease()
+Pace ended_pace()
 {
-  return {sys::elapsed_now() - seconds(1), seconds(100)};
+  return {sys::elapsed_now() - seconds(1), sys::elapsed_now()};
 }
 
-Standing held()
+Standing held(const Pace& pace)
 {
-  return {true, 0, {}, {}};
+  return {true, 0, {}, {}, pace};
 }
 
-Standing waiting(std::int64_t position)
+Standing waiting(std::int64_t position, const Pace& pace)
 {
   engines::Party holder;
   holder.text = "somebody";
   holder.owner = Owner{"web1", 7, "root", "make", 0, "boot/1/9"};
-  return {false, position, holder, {}};
+  return {false, position, holder, {}, pace};
 }
 
 tl::unexpected<Failure> failure(const std::string& reason, const std::string& text = {})
@@ -66,31 +69,29 @@ tl::unexpected<Failure> failure(const std::string& reason, const std::string& te
 
 class ScriptedBackend final : public Backend {
 public:
-  struct Joined {
+  struct Answer {
     Outcome<Standing> outcome;
-    Lease lease;
-  };
-  struct Renewed {
-    Outcome<std::optional<Standing>> outcome;
-    Lease lease;
     Moment answered{0}; // not before
+    int gate = -1;      // or not before this can be read
   };
-  std::deque<Joined> joins;
-  std::deque<Renewed> renewals;
+  std::deque<Outcome<Standing>> joins;
+  std::deque<Answer> answers;
   std::optional<std::string> left_behind;
   std::vector<std::string> calls;
+  std::atomic<int> asked = 0; // how often proceed() has answered
   std::optional<Demand> demand;
   std::string token = "5";
   std::string epoch;
+  std::optional<milliseconds> next_in; // after joining; otherwise as the pace says
+  bool keeps_what_stirs = false;       // as a connection that is broken
   int stir = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  int settled = ::eventfd(0, EFD_CLOEXEC);
-  int may_leave = -1;  // or leave() waits for this
-  int may_settle = -1; // or settle() does
+  int second = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); // another descriptor that brings news
+  int may_leave = -1;                                    // or leave() waits for this
 
   ~ScriptedBackend() override
   {
     ::close(stir);
-    ::close(settled);
+    ::close(second);
   }
   ScriptedBackend() = default;
   ScriptedBackend(const ScriptedBackend&) = delete;
@@ -118,36 +119,26 @@ public:
   {
     calls.emplace_back("join");
     demand = wanted;
-    const Joined now = joins.front();
+    auto now = joins.front();
     joins.pop_front();
-    m_lease = now.lease;
-    return now.outcome;
+    if (now && next_in) { now->pace.next = sys::elapsed_now() + *next_in; }
+    return now;
   }
-  int changes() const override { return stir; }
-  bool is_stirred() override
+  std::vector<::pollfd> interests() const override { return {{stir, POLLIN, 0}, {second, POLLIN, 0}}; }
+  Outcome<Standing> proceed() override
   {
+    calls.emplace_back("proceed");
     ::eventfd_t count = 0;
-    return ::eventfd_read(stir, &count) == 0;
-  }
-  Outcome<std::optional<Standing>> renew() override
-  {
-    calls.emplace_back("renew");
-    const Renewed now = renewals.front();
-    renewals.pop_front();
+    if (!keeps_what_stirs) { (void)::eventfd_read(stir, &count); }
+    (void)::eventfd_read(second, &count);
+    auto now = answers.front();
+    answers.pop_front();
     (void)eventually([&] { return sys::elapsed_now() >= now.answered; });
-    if (now.outcome && *now.outcome) { m_lease = now.lease; }
-    return now.outcome;
+    if (now.gate >= 0) { (void)::eventfd_read(now.gate, &count); }
+    ++asked;
+    return std::move(now.outcome);
   }
-  std::string loss() const override { return "somebody took it"; }
-  Lease lease() const override { return m_lease; }
-  engines::Grant grant() const override { return {token, "key", std::nullopt, epoch}; }
-  Outcome<void> settle() override
-  {
-    ::eventfd_t count = 0;
-    if (may_settle >= 0) { (void)::eventfd_read(may_settle, &count); }
-    (void)::eventfd_write(settled, 1); // its time is not fixed: it is no part of the calls
-    return {};
-  }
+  engines::Grant grant() const override { return {token, "key", std::nullopt, hours(1), epoch}; }
   std::optional<std::string> leave() override
   {
     ::eventfd_t count = 0;
@@ -155,9 +146,6 @@ public:
     calls.emplace_back("leave");
     return left_behind;
   }
-
-private:
-  Lease m_lease;
 };
 
 class Sessions : public ::testing::Test {
@@ -234,7 +222,7 @@ private:
 
 TEST_F(Sessions, HoldAndGiveBack)
 {
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(held(long_pace()));
   acquire("mode=shared wait_ms=70 host=here pid=3 instance=x/2/3");
   EXPECT_THAT(hear(), StartsWith("HELD token=5 deadline="));
   say("RELEASE");
@@ -251,7 +239,7 @@ TEST_F(Sessions, TellATokenThatIsTextAndItsEpoch)
 {
   backend.token = "16/B374D848";
   backend.epoch = "7 1";
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(held(long_pace()));
   acquire();
   EXPECT_THAT(hear(), ::testing::AllOf(StartsWith("HELD token=16/B374D848 "), ::testing::EndsWith(" epoch=7%201")));
   say("RELEASE");
@@ -266,7 +254,7 @@ TEST_F(Sessions, RefuseATimeToLiveThatTheProtocolDoesNotCarry)
 
 TEST_F(Sessions, TakeTheLongestTimeToLive)
 {
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(held(long_pace()));
   acquire("ttl_ms=" + std::to_string(protocol::k_longest_ttl));
   EXPECT_THAT(hear(), StartsWith("HELD "));
   say("RELEASE");
@@ -275,49 +263,83 @@ TEST_F(Sessions, TakeTheLongestTimeToLive)
   EXPECT_EQ(backend.demand->ttl.count(), protocol::k_longest_ttl);
 }
 
-TEST_F(Sessions, SettleOnceTheCommandRuns)
+TEST_F(Sessions, CallTheBackendAtItsTimeWhileTheyHold)
 {
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(held(long_pace()));
+  backend.next_in = milliseconds(300);
+  backend.answers.push_back({held(long_pace(hours(2)))});
   acquire();
   EXPECT_THAT(hear(), StartsWith("HELD "));
-  ::eventfd_t count = 0;
-  EXPECT_EQ(::eventfd_read(backend.settled, &count), 0); // blocks until it is called
+  EXPECT_THAT(hear(), StartsWith("RENEWED "));
+  EXPECT_TRUE(unheard().empty());
 }
 
 // What a renewal leaves to be cleaned up takes none of the time that it has won.
-TEST_F(Sessions, SettleAgainAfterARenewalThatHasBeenTold)
+TEST_F(Sessions, SayThatItIsRenewedBeforeTheyCallTheBackendAgain)
 {
-  backend.joins.push_back({held(), long_lease()});
-  backend.renewals.push_back({held(), long_lease()});
+  const int gate = ::eventfd(0, EFD_CLOEXEC);
+  backend.joins.emplace_back(held(long_pace()));
+  backend.answers.push_back({held({long_pace(hours(2)).sure_until, sys::elapsed_now()})});
+  backend.answers.push_back({held(long_pace(hours(2))), Moment(0), gate});
   acquire();
   EXPECT_THAT(hear(), StartsWith("HELD "));
-  ::eventfd_t count = 0;
-  ASSERT_EQ(::eventfd_read(backend.settled, &count), 0); // the one after HELD
-  backend.may_settle = ::eventfd(0, EFD_CLOEXEC);
   (void)::eventfd_write(backend.stir, 1);
   EXPECT_THAT(hear(), StartsWith("RENEWED "));
-  (void)::eventfd_write(backend.may_settle, 1);
-  EXPECT_EQ(::eventfd_read(backend.settled, &count), 0);
+  (void)::eventfd_write(gate, 1);
+  say("RELEASE");
+  ::close(gate);
+}
+
+TEST_F(Sessions, SayThatItIsRenewedOnlyWhenItIs)
+{
+  const Pace pace = long_pace();
+  backend.joins.emplace_back(held(pace));
+  backend.answers.push_back({held(pace)});
+  backend.answers.push_back({held({pace.sure_until + hours(1), pace.next})});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  (void)::eventfd_write(backend.stir, 1);
+  ASSERT_TRUE(eventually([&] { return backend.asked == 1; }));
+  (void)::eventfd_write(backend.second, 1); // any of them may bring news
+  EXPECT_EQ(hear(), "RENEWED deadline=" + std::to_string((pace.sure_until + hours(1)) / milliseconds(1)));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
-  ::close(backend.may_settle);
+  EXPECT_THAT(calls(), ElementsAre("join", "proceed", "proceed", "leave"));
+}
+
+// A connection that is broken is ready all the time.
+TEST_F(Sessions, AskLessAndLessOftenWhateverStirs)
+{
+  backend.keeps_what_stirs = true;
+  (void)::eventfd_write(backend.stir, 1);
+  backend.joins.emplace_back(waiting(1, long_pace()));
+  for (int i = 0; i < 4; ++i) { backend.answers.push_back({failure("unreachable", "no server")}); }
+  backend.answers.push_back({held(long_pace())});
+  const Moment begin = sys::elapsed_now();
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING "));
+  EXPECT_EQ(hear(), "TROUBLE text=no%20server");
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  EXPECT_GE(sys::elapsed_now() - begin, milliseconds(50 + 100 + 200 + 400)); // half of each pause is left to chance
+  backend.keeps_what_stirs = false;
 }
 
 TEST_F(Sessions, RenewBeforeTheyHoldWhatIsNoLongerFresh)
 {
-  backend.joins.push_back({held(), old_lease()});
-  backend.renewals.push_back({held(), long_lease()});
+  const Pace pace = long_pace();
+  backend.joins.emplace_back(held(due_pace()));
+  backend.answers.push_back({held(pace)});
   acquire();
-  EXPECT_THAT(hear(), HasSubstr(" ttl_ms=3600000 "));
+  EXPECT_THAT(hear(), HasSubstr(" deadline=" + std::to_string(pace.sure_until / milliseconds(1)) + " ttl_ms=3600000 "));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
-  EXPECT_THAT(calls(), ElementsAre("join", "renew", "leave"));
+  EXPECT_THAT(calls(), ElementsAre("join", "proceed", "leave"));
 }
 
 TEST_F(Sessions, RenewSoonWhileTheyWait)
 {
-  backend.joins.push_back({waiting(2), {sys::elapsed_now() + hours(88), hours(100)}});
-  backend.renewals.push_back({waiting(1), long_lease()});
+  backend.joins.emplace_back(waiting(2, {sys::elapsed_now() + hours(88), sys::elapsed_now() + milliseconds(1)}));
+  backend.answers.push_back({waiting(1, long_pace())});
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING position=2 "));
   EXPECT_THAT(hear(), StartsWith("WAITING position=1 "));
@@ -325,10 +347,10 @@ TEST_F(Sessions, RenewSoonWhileTheyWait)
 
 TEST_F(Sessions, TellOfTheWaitWhenThereIsNews)
 {
-  backend.joins.push_back({waiting(2), old_lease()});
-  backend.renewals.push_back({waiting(2), old_lease()});
-  backend.renewals.push_back({waiting(1), long_lease()});
-  backend.renewals.push_back({held(), long_lease()});
+  backend.joins.emplace_back(waiting(2, due_pace()));
+  backend.answers.push_back({waiting(2, due_pace())});
+  backend.answers.push_back({waiting(1, long_pace())});
+  backend.answers.push_back({held(long_pace())});
   acquire();
   EXPECT_EQ(hear(),
     "WAITING position=2 holder=somebody holder_mode=exclusive holder_host=web1 holder_pid=7 holder_user=root "
@@ -341,12 +363,12 @@ TEST_F(Sessions, TellOfTheWaitWhenThereIsNews)
 // One of them may be an ancestor of lockrun's.
 TEST_F(Sessions, NameThoseNearbyBeforeTheOneWhoIsTold)
 {
-  Standing standing = waiting(1);
+  Standing standing = waiting(1, long_pace());
   standing.nearby = {*standing.holder};
   standing.nearby[0].text = "neighbour";
   standing.nearby[0].mode = Mode::shared;
   standing.nearby[0].slot = 4;
-  backend.joins.push_back({standing, long_lease()});
+  backend.joins.emplace_back(standing);
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING position=1 holder=neighbour holder_mode=shared holder_slot=4 "));
   EXPECT_THAT(hear(), StartsWith("WAITING position=1 holder=somebody holder_mode=exclusive holder_host="));
@@ -354,8 +376,8 @@ TEST_F(Sessions, NameThoseNearbyBeforeTheOneWhoIsTold)
 
 TEST_F(Sessions, SayWhoIsInTheWayAlsoWithoutWaiting)
 {
-  Failure busy{75, "busy", "it is held", "somebody", {}, waiting(1)};
-  backend.joins.push_back({tl::unexpected(busy), {}});
+  Failure busy{75, "busy", "it is held", "somebody", {}, waiting(1, long_pace())};
+  backend.joins.emplace_back(tl::unexpected(busy));
   acquire("nonblock=1");
   EXPECT_THAT(hear(), StartsWith("WAITING position=1 holder=somebody "));
   EXPECT_EQ(hear(), "FAIL status=75 reason=busy text=it%20is%20held holder=somebody");
@@ -363,9 +385,9 @@ TEST_F(Sessions, SayWhoIsInTheWayAlsoWithoutWaiting)
 
 TEST_F(Sessions, JoinAgainWhenTheirPlaceIsLost)
 {
-  backend.joins.push_back({waiting(1), old_lease()});
-  backend.renewals.push_back({std::optional<Standing>(), {}});
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(waiting(1, due_pace()));
+  backend.answers.push_back({failure(k_lost, "somebody took it")});
+  backend.joins.emplace_back(held(long_pace()));
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_THAT(hear(), StartsWith("HELD "));
@@ -373,9 +395,9 @@ TEST_F(Sessions, JoinAgainWhenTheirPlaceIsLost)
 
 TEST_F(Sessions, JoinAgainWhenNobodyCouldBeReachedUntilTheLeaseEnded)
 {
-  backend.joins.push_back({waiting(1), ended_lease()});
-  backend.renewals.push_back({failure("unreachable", "no etcd"), {}});
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(waiting(1, ended_pace()));
+  backend.answers.push_back({failure("unreachable", "no etcd")});
+  backend.joins.emplace_back(held(long_pace()));
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_EQ(hear(), "TROUBLE text=no%20etcd");
@@ -384,31 +406,33 @@ TEST_F(Sessions, JoinAgainWhenNobodyCouldBeReachedUntilTheLeaseEnded)
 
 TEST_F(Sessions, GoOnAfterAnInterruption)
 {
-  backend.joins.push_back({failure(k_interrupted), {}});
-  backend.joins.push_back({waiting(1), old_lease()});
-  backend.renewals.push_back({failure(k_interrupted), {}});
-  backend.renewals.push_back({held(), old_lease()});
-  backend.renewals.push_back({failure(k_interrupted), {}});
-  backend.renewals.push_back({held(), long_lease()});
+  backend.joins.emplace_back(failure(k_interrupted));
+  backend.joins.emplace_back(waiting(1, due_pace()));
+  backend.answers.push_back({failure(k_interrupted)});
+  backend.answers.push_back({held(long_pace())});
+  backend.answers.push_back({failure(k_interrupted)});
+  backend.answers.push_back({held(long_pace(hours(2)))});
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_THAT(hear(), StartsWith("HELD "));
+  (void)::eventfd_write(backend.stir, 1);
   EXPECT_THAT(hear(), StartsWith("RENEWED "));
 }
 
 TEST_F(Sessions, RideOutErrorsAndComplainOnceForEachTime)
 {
-  backend.joins.push_back({waiting(1), old_lease()});
-  backend.renewals.push_back({held(), old_lease()});
+  backend.joins.emplace_back(waiting(1, due_pace()));
+  backend.answers.push_back({held(long_pace())});
   for (int time = 0; time < 2; ++time) {
-    backend.renewals.push_back({failure("unreachable", "no etcd"), {}});
-    backend.renewals.push_back({failure("unreachable", "still none"), {}});
-    backend.renewals.push_back({held(), time == 0 ? old_lease() : long_lease()});
+    backend.answers.push_back({failure("unreachable", "no etcd")});
+    backend.answers.push_back({failure("unreachable", "still none")});
+    backend.answers.push_back({held(long_pace(hours(2 + time)))});
   }
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_THAT(hear(), StartsWith("HELD "));
   for (int time = 0; time < 2; ++time) {
+    (void)::eventfd_write(backend.stir, 1);
     EXPECT_EQ(hear(), "TROUBLE text=no%20etcd");
     EXPECT_THAT(hear(), StartsWith("RENEWED deadline="));
   }
@@ -416,9 +440,9 @@ TEST_F(Sessions, RideOutErrorsAndComplainOnceForEachTime)
 
 TEST_F(Sessions, SayWhatIsLostAndGiveTheRestBack)
 {
-  backend.joins.push_back({waiting(1), old_lease()});
-  backend.renewals.push_back({held(), long_lease()});
-  backend.renewals.push_back({std::optional<Standing>(), {}});
+  backend.joins.emplace_back(waiting(1, due_pace()));
+  backend.answers.push_back({held(long_pace())});
+  backend.answers.push_back({failure(k_lost, "somebody took it")});
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_THAT(hear(), StartsWith("HELD "));
@@ -426,7 +450,7 @@ TEST_F(Sessions, SayWhatIsLostAndGiveTheRestBack)
   EXPECT_EQ(hear(), "LOST reason=somebody%20took%20it");
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
-  EXPECT_THAT(calls(), ElementsAre("join", "renew", "renew", "leave"));
+  EXPECT_THAT(calls(), ElementsAre("join", "proceed", "proceed", "leave"));
 }
 
 // Whatever a server says then, others may have had it.
@@ -435,11 +459,11 @@ TEST_F(Sessions, ReviveNothing)
   for (const bool is_renewed : {true, false}) {
     SCOPED_TRACE(is_renewed);
     ScriptedBackend& script = backend;
-    script.joins.push_back({waiting(1), old_lease()});
+    script.joins.emplace_back(waiting(1, due_pace()));
     const Moment end = sys::elapsed_now() + seconds(2); // HELD is read by then
-    script.renewals.push_back({held(), {end, seconds(100)}});
-    if (is_renewed) { script.renewals.push_back({held(), long_lease(), end}); }
-    if (!is_renewed) { script.renewals.push_back({failure("unreachable", "no etcd"), {}, end}); }
+    script.answers.push_back({held({end, end})});
+    if (is_renewed) { script.answers.push_back({held(long_pace()), end}); }
+    if (!is_renewed) { script.answers.push_back({failure("unreachable", "no etcd"), end}); }
     acquire();
     EXPECT_THAT(hear(), StartsWith("WAITING "));
     EXPECT_THAT(hear(), StartsWith("HELD "));
@@ -452,9 +476,10 @@ TEST_F(Sessions, ReviveNothing)
 // It is stopped, and cannot tell when nothing runs under the lock any more.
 TEST_F(Sessions, RenewNothingForALockrunThatDoesNotListen)
 {
-  backend.joins.push_back({waiting(1), old_lease()});
-  backend.renewals.push_back({held(), {sys::elapsed_now() + seconds(1), seconds(100)}}); // it is to be renewed at once
-  backend.renewals.push_back({held(), long_lease()});
+  backend.joins.emplace_back(waiting(1, due_pace()));
+  const Moment end = sys::elapsed_now() + seconds(1);
+  backend.answers.push_back({held({end, end})});
+  backend.answers.push_back({held(long_pace())});
   begin();
   say("ACQUIRE");
   EXPECT_TRUE(eventually([&] { return unheard().find("LOST ") != std::string::npos; }));
@@ -464,12 +489,12 @@ TEST_F(Sessions, RenewNothingForALockrunThatDoesNotListen)
   EXPECT_EQ(hear(), "LOST reason=it%20was%20not%20renewed,%20because%20nobody%20listened");
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
-  EXPECT_THAT(calls(), ElementsAre("join", "renew", "leave"));
+  EXPECT_THAT(calls(), ElementsAre("join", "proceed", "leave"));
 }
 
 TEST_F(Sessions, LeaveTheQueueWhenLockrunIsGone)
 {
-  backend.joins.push_back({waiting(1), long_lease()});
+  backend.joins.emplace_back(waiting(1, long_pace()));
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   hang_up();
@@ -482,7 +507,7 @@ TEST_F(Sessions, GiveNothingBackUntold)
   for (const bool is_told : {true, false}) {
     SCOPED_TRACE(is_told);
     backend.calls.clear();
-    backend.joins.push_back({held(), long_lease()});
+    backend.joins.emplace_back(held(long_pace()));
     acquire();
     EXPECT_THAT(hear(), StartsWith("HELD "));
     if (is_told) { say("ABANDON"); }
@@ -494,7 +519,7 @@ TEST_F(Sessions, GiveNothingBackUntold)
 
 TEST_F(Sessions, GiveUpInTime)
 {
-  backend.joins.push_back({waiting(1), long_lease()});
+  backend.joins.emplace_back(waiting(1, long_pace()));
   acquire("wait_ms=1");
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_EQ(hear(), "FAIL status=75 reason=timed_out text=it%20was%20not%20ours%20in%20time holder=somebody");
@@ -503,7 +528,7 @@ TEST_F(Sessions, GiveUpInTime)
 
 TEST_F(Sessions, SayWhyThereIsNoLock)
 {
-  backend.joins.push_back({failure("tls", "no trust"), {}});
+  backend.joins.emplace_back(failure("tls", "no trust"));
   acquire();
   EXPECT_EQ(hear(), "FAIL status=69 reason=tls text=no%20trust");
   EXPECT_THAT(calls(), ElementsAre("join", "leave"));
@@ -514,7 +539,7 @@ TEST_F(Sessions, SayWhyThereIsNoLockBeforeTheyLeave)
 {
   const int may_leave = ::eventfd(0, EFD_CLOEXEC);
   backend.may_leave = may_leave;
-  backend.joins.push_back({failure("unreachable", "no etcd"), {}});
+  backend.joins.emplace_back(failure("unreachable", "no etcd"));
   acquire();
   EXPECT_EQ(hear(), "FAIL status=69 reason=unreachable text=no%20etcd");
   (void)::eventfd_write(may_leave, 1);
@@ -524,7 +549,7 @@ TEST_F(Sessions, SayWhyThereIsNoLockBeforeTheyLeave)
 
 TEST_F(Sessions, SayWhatTheyLeaveBehind)
 {
-  backend.joins.push_back({held(), long_lease()});
+  backend.joins.emplace_back(held(long_pace()));
   backend.left_behind = "a key";
   acquire();
   EXPECT_THAT(hear(), StartsWith("HELD "));

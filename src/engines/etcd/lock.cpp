@@ -30,7 +30,8 @@ constexpr const char* k_txn = "/v3/kv/txn";
 constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
 constexpr const char* k_status = "/v3/maintenance/status";
-constexpr int k_elections = 3; // during one renewal
+constexpr int k_elections = 3;              // during one renewal
+constexpr milliseconds k_settle_after{100}; // shorter commands do without
 
 constexpr std::string_view k_parameters[] = {"ttl", "cacert", "cert", "key", "tls", "password-file", "publish"};
 
@@ -327,7 +328,46 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   if (!standing) { return standing; }
   const auto learned = learn_epoch(limits);
   if (!learned) { return Failed(learned.error()); }
-  return standing;
+  m_standing = *std::move(standing);
+  m_renewal = renewal_of(m_granted.lease);
+  // What the server granted a moment ago needs no second look.
+  if (m_is_held && sys::elapsed_now() >= fresh_until(m_granted.lease)) { m_renewal = sys::elapsed_now(); }
+  plan_settling();
+  return tell();
+}
+
+Outcome<Standing> EtcdLock::proceed()
+{
+  const Moment now = sys::elapsed_now();
+  if (is_stirred()) { m_renewal = now; }
+  if (now >= m_renewal) {
+    auto standing = renew();
+    if (!standing) { return Failed(standing.error()); }
+    if (!*standing) {
+      return Failed(Failure{EX_TEMPFAIL, k_lost, "its key was deleted, or its lease was revoked or has expired"});
+    }
+    m_standing = **std::move(standing);
+    m_renewal = renewal_of(m_granted.lease);
+    plan_settling();
+  } else if (m_settle_at && now >= *m_settle_at) {
+    m_settle_at.reset();
+    settle();
+  }
+  return tell();
+}
+
+// Where we stand, and what is due next.
+Standing EtcdLock::tell()
+{
+  const Moment never = Moment::max();
+  const Moment next = std::min({m_renewal, m_settle_at.value_or(never), m_watch_at.value_or(never)});
+  m_standing.pace = {m_granted.lease.deadline, next};
+  return m_standing;
+}
+
+Grant EtcdLock::grant() const
+{
+  return {std::to_string(m_created), m_key, m_note.slot, m_granted.lease.ttl, m_epoch.value_or("")};
 }
 
 Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, const Limits& limits)
@@ -391,7 +431,7 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
   bool is_held = place.is_held;
   if (place.slot_to_claim) {
     m_note.slot = place.slot_to_claim;
-    const auto rewritten = rewrite(m_granted);
+    const auto rewritten = rewrite(m_granted, brief());
     if (rewritten && *rewritten == Found::ours) {
       is_held = true;
     } else {
@@ -414,7 +454,7 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
 
 // Writes our key once more, on this lease, if it is as we have seen it last: otherwise a write that was stuck somewhere
 // could undo a later one.
-Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto)
+Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
 {
   const Json condition = {{"key", encode_base64(m_key)}, {"target", "MOD"}, {"result", "EQUAL"},
     {"mod_revision", std::to_string(m_modified)}};
@@ -422,7 +462,7 @@ Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto)
   const Json range = {{"request_range", queue_request(Scope::us)}};
   const Json request = {
     {"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
-  const auto answer = m_client.call(k_txn, request, brief());
+  const auto answer = m_client.call(k_txn, request, limits);
   if (!answer) {
     if (onto.id != m_granted.id) { m_unanswered = std::min(m_unanswered.value_or(Moment::max()), onto.lease.deadline); }
     return tl::unexpected(answer.error());
@@ -452,7 +492,7 @@ Reply<EtcdLock::Found> EtcdLock::change_lease(std::int64_t term)
   const auto asked = ask_for(fresh, m_granted.lease.ttl, brief());
   if (!asked) { return tl::unexpected(asked.error()); }
   fresh.term = term;
-  auto moved = rewrite(fresh);
+  auto moved = rewrite(fresh, brief());
   if (moved && *moved == Found::ours) { m_granted = fresh; }
   remember(fresh);
   return moved;
@@ -465,7 +505,7 @@ void EtcdLock::revoke_others()
   const std::vector<Granted> leases = m_leases;
   for (const Granted& one : leases) {
     const milliseconds patience = try_limit(m_granted.lease.ttl);
-    const Limits limits{sys::elapsed_now() + patience, patience};
+    const Limits limits{std::min<Moment>(sys::elapsed_now() + patience, m_renewal), patience};
     if (one.id != m_granted.id) { (void)revoke(one.id, limits); } // then it is left for the end
   }
 }
@@ -479,7 +519,7 @@ Lease EtcdLock::at_most(Lease lease) const
 Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
 {
   if (m_watch && m_watched == key && m_watched_at == m_client.endpoint()) { return {}; }
-  if (m_is_watch_paused) { return {}; }
+  if (m_watch_at) { return {}; }
   m_watch.reset();
   Json request = {{"key", encode_base64(key)}, {"start_revision", std::to_string(since)}};
   if (key == m_prefix) { request["range_end"] = encode_base64(end_of(key)); }
@@ -500,26 +540,23 @@ Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
 void EtcdLock::pause_watching()
 {
   m_watch.reset();
-  const Moment next =
-    sys::elapsed_now() + m_watch_pauses.next(std::max(m_granted.lease.ttl / 3, k_shortest_watch_pause));
-  if (!m_watch_timer) {
-    auto timer = sys::Timer::create();
-    if (!timer) { return; } // the next renewal opens another one
-    m_watch_timer = std::move(*timer);
-  }
-  (void)m_watch_timer->set(next); // then the next renewal does, too
-  m_is_watch_paused = true;
+  m_watch_at = sys::elapsed_now() + m_watch_pauses.next(std::max(m_granted.lease.ttl / 3, k_shortest_watch_pause));
 }
 
-int EtcdLock::changes() const
+std::vector<::pollfd> EtcdLock::interests() const
 {
-  if (m_watch) { return m_watch->descriptor(); }
-  return m_is_watch_paused ? m_watch_timer->descriptor() : -1;
+  if (!m_watch) { return {}; }
+  return {{m_watch->descriptor(), POLLIN, 0}};
 }
 
+// Whether there is a reason to renew early.
 bool EtcdLock::is_stirred()
 {
-  if (!m_watch) { return std::exchange(m_is_watch_paused, false); } // time for another one
+  if (m_watch_at && sys::elapsed_now() >= *m_watch_at) { // that opens another one
+    m_watch_at.reset();
+    return true;
+  }
+  if (!m_watch) { return false; }
   const Watch::News news = m_watch->take();
   if (news.has_events) { m_watch_pauses.reset(); }
   if (news.is_over) { pause_watching(); }
@@ -590,24 +627,29 @@ Outcome<EtcdLock::View> EtcdLock::keep_alive(std::optional<Answer>& renewed)
   return queue(scope, brief());
 }
 
-std::string EtcdLock::loss() const
-{
-  return "its key was deleted, or its lease was revoked or has expired";
-}
-
-Outcome<void> EtcdLock::settle()
+// What can wait until lockrun knows how we stand.
+void EtcdLock::plan_settling()
 {
   if (m_is_held && !m_is_settled) {
-    m_is_settled = true;
+    m_settle_at = sys::elapsed_now() + k_settle_after;
+  } else if (m_leases.size() > 1 && !m_unanswered) {
+    m_settle_at = sys::elapsed_now();
+  }
+}
+
+// Nothing depends on it, and the next renewal, which it does not delay, finds out what is wrong.
+void EtcdLock::settle()
+{
+  if (m_is_held && !std::exchange(m_is_settled, true)) {
     if (m_has_waited && m_note.owner) {
       m_note.owner->since_ms = std::chrono::duration_cast<milliseconds>(sys::wall_now()).count();
-      (void)rewrite(m_granted); // what does not get there is not missed
+      Limits limits = brief();
+      limits.until = std::min(limits.until, m_renewal);
+      (void)rewrite(m_granted, limits);
     }
-    const auto watched = watch(m_key, m_created + 1); // in case somebody deletes it, or revokes the lease
-    if (!watched) { return Failed(watched.error()); }
+    (void)watch(m_key, m_created + 1); // in case somebody deletes it, or revokes the lease
   }
   revoke_others();
-  return {};
 }
 
 Reply<void> EtcdLock::revoke(std::int64_t id, const Limits& limits)

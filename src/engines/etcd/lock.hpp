@@ -4,7 +4,7 @@
 #include "engines/etcd/client.hpp"
 #include "engines/etcd/history.hpp"
 #include "engines/etcd/queue.hpp"
-#include "sys/clock.hpp"
+#include "engines/lease.hpp"
 
 #include <optional>
 #include <string>
@@ -24,13 +24,9 @@ public:
   Outcome<void> open(const Url& url) override;
   Outcome<std::vector<Party>> status() override;
   Outcome<Standing> join(const Demand& demand, Moment until) override;
-  int changes() const override;
-  bool is_stirred() override;
-  Outcome<std::optional<Standing>> renew() override;
-  std::string loss() const override;
-  Lease lease() const override { return m_granted.lease; }
-  Grant grant() const override { return {std::to_string(m_created), m_key, m_note.slot, m_epoch.value_or("")}; }
-  Outcome<void> settle() override;
+  std::vector<::pollfd> interests() const override;
+  Outcome<Standing> proceed() override;
+  Grant grant() const override;
   std::optional<std::string> leave() override;
 
 private:
@@ -72,11 +68,16 @@ private:
   Standing standing_behind(const View& view, std::size_t index, const Place& place) const;
   enum class Found { ours, lost, changed };
   void see(const Member& self);
-  Reply<Found> rewrite(Granted& onto);
+  Reply<Found> rewrite(Granted& onto, const Limits& limits);
   Reply<Found> change_lease(std::int64_t term);
+  Outcome<std::optional<Standing>> renew();
+  Standing tell();
+  void plan_settling();
+  void settle();
   void revoke_others();
   Outcome<void> watch(const std::string& key, std::int64_t since);
   void pause_watching();
+  bool is_stirred();
   Limits brief() const;
 
   Client m_client;
@@ -96,12 +97,15 @@ private:
   bool m_has_waited = false;
   bool m_is_settled = false;
 
+  Standing m_standing;               // as it was told last
+  Moment m_renewal{0};               // when the next one is due
+  std::optional<Moment> m_settle_at; // when what can wait is due
+
   std::optional<Watch> m_watch;
   std::string m_watched;        // its key, or the prefix for all of them
   std::size_t m_watched_at = 0; // the endpoint
   Backoff m_watch_pauses{milliseconds(200), milliseconds(60'000)};
-  std::optional<sys::Timer> m_watch_timer;
-  bool m_is_watch_paused = false; // until the timer is ready
+  std::optional<Moment> m_watch_at; // when another one is due; until then there is none
 };
 
 } // namespace lockrun::engines::etcd
