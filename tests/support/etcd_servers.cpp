@@ -214,6 +214,11 @@ void EtcdServers::start(int node)
   await(node);
 }
 
+pid_t EtcdServers::pid(int node) const
+{
+  return m_nodes[static_cast<std::size_t>(node)]->process->pid();
+}
+
 void EtcdServers::empty(int node)
 {
   std::filesystem::remove_all(directory() / fmt::format("n{}", node));

@@ -43,6 +43,7 @@ public:
   void signal(int node, int number);
   void kill(int node);
   void start(int node);
+  pid_t pid(int node) const;
   void kill_all();
   void start_all();
   int leader() const; // -1 while there is none
