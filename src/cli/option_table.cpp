@@ -92,6 +92,7 @@ const char* set_kill_after(Options& options, std::string_view value)
   const auto duration = parse_duration(value);
   if (!duration) { return duration.error(); }
   options.kill_after = *duration;
+  options.asks_for_grace = true;
   return nullptr;
 }
 

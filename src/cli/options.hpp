@@ -35,7 +35,8 @@ struct Options {
   Lifetime lifetime = Lifetime::command;
   std::optional<std::chrono::nanoseconds> max_hold; // the tree is ended after that
   std::chrono::nanoseconds kill_after = std::chrono::seconds(10);
-  int end_signal = SIGTERM; // what it is ended with at first
+  bool asks_for_grace = false; // kill_after was given, not just left as it is
+  int end_signal = SIGTERM;    // what it is ended with at first
   int conflict_exit_code = 75;
   Verbosity verbosity = Verbosity::normal;
   std::string engine_url;          // of a lock beyond this machine, with its password; request.path is without

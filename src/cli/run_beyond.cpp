@@ -147,7 +147,8 @@ child::LeaseTerms terms_of(const Grant& grant, const Options& options)
   child::LeaseTerms terms{};
   terms.deadline = grant.deadline;
   terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
-  terms.grace = std::min(options.kill_after, grant.ttl / 3);
+  // Time to end in is time in which the lock is not renewed any more: without a wish for it an outage may take more.
+  terms.grace = std::min(options.kill_after, grant.ttl / (options.asks_for_grace ? 3 : 15));
   return terms;
 }
 

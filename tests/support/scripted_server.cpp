@@ -212,8 +212,8 @@ std::string SilentAddress::endpoint() const
   return fmt::format("{}:{}", m_address, m_port);
 }
 
-SlowProxy::SlowProxy(const std::string& server, std::chrono::milliseconds delay)
-  : m_server(server), m_delay(delay), m_listener("127.0.0.1", 0, [this](int client) { serve(client); })
+SlowProxy::SlowProxy(const std::string& server, std::chrono::milliseconds delay, int port)
+  : m_server(server), m_delay(delay), m_listener("127.0.0.1", port, [this](int client) { serve(client); })
 {}
 
 std::string SlowProxy::endpoint() const

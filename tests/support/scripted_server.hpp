@@ -97,7 +97,7 @@ private:
 // Passes bytes on between its clients and a server, in both directions. What the server says comes late.
 class SlowProxy {
 public:
-  SlowProxy(const std::string& server, std::chrono::milliseconds delay);
+  SlowProxy(const std::string& server, std::chrono::milliseconds delay, int port = 0);
   std::string endpoint() const;
 
 private:
