@@ -34,6 +34,7 @@ using Request = EtcdProxy::Request;
 constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_txn = "/v3/kv/txn";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
+constexpr const char* k_revoke = "/v3/lease/revoke";
 
 std::string text(const Message& message, const char* key)
 {
@@ -171,6 +172,44 @@ TEST_F(EtcdBehindAProxy, IsNotMovedBackByAWriteThatWasStuck)
   release(driver);
   EXPECT_THAT(etcd->leases(), IsEmpty());
 }
+
+// A write whose repetition has got through arrives when the key is on another lease already: it would put it back on
+// the old one, which is not renewed any more and could not be revoked.
+class EtcdStuckWrite : public EtcdBehindAProxy, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(EtcdStuckWrite, DoesNotPutTheKeyBackOnAFormerLease)
+{
+  const std::string wishes = GetParam();
+  const std::string slots = wishes.find("slots") == std::string::npos ? "" : "slots=1";
+  std::atomic<int> stuck{0};
+  EtcdProxy proxy(etcd->endpoint(0), [&](const Request& request) {
+    if (request.path == k_txn && request.number == stuck) { return Fate::keep; }
+    return request.path == k_revoke ? Fate::lose_request : Fate::pass;
+  });
+  EngineDriver first = holder(etcd->url("lock"), slots);
+  EngineDriver driver = engine_at(proxy.url("lock"));
+  driver.acquire(wishes);
+  ASSERT_TRUE(driver.hear("WAITING", "HELD").is("WAITING"));
+  stuck = proxy.count(k_txn) + 1; // its claim to a slot, or what it notes once it holds the lock
+  release(first);
+  const Message held = driver.hear("HELD", "FAIL");
+  ASSERT_TRUE(held.is("HELD")) << format(held);
+  const std::string key = text(held, "key");
+  ASSERT_TRUE(eventually([&] { return proxy.kept() == 1 && proxy.count(k_txn) > stuck; })); // and once more
+  const auto former = lease_of(key);
+  change_term();
+  ASSERT_TRUE(eventually([&] {
+    while (driver.has_said_something()) { EXPECT_FALSE(driver.hear()->is("LOST")); }
+    return lease_of(key) != former;
+  }));
+  const auto lease = lease_of(key);
+  EXPECT_THAT(proxy.deliver(), SizeIs(1));
+  EXPECT_EQ(lease_of(key), lease);
+  expect_renewals(driver, 4); // it outlives the former one
+  EXPECT_THAT(etcd->keys("lock/"), ElementsAre(key));
+}
+INSTANTIATE_TEST_SUITE_P(Table, EtcdStuckWrite, ::testing::Values("ttl_ms=6000", "ttl_ms=6000 slots=1"),
+  [](const auto& row) { return std::string(row.index == 0 ? "note" : "slot"); });
 
 // … and one that comes before it: then the key is where that one puts it.
 TEST_F(EtcdBehindAProxy, FindsItsKeyWhereAStuckWriteHasMovedIt)
