@@ -25,12 +25,17 @@ Lease lease_from(nanoseconds asked, milliseconds ttl)
   return {asked + nanoseconds(ttl) / 100 * 99, ttl};
 }
 
+nanoseconds asked_at(const Lease& lease)
+{
+  return lease.deadline - nanoseconds(lease.ttl) / 100 * 99;
+}
+
 // After a third of the time, or earlier where less than half of it would be left for an outage: with a short TTL that
 // is because the margin and the pause between two tries do not shrink with it.
 nanoseconds renewal_of(const Lease& lease)
 {
   const nanoseconds ttl = lease.ttl;
-  const nanoseconds asked = lease.deadline - ttl / 100 * 99;
+  const nanoseconds asked = asked_at(lease);
   const nanoseconds margin = std::max<nanoseconds>(k_shortest_margin, ttl / 50);
   const nanoseconds grace = std::min<nanoseconds>(k_longest_grace, ttl / 15);
   const nanoseconds pause = std::max(k_shortest_pause, try_limit(lease.ttl) / 2);

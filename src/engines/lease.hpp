@@ -16,6 +16,9 @@ struct Lease {
 // at different rates.
 Lease lease_from(std::chrono::nanoseconds asked, std::chrono::milliseconds ttl);
 
+// That moment again.
+std::chrono::nanoseconds asked_at(const Lease& lease);
+
 // When to renew a lease next.
 std::chrono::nanoseconds renewal_of(const Lease& lease);
 

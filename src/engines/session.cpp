@@ -49,7 +49,7 @@ private:
   std::optional<Failure> lateness() const;
   int hold();
   void keep();
-  void lose(const std::string& reason);
+  void lose(const std::string& reason, Moment sure_until);
   int leave(bool is_to_be_told);
   int fail(const Failure& failure);
   int fail_and_leave(const Failure& failure);
@@ -461,15 +461,15 @@ void Session::keep()
 {
   const Moment end = m_standing->pace.sure_until;
   if (!is_heard()) {
-    if (sys::elapsed_now() >= end) { return lose("it was not renewed, because nobody listened"); }
+    if (sys::elapsed_now() >= end) { return lose("it was not renewed, because nobody listened", end); }
     (void)m_attention.pause(sys::elapsed_now() + k_shortest_pause);
     return;
   }
   auto standing = m_backend.proceed();
   if (!standing && is_interruption(standing.error())) { return put_off(standing.error()); }
-  if (!standing && is_loss(standing.error())) { return lose(standing.error().text); }
+  if (!standing && is_loss(standing.error())) { return lose(standing.error().text, standing.error().sure_until); }
   if (sys::elapsed_now() >= end) { // what is renewed later revives nothing
-    return lose(standing ? "it was renewed too late" : standing.error().text);
+    return lose(standing ? "it was renewed too late" : standing.error().text, end);
   }
   if (!standing) { return put_off(standing.error()); }
   stand(*std::move(standing));
@@ -477,9 +477,9 @@ void Session::keep()
   if (deadline > end) { say(Message("RENEWED").with("deadline", in_milliseconds(deadline))); }
 }
 
-void Session::lose(const std::string& reason)
+void Session::lose(const std::string& reason, Moment sure_until)
 {
-  say(Message("LOST").with("reason", reason));
+  say(Message("LOST").with("reason", reason).with("deadline", in_milliseconds(sure_until)));
   m_is_lost = true;
 }
 

@@ -84,6 +84,7 @@ struct Failure {
   std::string holder{};
   std::string hint{};
   std::optional<Standing> standing{}; // what we would have to wait for
+  Moment sure_until{0};               // the last moment at which what is lost was ours for certain
 };
 template <class T>
 using Outcome = tl::expected<T, Failure>;
@@ -129,7 +130,8 @@ public:
 
   // One of these is ready, or the time has come: takes what has arrived, does what is due and says where we stand now.
   // What has changed hands meanwhile is held only once that has been verified and renewed. A failure with the reason
-  // `lost` is definite; any other leaves everything open, and what was due is due until it succeeds.
+  // `lost` is definite and has a `sure_until`; any other leaves everything open, and what was due is due until it
+  // succeeds.
   virtual Outcome<Standing> proceed() = 0;
 
   // What we hold.

@@ -67,6 +67,19 @@ tl::unexpected<Failure> failure(const std::string& reason, const std::string& te
   return tl::unexpected(Failure{69, reason, text});
 }
 
+tl::unexpected<Failure> loss(Moment sure_until)
+{
+  Failure lost{69, k_lost, "somebody took it"};
+  lost.sure_until = sure_until;
+  return tl::unexpected(lost);
+}
+
+// As it is sent.
+std::string deadline(Moment moment)
+{
+  return " deadline=" + std::to_string(std::chrono::duration_cast<milliseconds>(moment).count());
+}
+
 class ScriptedBackend final : public Backend {
 public:
   struct Answer {
@@ -301,7 +314,7 @@ TEST_F(Sessions, SayThatItIsRenewedOnlyWhenItIs)
   (void)::eventfd_write(backend.stir, 1);
   ASSERT_TRUE(eventually([&] { return backend.asked == 1; }));
   (void)::eventfd_write(backend.second, 1); // any of them may bring news
-  EXPECT_EQ(hear(), "RENEWED deadline=" + std::to_string((pace.sure_until + hours(1)) / milliseconds(1)));
+  EXPECT_EQ(hear(), "RENEWED" + deadline(pace.sure_until + hours(1)));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
   EXPECT_THAT(calls(), ElementsAre("join", "proceed", "proceed", "leave"));
@@ -330,7 +343,7 @@ TEST_F(Sessions, RenewBeforeTheyHoldWhatIsNoLongerFresh)
   backend.joins.emplace_back(held(due_pace()));
   backend.answers.push_back({held(pace)});
   acquire();
-  EXPECT_THAT(hear(), HasSubstr(" deadline=" + std::to_string(pace.sure_until / milliseconds(1)) + " ttl_ms=3600000 "));
+  EXPECT_THAT(hear(), HasSubstr(deadline(pace.sure_until) + " ttl_ms=3600000 "));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
   EXPECT_THAT(calls(), ElementsAre("join", "proceed", "leave"));
@@ -386,7 +399,7 @@ TEST_F(Sessions, SayWhoIsInTheWayAlsoWithoutWaiting)
 TEST_F(Sessions, JoinAgainWhenTheirPlaceIsLost)
 {
   backend.joins.emplace_back(waiting(1, due_pace()));
-  backend.answers.push_back({failure(k_lost, "somebody took it")});
+  backend.answers.push_back({loss(Moment(0))});
   backend.joins.emplace_back(held(long_pace()));
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
@@ -442,12 +455,13 @@ TEST_F(Sessions, SayWhatIsLostAndGiveTheRestBack)
 {
   backend.joins.emplace_back(waiting(1, due_pace()));
   backend.answers.push_back({held(long_pace())});
-  backend.answers.push_back({failure(k_lost, "somebody took it")});
+  const Moment before = sys::elapsed_now();
+  backend.answers.push_back({loss(before)});
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_THAT(hear(), StartsWith("HELD "));
   (void)::eventfd_write(backend.stir, 1);
-  EXPECT_EQ(hear(), "LOST reason=somebody%20took%20it");
+  EXPECT_EQ(hear(), "LOST reason=somebody%20took%20it" + deadline(before));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
   EXPECT_THAT(calls(), ElementsAre("join", "proceed", "proceed", "leave"));
@@ -467,7 +481,8 @@ TEST_F(Sessions, ReviveNothing)
     acquire();
     EXPECT_THAT(hear(), StartsWith("WAITING "));
     EXPECT_THAT(hear(), StartsWith("HELD "));
-    EXPECT_EQ(hear(), is_renewed ? "LOST reason=it%20was%20renewed%20too%20late" : "LOST reason=no%20etcd");
+    const std::string reason = is_renewed ? "it%20was%20renewed%20too%20late" : "no%20etcd";
+    EXPECT_EQ(hear(), "LOST reason=" + reason + deadline(end));
     hang_up();
     (void)calls();
   }
@@ -486,7 +501,7 @@ TEST_F(Sessions, RenewNothingForALockrunThatDoesNotListen)
   EXPECT_THAT(hear(), StartsWith("ENGINE "));
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_THAT(hear(), StartsWith("HELD "));
-  EXPECT_EQ(hear(), "LOST reason=it%20was%20not%20renewed,%20because%20nobody%20listened");
+  EXPECT_EQ(hear(), "LOST reason=it%20was%20not%20renewed,%20because%20nobody%20listened" + deadline(end));
   say("RELEASE");
   EXPECT_EQ(hear(), "RELEASED");
   EXPECT_THAT(calls(), ElementsAre("join", "proceed", "leave"));

@@ -343,9 +343,7 @@ Outcome<Standing> EtcdLock::proceed()
   if (now >= m_renewal) {
     auto standing = renew();
     if (!standing) { return Failed(standing.error()); }
-    if (!*standing) {
-      return Failed(Failure{EX_TEMPFAIL, k_lost, "its key was deleted, or its lease was revoked or has expired"});
-    }
+    if (!*standing) { return Failed(loss()); }
     m_standing = **std::move(standing);
     m_renewal = renewal_of(m_granted.lease);
     plan_settling();
@@ -354,6 +352,14 @@ Outcome<Standing> EtcdLock::proceed()
     settle();
   }
   return tell();
+}
+
+// The server has said so, so that it was ours for certain only when it was renewed last.
+Failure EtcdLock::loss() const
+{
+  Failure lost{EX_TEMPFAIL, k_lost, "its key was deleted, or its lease was revoked or has expired"};
+  lost.sure_until = asked_at(m_granted.lease);
+  return lost;
 }
 
 // Where we stand, and what is due next.

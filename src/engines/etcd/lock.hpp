@@ -71,6 +71,7 @@ private:
   Reply<Found> rewrite(Granted& onto, const Limits& limits);
   Reply<Found> change_lease(std::int64_t term);
   Outcome<std::optional<Standing>> renew();
+  Failure loss() const;
   Standing tell();
   void plan_settling();
   void settle();
