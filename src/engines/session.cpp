@@ -20,7 +20,8 @@ using protocol::Message;
 
 constexpr milliseconds k_join_limit{8'000};   // for servers that may come back; lockrun gives us ten seconds with -n
 constexpr milliseconds k_shortest_pause{100}; // between two calls that fail
-constexpr milliseconds k_longest_pause{2'000};
+constexpr milliseconds k_longest_pause{10'000};
+constexpr milliseconds k_longest_pause_of_holder{2'000};
 
 class Session {
 public:
@@ -318,7 +319,9 @@ void Session::put_off(const Failure& failure)
   if (is_interruption(failure)) { return; }
   complain(failure);
   const auto left = std::chrono::duration_cast<milliseconds>(m_standing->pace.sure_until - now);
-  m_due += m_failures.next(std::max(k_shortest_pause, left / 20));
+  // One that waits has only its place to lose, and may be one of many.
+  const auto longest = m_standing->is_held ? std::min(left / 20, k_longest_pause_of_holder) : left / 6;
+  m_due += m_failures.next(std::max(k_shortest_pause, longest));
   m_is_in_trouble = true;
 }
 

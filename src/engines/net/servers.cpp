@@ -311,7 +311,8 @@ Attention::Woken Servers::Call::wait(Moment until)
 // All of them have failed. The next round, or the next call, begins after a pause.
 Reply<void> Servers::Call::rest()
 {
-  const Moment next = sys::elapsed_now() + m_servers.m_backoff.next(m_limits.one_try / 2);
+  const milliseconds longest = m_limits.rides_out ? milliseconds::max() : m_limits.one_try / 2;
+  const Moment next = sys::elapsed_now() + m_servers.m_backoff.next(longest);
   if (!m_limits.rides_out || !has_hope() || next >= m_limits.until) {
     m_servers.m_not_before = next;
     return Wrong(all_troubles());
