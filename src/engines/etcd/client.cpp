@@ -131,6 +131,11 @@ std::int64_t term_of(const Json& answer)
   return number(header_of(answer), "raft_term");
 }
 
+std::int64_t revision_of(const Json& answer)
+{
+  return number(header_of(answer), "revision");
+}
+
 Watch::News Watch::take()
 {
   News news;
@@ -297,13 +302,15 @@ std::optional<std::vector<Reply<Answer>>> Client::call_all(const std::vector<Req
   return std::move(*replies);
 }
 
-Reply<Watch> Client::watch(const Json& request, const Limits& limits)
+Reply<Watch> Client::watch(const std::vector<Json>& requests, const Limits& limits)
 {
+  std::string body; // a stream of them
+  for (const Json& request : requests) { body += write_json(request); }
   Limits once = limits;
   once.until = std::min<Moment>(limits.until, sys::elapsed_now() + limits.one_try); // renewals do without
   auto connection = m_servers.connect(once);
   if (!connection) { return Wrong(connection.error()); }
-  connection->open_stream({"/v3/watch", write_json(request), m_token});
+  connection->open_stream({"/v3/watch", body, m_token});
   for (;;) {
     const auto progress = connection->advance();
     if (!progress) { return Wrong(progress.error()); }

@@ -13,6 +13,9 @@ namespace lockrun::engines::etcd {
 // The term of the leader in which a server has given this answer, or as much of it as the server knows.
 std::int64_t term_of(const Json& answer);
 
+// The revision of all keys, as far as the server has come.
+std::int64_t revision_of(const Json& answer);
+
 using net::Limits;
 using net::Reply;
 using net::Trouble;
@@ -23,7 +26,7 @@ struct Answer {
   Moment first_asked{0}; // just before the first sending of this call
 };
 
-// Events of a key, or of all keys with a prefix.
+// Events of keys, or of all keys with a prefix.
 class Watch {
 public:
   explicit Watch(net::HttpConnection connection) : m_connection(std::move(connection)) {}
@@ -62,8 +65,8 @@ public:
   };
   std::optional<std::vector<Reply<Answer>>> call_all(const std::vector<Request>& requests, const Limits& limits);
 
-  // On a connection of its own.
-  Reply<Watch> watch(const Json& request, const Limits& limits);
+  // For all of these, on a connection of its own.
+  Reply<Watch> watch(const std::vector<Json>& requests, const Limits& limits);
 
   // Closes the connection that is kept for the next request: one that comes soon pays for another.
   void rest() { m_servers.rest(); }

@@ -32,6 +32,8 @@ constexpr const char* k_keepalive = "/v3/lease/keepalive";
 constexpr const char* k_status = "/v3/maintenance/status";
 constexpr int k_elections = 3;              // during one renewal
 constexpr milliseconds k_settle_after{100}; // shorter commands do without
+constexpr std::int64_t k_near = 8;          // positions at which each renewal looks whether something has changed,
+constexpr std::int64_t k_looks_apart = 4;   // while at others it is one of so many
 
 constexpr std::string_view k_parameters[] = {"ttl", "cacert", "cert", "key", "tls", "password-file", "publish"};
 
@@ -181,10 +183,22 @@ Reply<void> EtcdLock::ask_for(Granted& fresh, milliseconds ttl, const Limits& li
   return {};
 }
 
-Json EtcdLock::put_request(std::int64_t lease) const
+Json EtcdLock::put_request(const Note& note, std::int64_t lease) const
 {
   return {{"request_put",
-    {{"key", encode_base64(m_key)}, {"value", encode_base64(write_note(m_note))}, {"lease", std::to_string(lease)}}}};
+    {{"key", encode_base64(m_key)}, {"value", encode_base64(write_note(note))}, {"lease", std::to_string(lease)}}}};
+}
+
+// Our key, with the first slot if nobody is there.
+Json EtcdLock::slotted_request() const
+{
+  Note first = m_note;
+  first.slot = 0;
+  const Json is_empty = {{"key", encode_base64(m_prefix)}, {"range_end", encode_base64(end_of(m_prefix))},
+    {"target", "MOD"}, {"result", "LESS"}, {"mod_revision", "1"}};
+  return {
+    {"request_txn", {{"compare", Json::array({is_empty})}, {"success", Json::array({put_request(first, m_granted.id)})},
+                      {"failure", Json::array({put_request(m_note, m_granted.id)})}}}};
 }
 
 // Makes our key unless it is there already, so that it can be repeated; with `unchanged_since` only if nobody has
@@ -203,7 +217,8 @@ Json EtcdLock::key_request(std::optional<std::int64_t> unchanged_since) const
   for (const std::string& former : m_former_keys) {
     deeds.push_back({{"request_delete_range", {{"key", encode_base64(former)}}}});
   }
-  deeds.push_back(put_request(m_granted.id));
+  const bool may_choose = m_note.slots > 0 && !m_note.slot;
+  deeds.push_back(may_choose ? slotted_request() : put_request(m_note, m_granted.id));
   deeds.push_back(everybody);
   return {{"compare", Json::array({condition})}, {"success", deeds}, {"failure", Json::array({everybody})}};
 }
@@ -215,6 +230,7 @@ Reply<std::optional<Json>> EtcdLock::make_lease_and_key(
   Granted fresh = new_lease();
   if (!m_key.empty()) { m_former_keys.push_back(m_key); }
   m_key = fmt::format("{}{:x}", m_prefix, fresh.id);
+  m_watch.reset(); // that of another key
   m_granted = fresh;
   auto replies = m_client.call_all({{k_status, Json::object()}, {k_range, marker_request()},
                                      {k_grant, grant_request(fresh.id, ttl)}, {k_txn, key_request(unchanged_since)}},
@@ -339,8 +355,17 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
 Outcome<Standing> EtcdLock::proceed()
 {
   const Moment now = sys::elapsed_now();
-  if (is_stirred()) { m_renewal = now; }
+  if (is_stirred()) {
+    m_renewal = now;
+    m_is_stirred = true; // until we have looked
+  }
   if (now >= m_renewal) {
+    const auto kept = keep_place();
+    if (!kept) { return Failed(kept.error()); }
+    if (*kept) {
+      m_renewal = renewal_of(m_granted.lease);
+      return tell();
+    }
     auto standing = renew();
     if (!standing) { return Failed(standing.error()); }
     if (!*standing) { return Failed(loss()); }
@@ -378,19 +403,23 @@ Grant EtcdLock::grant() const
 
 Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, const Limits& limits)
 {
-  const bool looks_first = demand.wait == Wait::never || demand.max_waiters || demand.slots > 0;
+  const bool looks_first = demand.wait == Wait::never || demand.max_waiters;
+  std::optional<View> view; // none: we have to look
   for (;;) {
     std::optional<std::int64_t> unchanged_since;
+    m_note.slot.reset();
     if (looks_first) {
-      const auto view = queue(Scope::everybody, limits);
-      if (!view) { return Failed(view.error()); }
+      if (!view) {
+        auto seen = queue(Scope::everybody, limits);
+        if (!seen) { return Failed(seen.error()); }
+        view = *std::move(seen);
+      }
       if (view->ours) { // we were interrupted just after it was made
         adopt(*view);
         const auto standing = standing_in(*view);
         if (!standing) { return Failed(standing.error()); }
         if (*standing) { return **standing; }
       }
-      m_note.slot.reset();
       const Place place = place_of(view->queue, view->queue.size(), m_note);
       const bool is_free = place.is_held || place.slot_to_claim;
       if (!is_free) {
@@ -405,15 +434,26 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
         }
       }
       m_note.slot = place.slot_to_claim;
-      if (demand.wait == Wait::never || demand.max_waiters || m_note.slot) { unchanged_since = view->revision; }
+      unchanged_since = view->revision;
     }
-    const auto view = make_key(ttl, unchanged_since, limits);
-    if (!view) { return Failed(view.error()); }
-    if (!view->ours) { continue; } // somebody came in between
-    const auto standing = standing_in(*view);
+    auto made = make_key(ttl, unchanged_since, limits);
+    if (!made) { return Failed(made.error()); }
+    view.reset();
+    if (!made->ours) { // another caller came in between: this is the queue with it
+      if (made->revision != 0) { view = *std::move(made); }
+      continue;
+    }
+    const auto standing = standing_in(*made);
     if (!standing) { return Failed(standing.error()); }
     if (*standing) { return **standing; }
   }
+}
+
+// What a look has shown of those who are before us.
+void EtcdLock::see(const View& view, const Place& place)
+{
+  m_is_stirred = false;
+  m_seen = {view.revision, view.queue.front().key, view.queue[place.obstacle.value_or(0)].key, 0};
 }
 
 // Of one at `index` who does not have it.
@@ -452,6 +492,7 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
     return Standing{true, 0, {}, {}};
   }
   m_has_waited = true;
+  see(view, place);
   const auto watched = watch(place.obstacle ? view.queue[*place.obstacle].key : m_prefix, view.revision + 1);
   if (!watched) { return Failed(watched.error()); }
   if (place.position > 1) { m_client.rest(); } // the next one in line will need it soon, the others may be many
@@ -464,7 +505,7 @@ Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
 {
   const Json condition = {{"key", encode_base64(m_key)}, {"target", "MOD"}, {"result", "EQUAL"},
     {"mod_revision", std::to_string(m_modified)}};
-  const Json put = put_request(onto.id);
+  const Json put = put_request(m_note, onto.id);
   const Json range = {{"request_range", queue_request(Scope::us)}};
   const Json request = {
     {"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
@@ -522,15 +563,25 @@ Lease EtcdLock::at_most(Lease lease) const
   return lease;
 }
 
+Json EtcdLock::watch_request(const std::string& key, std::int64_t since) const
+{
+  Json request = {{"key", encode_base64(key)}, {"start_revision", std::to_string(since)}};
+  if (key == m_prefix) { request["range_end"] = encode_base64(end_of(key)); }
+  // What is written matters only if it is the slot of the one before us: then it is our turn to choose.
+  const bool awaits_a_choice = m_note.slots > 0 && key != m_key && key != m_prefix;
+  if (!awaits_a_choice) { request["filters"] = Json::array({"NOPUT"}); }
+  return {{"create_request", request}};
+}
+
+// The key or prefix whose events may change where we stand, and our own key.
 Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
 {
   if (m_watch && m_watched == key && m_watched_at == m_client.endpoint()) { return {}; }
   if (m_watch_at) { return {}; }
   m_watch.reset();
-  Json request = {{"key", encode_base64(key)}, {"start_revision", std::to_string(since)}};
-  if (key == m_prefix) { request["range_end"] = encode_base64(end_of(key)); }
-  if (m_note.slots == 0 || key == m_key) { request["filters"] = Json::array({"NOPUT"}); } // notes matter to slots only
-  auto opened = m_client.watch({{"create_request", request}}, brief());
+  std::vector<Json> requests{watch_request(key, since)};
+  if (key != m_key && key != m_prefix) { requests.push_back(watch_request(m_key, since)); }
+  auto opened = m_client.watch(requests, brief());
   if (!opened && opened.error().kind == Kind::interrupted) { return failed(opened.error()); }
   if (!opened) { // the next renewal finds another endpoint, or says what is wrong
     pause_watching();
@@ -612,6 +663,52 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
     return standing_in(*view);
   }
   return failed({Kind::unavailable, "it elects one leader after the other"});
+}
+
+// Many may wait, and where nothing happens none of them looks at the others: a place in the queue lives as long as its
+// lease does, and the watch tells what happens to us and before us. Whether the lock is ours in the end is decided by
+// renew() alone. False: there is a reason to look.
+Outcome<bool> EtcdLock::keep_place()
+{
+  if (m_is_held || m_is_stirred || !m_watch || m_unanswered) { return false; }
+  const auto answer = m_client.call(k_keepalive, {{"ID", std::to_string(m_granted.id)}}, brief());
+  if (!answer && answer.error().kind == Kind::gone) { return false; }
+  if (!answer) { return failed(answer.error()); }
+  const milliseconds ttl = ttl_in(field(answer->body, "result"));
+  const bool is_kept = ttl > milliseconds(0) && term_of(answer->body) == m_granted.term;
+  if (!is_kept || m_watched_at != m_client.endpoint()) { return false; }
+  const auto is_same = is_queue_the_same(revision_of(answer->body));
+  if (!is_same) { return Failed(is_same.error()); }
+  if (!*is_same) { return false; }
+  m_granted.lease = lease_from(answer->asked, ttl);
+  if (m_standing.position > 1) { m_client.rest(); }
+  return true;
+}
+
+// As far as we have seen it, at its front and before us. A watch whose connection is dead without a sign would not
+// tell.
+Outcome<bool> EtcdLock::is_queue_the_same(std::int64_t revision)
+{
+  if (revision == m_seen.revision) { return true; } // nothing at all was written
+  const bool is_near = m_standing.position <= k_near;
+  if (++m_seen.renewals % k_looks_apart != 0 && !is_near) { return true; }
+  const auto look = [](const std::string& key) {
+    return Json{{"request_range", {{"key", encode_base64(key)}, {"count_only", true}, {"serializable", true}}}};
+  };
+  const Json request = {{"success", Json::array({look(m_key), look(m_seen.obstacle), look(m_seen.first)})}};
+  const auto answer = m_client.call(k_txn, request, brief());
+  if (!answer) { return failed(answer.error()); }
+  const Json& responses = field(answer->body, "responses");
+  const auto is_there = [&](std::size_t i) {
+    return responses.size() > i && number(field(responses[i], "response_range"), "count") > 0;
+  };
+  if (!is_there(0) || !is_there(1)) { return false; }
+  if (is_there(2)) {
+    m_seen.revision = revision;
+    return true;
+  }
+  // Only our position has changed. The more there are to be read, the less often.
+  return m_seen.renewals * k_near < m_standing.position;
 }
 
 // Without `renewed` the lease is gone.

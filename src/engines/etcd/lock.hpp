@@ -55,7 +55,8 @@ private:
   Outcome<View> keep_alive(std::optional<Answer>& renewed);
   Lease at_most(Lease lease) const;
   Reply<void> revoke(std::int64_t id, const Limits& limits);
-  Json put_request(std::int64_t lease) const;
+  Json put_request(const Note& note, std::int64_t lease) const;
+  Json slotted_request() const;
   Json key_request(std::optional<std::int64_t> unchanged_since) const;
   Outcome<View> make_key(milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits);
   Reply<std::optional<Json>> make_lease_and_key(
@@ -70,12 +71,16 @@ private:
   void see(const Member& self);
   Reply<Found> rewrite(Granted& onto, const Limits& limits);
   Reply<Found> change_lease(std::int64_t term);
+  void see(const View& view, const Place& place);
+  Outcome<bool> keep_place();
+  Outcome<bool> is_queue_the_same(std::int64_t revision);
   Outcome<std::optional<Standing>> renew();
   Failure loss() const;
   Standing tell();
   void plan_settling();
   void settle();
   void revoke_others();
+  Json watch_request(const std::string& key, std::int64_t since) const;
   Outcome<void> watch(const std::string& key, std::int64_t since);
   void pause_watching();
   bool is_stirred();
@@ -101,6 +106,16 @@ private:
   Standing m_standing;               // as it was told last
   Moment m_renewal{0};               // when the next one is due
   std::optional<Moment> m_settle_at; // when what can wait is due
+
+  // Of a queue that we wait in.
+  struct Seen {
+    std::int64_t revision = 0;
+    std::string first{};       // the key of
+    std::string obstacle{};    // the key whose end we wait for
+    std::int64_t renewals = 0; // since then
+  };
+  Seen m_seen;
+  bool m_is_stirred = false; // something has happened since we looked
 
   std::optional<Watch> m_watch;
   std::string m_watched;        // its key, or the prefix for all of them

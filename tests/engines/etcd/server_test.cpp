@@ -353,7 +353,7 @@ TEST_F(Etcd, TakesAnotherPlaceWhenItsOwnIsLost)
   EngineDriver first = holder();
   const auto held = etcd->keys("lock/");
   const auto kept = etcd->leases();
-  EngineDriver second = waiter("ttl_ms=6000"); // it finds out at its next renewal
+  EngineDriver second = waiter("ttl_ms=6000");
   const auto others = [&] {
     auto keys = etcd->keys("lock/");
     std::erase(keys, held.at(0));
