@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -62,6 +63,9 @@ struct EtcdProxy::State {
   std::map<std::string, int> counts;
   std::map<std::string, std::chrono::nanoseconds> firsts;
   std::vector<Request> kept;
+  bool lets_go = false;
+  std::condition_variable may_go;
+  int held_back = 0;
   std::thread acceptor;
   std::vector<std::thread> threads; // of connections
 
@@ -146,6 +150,14 @@ struct EtcdProxy::State {
 
   void serve(int client)
   {
+    bool is_held_back = false;
+    serve(client, is_held_back);
+    const std::lock_guard guard(mutex);
+    held_back -= is_held_back ? 1 : 0;
+  }
+
+  void serve(int client, bool& is_held_back)
+  {
     for (std::string bytes;;) {
       std::size_t end = 0;
       while ((end = bytes.find("\r\n\r\n")) == std::string::npos) {
@@ -160,14 +172,22 @@ struct EtcdProxy::State {
       }
       request.body = bytes.substr(end + 4, length);
       bytes.erase(0, end + 4 + length);
-      if (!obey(client, request, bytes)) { return; }
+      if (!obey(client, request, bytes, is_held_back)) { return; }
     }
   }
 
-  // Whether the connection goes on.
-  bool obey(int client, Request& request, std::string& rest)
+  void hold_back()
   {
-    const Fate fate = fate_of(request);
+    std::unique_lock lock(mutex);
+    ++held_back;
+    may_go.wait(lock, [this] { return lets_go || has_ended; });
+  }
+
+  // Whether the connection goes on.
+  bool obey(int client, Request& request, std::string& rest, bool& is_held_back)
+  {
+    const Fate fate = is_held_back ? Fate::hold_back : fate_of(request);
+    if (fate == Fate::hold_back && !std::exchange(is_held_back, true)) { hold_back(); }
     if (fate == Fate::lose_request) { return false; }
     if (fate == Fate::pass && request.path == "/v3/watch") {
       relay(client, request);
@@ -185,7 +205,8 @@ struct EtcdProxy::State {
     const auto end = said->find("\r\n\r\n");
     if (end == std::string::npos) { return false; }
     const std::string body = said->substr(end + 4);
-    return send_all(client, "HTTP/1.1 " + said->substr(9, 3) + " As said\r\nContent-Type: application/json\r\n" +
+    return is_held_back |
+           send_all(client, "HTTP/1.1 " + said->substr(9, 3) + " As said\r\nContent-Type: application/json\r\n" +
                               "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   }
 };
@@ -212,6 +233,7 @@ EtcdProxy::~EtcdProxy()
   {
     const std::lock_guard guard(m_state->mutex);
     m_state->has_ended = true;
+    m_state->may_go.notify_all();
     for (const int socket : m_state->sockets) { ::shutdown(socket, SHUT_RDWR); }
   }
   ::shutdown(m_state->listener, SHUT_RDWR);
@@ -254,6 +276,19 @@ int EtcdProxy::kept() const
 {
   const std::lock_guard guard(m_state->mutex);
   return static_cast<int>(m_state->kept.size());
+}
+
+void EtcdProxy::let_go()
+{
+  const std::lock_guard guard(m_state->mutex);
+  m_state->lets_go = true;
+  m_state->may_go.notify_all();
+}
+
+int EtcdProxy::held_back() const
+{
+  const std::lock_guard guard(m_state->mutex);
+  return m_state->held_back;
 }
 
 } // namespace lockrun::testing

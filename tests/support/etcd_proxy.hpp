@@ -23,6 +23,7 @@ public:
     swallow,      // etcd is asked, and the connection stays silent
     keep,         // the connection stays silent, and etcd is asked by deliver()
     twice,        // etcd is asked twice; the second answer is that of the client
+    hold_back,    // it stays on its way, with all that follows on its connection, until let_go()
   };
   using Judge = std::function<Fate(const Request&)>; // called by one thread at a time
 
@@ -42,6 +43,11 @@ public:
   // Asks etcd what was kept. Its answers.
   std::vector<std::string> deliver();
   int kept() const;
+
+  // Etcd is asked what was held back, in the order of each connection and even if the client is gone. held_back() is on
+  // how many connections that is still to be done, or under way with a client that is there.
+  void let_go();
+  int held_back() const;
 
 private:
   struct State;

@@ -18,6 +18,7 @@ using Kind = Trouble::Kind;
 using Wrong = tl::unexpected<Trouble>;
 
 constexpr const char* k_authenticate = "/v3/auth/authenticate";
+constexpr const char* k_status = "/v3/maintenance/status"; // needs no user and no quorum
 constexpr std::string_view k_grant = "/v3/lease/grant";
 constexpr std::int64_t k_longest_ttl = 1'000'000; // seconds, as lockrun has it
 constexpr std::size_t k_most_useless = 1 << 20U;  // bytes of a watch without an event
@@ -111,6 +112,11 @@ std::string cluster_of(const Json& answer)
   return text(header_of(answer), "cluster_id");
 }
 
+std::string in_hexadecimal(const std::string& cluster)
+{
+  return fmt::format("{:x}", std::strtoull(cluster.c_str(), nullptr, 10));
+}
+
 // A token that is refused though it is new, or that we have no user for.
 Trouble as_refused(Trouble trouble)
 {
@@ -183,6 +189,7 @@ Outcome<void> Client::open(const Url& url)
   if (tls == "no" && has_files) { return unusable("tls=no does not go with cacert=, cert= or key="); }
   if (files.certificate.empty() != files.key.empty()) { return unusable("cert= and key= go together"); }
   m_servers.open(url.endpoints, has_files || tls == "yes" ? std::optional(files) : std::nullopt);
+  m_clusters.resize(m_servers.size());
 
   // As etcdctl has it in its environment: NAME or NAME:PASSWORD, and the password alone.
   const std::string account = environment("ETCDCTL_USER");
@@ -209,7 +216,10 @@ Reply<Json> Client::json_from(const char* path, const net::HttpAnswer& answer)
 {
   auto json = body_of(answer);
   if (!json) { return json; }
-  if (m_cluster.empty()) { m_cluster = cluster_of(*json); }
+  if (m_cluster.empty()) {
+    m_cluster = cluster_of(*json);
+    m_clusters[m_servers.current()] = m_cluster;
+  }
   // Times are computed with it, so that one that makes no sense goes no further.
   Json& facts = field(*json, "result").is_object() ? (*json)["result"] : *json;
   const std::int64_t ttl = number(facts, "TTL");
@@ -222,12 +232,42 @@ Reply<Json> Client::json_from(const char* path, const net::HttpAnswer& answer)
 
 std::string Client::cluster() const
 {
-  return fmt::format("{:x}", std::strtoull(m_cluster.c_str(), nullptr, 10));
+  return in_hexadecimal(m_cluster);
+}
+
+Reply<void> Client::agree(Moment until)
+{
+  auto waited = m_servers.await_survey(until);
+  if (!waited) { return waited; }
+  return agree();
+}
+
+Reply<void> Client::agree()
+{
+  m_servers.look_at_background();
+  for (const auto& [server, answer] : m_servers.take_survey()) {
+    if (const auto json = body_of(answer)) { m_clusters[server] = cluster_of(*json); }
+  }
+  const auto is_foreign = [this](const std::string& one) { return !one.empty() && one != m_cluster; };
+  if (m_cluster.empty() || std::none_of(m_clusters.begin(), m_clusters.end(), is_foreign)) { return {}; }
+  std::string list;
+  for (std::size_t i = 0; i < m_clusters.size(); ++i) {
+    if (m_clusters[i].empty()) { continue; }
+    const std::string endpoint = m_servers.endpoint(i).text();
+    list += fmt::format("{}{} to {}", list.empty() ? "" : ", ", endpoint, in_hexadecimal(m_clusters[i]));
+  }
+  return Wrong(Trouble{Kind::other_cluster, "the endpoints belong to different clusters: " + list});
+}
+
+void Client::recall(std::int64_t late, const char* path, const Json& request)
+{
+  m_servers.recall(late, {path, write_json(request), m_token});
 }
 
 // What the servers have answered, good or bad, unless others may do better.
 Reply<net::Exchange> Client::exchange(const std::vector<Request>& requests, const Limits& limits)
 {
+  if (m_servers.size() > 1 && !std::exchange(m_is_surveyed, true)) { m_servers.survey({k_status, "{}", {}}); }
   std::vector<net::HttpRequest> posts;
   posts.reserve(requests.size());
   for (const Request& request : requests) { posts.push_back({request.path, write_json(request.body), m_token}); }
@@ -237,7 +277,9 @@ Reply<net::Exchange> Client::exchange(const std::vector<Request>& requests, cons
       if (!json && may_pass(json.error().kind)) { return json.error(); }
       const std::string cluster = json ? cluster_of(*json) : std::string();
       if (!cluster.empty() && !m_cluster.empty() && cluster != m_cluster) {
-        return Trouble{Kind::other_cluster, "it belongs to another cluster than the server that answered first"};
+        return Trouble{Kind::other_cluster,
+          fmt::format("it belongs to another cluster than the server that answered first ({}, not {})",
+            in_hexadecimal(cluster), in_hexadecimal(m_cluster))};
       }
     }
     return std::nullopt;

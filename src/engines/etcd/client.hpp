@@ -68,6 +68,17 @@ public:
   // For all of these, on a connection of its own.
   Reply<Watch> watch(const std::vector<Json>& requests, const Limits& limits);
 
+  // Whether the endpoints belong to one cluster, as far as they can be reached; they are asked in the background of the
+  // first call. Waits for them, but neither for long nor for those that are silent.
+  Reply<void> agree(Moment until);
+
+  // The same of what has arrived since, without waiting.
+  Reply<void> agree();
+
+  // Sends this also where a call known as `late` has no answer yet (net::Servers); and waits for those.
+  void recall(std::int64_t late, const char* path, const Json& request);
+  void await_late(Moment until) { m_servers.await_late(until); }
+
   // Closes the connection that is kept for the next request: one that comes soon pays for another.
   void rest() { m_servers.rest(); }
 
@@ -91,6 +102,8 @@ private:
   std::string m_token;
   bool m_is_auth_off = false; // so the server says
   std::string m_cluster;      // as its first answer names it
+  bool m_is_surveyed = false;
+  std::vector<std::string> m_clusters; // by endpoint; empty: it has not said
 };
 
 } // namespace lockrun::engines::etcd

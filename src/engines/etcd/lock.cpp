@@ -29,6 +29,7 @@ constexpr const char* k_range = "/v3/kv/range";
 constexpr const char* k_txn = "/v3/kv/txn";
 constexpr const char* k_grant = "/v3/lease/grant";
 constexpr const char* k_keepalive = "/v3/lease/keepalive";
+constexpr const char* k_revoke = "/v3/lease/revoke";
 constexpr const char* k_status = "/v3/maintenance/status";
 constexpr int k_elections = 3;              // during one renewal
 constexpr milliseconds k_settle_after{100}; // shorter commands do without
@@ -48,7 +49,8 @@ Failure failure_from(const Trouble& trouble)
     return {EX_UNAVAILABLE, "refused", fmt::format("cannot talk to etcd: {}", trouble.text), {},
       "lockrun uses etcd's HTTP gateway, which the server's --enable-grpc-gateway=false switches off"};
   case Kind::other_cluster:
-    return {EX_CONFIG, "refused", fmt::format("cannot use etcd: {}", trouble.text)};
+    return {EX_CONFIG, "refused", fmt::format("cannot use etcd: {}", trouble.text), {},
+      "name the members of one cluster: a lock in one is not held in another"};
   case Kind::authentication:
   case Kind::stale_token:
     return {EX_NOPERM, "authentication", fmt::format("etcd does not let us: {}", trouble.text)};
@@ -141,8 +143,11 @@ Outcome<EtcdLock::View> EtcdLock::queue(Scope scope, const Limits& limits)
 
 Outcome<std::vector<Party>> EtcdLock::status()
 {
-  const auto view = queue(Scope::everybody, brief());
+  const Limits limits = brief();
+  const auto view = queue(Scope::everybody, limits);
   if (!view) { return Failed(view.error()); }
+  const auto agreed = m_client.agree(limits.until);
+  if (!agreed) { return failed(agreed.error()); }
   std::vector<Party> parties;
   for (std::size_t i = 0; i < view->queue.size(); ++i) { parties.push_back(party_of(view->queue, i)); }
   std::stable_partition(parties.begin(), parties.end(), [](const Party& party) { return !party.waits; });
@@ -176,7 +181,7 @@ Json EtcdLock::grant_request(std::int64_t id, milliseconds ttl)
 // Can be repeated: what counts is when this ID was asked for first.
 Reply<void> EtcdLock::ask_for(Granted& fresh, milliseconds ttl, const Limits& limits)
 {
-  const auto answer = m_client.call(k_grant, grant_request(fresh.id, ttl), limits);
+  const auto answer = m_client.call(k_grant, grant_request(fresh.id, ttl), limits.with_late(fresh.id));
   if (!answer && answer.error().kind != Kind::exists) { return tl::unexpected(answer.error()); }
   fresh.lease = lease_from(fresh.asked, answer ? ttl_in(answer->body) : ttl); // or a try whose answer got lost
   remember(fresh);
@@ -234,7 +239,7 @@ Reply<std::optional<Json>> EtcdLock::make_lease_and_key(
   m_granted = fresh;
   auto replies = m_client.call_all({{k_status, Json::object()}, {k_range, marker_request()},
                                      {k_grant, grant_request(fresh.id, ttl)}, {k_txn, key_request(unchanged_since)}},
-    limits);
+    limits.with_late(fresh.id));
   m_granted = {};
   if (!replies || !(*replies)[2] || !(*replies)[3]) {
     const auto granted = ask_for(fresh, ttl, limits);
@@ -263,7 +268,7 @@ Outcome<EtcdLock::View> EtcdLock::make_key(
     made = std::move(*both);
   }
   if (!made) {
-    auto answer = m_client.call(k_txn, key_request(unchanged_since), limits);
+    auto answer = m_client.call(k_txn, key_request(unchanged_since), limits.with_late(m_granted.id));
     if (!answer && answer.error().kind == Kind::gone) { // it took us longer than the lease lives
       m_granted = {};
       return View{};
@@ -334,6 +339,7 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   if (ttl < k_shortest_ttl) {
     return Failed(usage(fmt::format("ttl={}ms leaves no time to renew the lease", ttl.count()), "it is 2s at least"));
   }
+  if (const auto agreed = m_client.agree(); !agreed) { return failed(agreed.error()); }
   m_is_held = false;
   m_note = {demand.mode, demand.slots, {}, demand.max_waiters.has_value(), demand.owner};
   if (sys::elapsed_now() >= m_granted.lease.deadline) { m_granted = {}; } // that of a place that was lost
@@ -342,6 +348,8 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   const Limits limits{until, std::clamp<milliseconds>(share, milliseconds(1), k_try), true};
   auto standing = take_place(demand, ttl, limits);
   if (!standing) { return standing; }
+  const auto agreed = m_client.agree(until);
+  if (!agreed) { return failed(agreed.error()); }
   const auto learned = learn_epoch(limits);
   if (!learned) { return Failed(learned.error()); }
   m_standing = *std::move(standing);
@@ -354,6 +362,11 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
 
 Outcome<Standing> EtcdLock::proceed()
 {
+  if (const auto agreed = m_client.agree(); !agreed) {
+    const Failure failure = failure_from(agreed.error());
+    if (!m_is_held) { return Failed(Failure{EX_TEMPFAIL, k_lost, failure.text}); } // to join again says the same
+    if (!std::exchange(m_has_told_of_clusters, true)) { m_attention.complain(failure); }
+  }
   const Moment now = sys::elapsed_now();
   if (is_stirred()) {
     m_renewal = now;
@@ -509,7 +522,7 @@ Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
   const Json range = {{"request_range", queue_request(Scope::us)}};
   const Json request = {
     {"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
-  const auto answer = m_client.call(k_txn, request, limits);
+  const auto answer = m_client.call(k_txn, request, limits.with_late(onto.id));
   if (!answer) {
     if (onto.id != m_granted.id) { m_unanswered = std::min(m_unanswered.value_or(Moment::max()), onto.lease.deadline); }
     return tl::unexpected(answer.error());
@@ -757,7 +770,9 @@ void EtcdLock::settle()
 
 Reply<void> EtcdLock::revoke(std::int64_t id, const Limits& limits)
 {
-  const auto revoked = m_client.call("/v3/lease/revoke", {{"ID", std::to_string(id)}}, limits);
+  const Json request = {{"ID", std::to_string(id)}};
+  m_client.recall(id, k_revoke, request); // what is late would bring lease and key back
+  const auto revoked = m_client.call(k_revoke, request, limits);
   if (!revoked && revoked.error().kind != Kind::gone) { return tl::unexpected(revoked.error()); }
   std::erase_if(m_leases, [id](const Granted& one) { return one.id == id; });
   return {};
@@ -774,6 +789,7 @@ std::optional<std::string> EtcdLock::leave()
     left_behind =
       fmt::format("the key '{}' stays until its lease runs out: {}", m_key, failure_from(revoked.error()).text);
   }
+  m_client.await_late(std::min<Moment>(until, sys::elapsed_now() + k_farewell_try));
   return left_behind;
 }
 

@@ -15,7 +15,7 @@ namespace lockrun::engines::etcd {
 // A lock as `etcdctl lock` takes it: a key NAME/<lease>, held by the oldest of them.
 class EtcdLock final : public Backend {
 public:
-  explicit EtcdLock(const Attention& attention) : m_client(attention) {}
+  explicit EtcdLock(const Attention& attention) : m_attention(attention), m_client(attention) {}
 
   const char* name() const override { return "etcd"; }
   const char* abilities() const override { return "shared,slots,max_waiters,fair,status"; }
@@ -86,6 +86,7 @@ private:
   bool is_stirred();
   Limits brief() const;
 
+  const Attention& m_attention;
   Client m_client;
   std::string m_prefix;
   std::vector<Granted> m_leases; // all that we have asked for and that may be there
@@ -102,6 +103,7 @@ private:
   bool m_is_held = false;
   bool m_has_waited = false;
   bool m_is_settled = false;
+  bool m_has_told_of_clusters = false;
 
   Standing m_standing;               // as it was told last
   Moment m_renewal{0};               // when the next one is due

@@ -181,6 +181,13 @@ void HttpConnection::ask(const std::vector<HttpRequest>& requests)
   m_state->begin(std::move(bytes), requests.size());
 }
 
+void HttpConnection::ask_also(const HttpRequest& request)
+{
+  m_state->unsent += serialized(request, m_state->host);
+  ++m_state->expected;
+  m_state->is_usable = false;
+}
+
 void HttpConnection::open_stream(const HttpRequest& request)
 {
   m_state->is_stream = true;

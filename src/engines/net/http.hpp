@@ -32,6 +32,8 @@ public:
 
   // Requests that are POSTed all at once; the server answers one after the other. Without any it only connects.
   void ask(const std::vector<HttpRequest>& requests);
+  // One more, after those that it was asked for already.
+  void ask_also(const HttpRequest& request);
   Reply<Progress> advance();
   std::vector<HttpAnswer> take_answers(); // after `done`
 

@@ -16,7 +16,13 @@ using Wrong = tl::unexpected<Trouble>;
 
 constexpr milliseconds k_connection_delay{250}; // RFC 8305, section 5
 constexpr std::size_t k_most_tries = 8;         // at the same time
-constexpr std::size_t k_most_bytes = 4 << 20U;  // of answers that are not complete, of all tries together
+constexpr std::size_t k_most_late = 16;         // connections that wait to be recalled
+constexpr std::int64_t k_survey = 0;            // in the background; other numbers are late calls,
+constexpr std::int64_t k_recalled = -1;         // or were
+// How long a survey waits for a server that shows no sign of life: the others have answered long since.
+constexpr milliseconds k_sign_of_life{50};
+constexpr milliseconds k_longest_survey{10'000};
+constexpr std::size_t k_most_bytes = 4 << 20U; // of answers that are not complete, of all tries together
 
 } // namespace
 
@@ -41,6 +47,16 @@ Reply<::SSL_CTX*> Servers::context()
   return m_context.get();
 }
 
+Reply<HttpConnection> Servers::begin(std::size_t server, const sys::SocketAddress& address)
+{
+  const auto trusted = context();
+  if (!trusted) { return Wrong(trusted.error()); }
+  const Endpoint& endpoint = m_hosts[server].endpoint();
+  auto wire = Wire::begin(address, endpoint.host, *trusted);
+  if (!wire) { return Wrong(wire.error()); }
+  return HttpConnection(std::move(*wire), endpoint.text());
+}
+
 // One call: tries that run at the same time.
 class Servers::Call {
 public:
@@ -50,6 +66,7 @@ public:
 
   // The try that succeeded; its connection has the answers.
   Reply<HttpConnection> run();
+  void keep_late(); // tries that have been asked and have not answered
   std::vector<HttpAnswer> take_answers() { return std::move(m_answers); }
   Moment first_asked() const noexcept { return m_first_asked; }
 
@@ -143,12 +160,9 @@ void Servers::Call::fail(std::size_t server, const Trouble& trouble)
 
 void Servers::Call::begin_try(const Candidate& target)
 {
-  const auto context = m_servers.context();
-  if (!context) { return fail(target.server, context.error()); }
-  const Endpoint& endpoint = m_servers.m_hosts[target.server].endpoint();
-  auto wire = Wire::begin(target.address, endpoint.host, *context);
-  if (!wire) { return fail(target.server, wire.error()); }
-  Try& fresh = m_tries.emplace_back(Try{target, HttpConnection(std::move(*wire), endpoint.text())});
+  auto connection = m_servers.begin(target.server, target.address);
+  if (!connection) { return fail(target.server, connection.error()); }
+  Try& fresh = m_tries.emplace_back(Try{target, std::move(*connection)});
   fresh.connection.ask(m_requests);
 }
 
@@ -259,6 +273,7 @@ std::optional<HttpConnection> Servers::Call::advance(Try& one)
   Servers& servers = m_servers;
   servers.m_current = one.target.server;
   servers.m_hosts[servers.m_current].prefer(one.target.address);
+  one.is_over = true;
   return std::move(one.connection);
 }
 
@@ -299,11 +314,24 @@ Trouble Servers::Call::all_troubles() const
   return all;
 }
 
+void Servers::Call::keep_late()
+{
+  for (Try& one : m_tries) {
+    if (one.is_over || one.connection.asked() == Moment(0)) { continue; }
+    m_servers.keep_late(one.target.server, m_limits.late, std::move(one.connection));
+  }
+}
+
 Attention::Woken Servers::Call::wait(Moment until)
 {
+  std::vector<std::size_t> asked;
   std::vector<::pollfd> descriptors{{m_servers.m_bell->get(), POLLIN, 0}};
-  for (const Try& one : m_tries) { descriptors.push_back({one.connection.descriptor(), one.connection.events(), 0}); }
-  const auto woken = m_servers.m_attention.wait(descriptors, until);
+  for (const Try& one : m_tries) {
+    asked.push_back(one.target.server);
+    descriptors.push_back({one.connection.descriptor(), one.connection.events(), 0});
+  }
+  m_servers.go_on_with_survey(asked);
+  const auto woken = m_servers.wait(descriptors, until);
   for (std::size_t i = 0; i < m_tries.size(); ++i) { m_tries[i].is_ready = descriptors[i + 1].revents != 0; }
   return woken;
 }
@@ -365,6 +393,7 @@ Reply<Exchange> Servers::ask(const std::vector<HttpRequest>& requests, const Lim
 {
   Call call(*this, requests, limits, verdict);
   auto winner = call.run();
+  if (limits.late != 0) { call.keep_late(); }
   if (!winner) {
     if (winner.error().kind != Kind::interrupted) { m_last_trouble = winner.error(); }
     return Wrong(winner.error());
@@ -383,6 +412,125 @@ Reply<HttpConnection> Servers::connect(const Limits& limits)
   const Verdict any = [](const auto&) { return std::nullopt; };
   Call call(*this, nothing, limits, any);
   return call.run();
+}
+
+void Servers::keep_late(std::size_t server, std::int64_t late, HttpConnection connection)
+{
+  auto& tasks = m_background.tasks();
+  const auto is_late = [](const Background::Task& task) { return task.id != k_survey; };
+  if (static_cast<std::size_t>(std::count_if(tasks.begin(), tasks.end(), is_late)) >= k_most_late) {
+    tasks.erase(std::find_if(tasks.begin(), tasks.end(), is_late));
+  }
+  m_background.add({server, late, std::move(connection)});
+}
+
+void Servers::recall(std::int64_t late, const HttpRequest& request)
+{
+  for (Background::Task& task : m_background.tasks()) {
+    if (task.id != late) { continue; }
+    task.connection.ask_also(request);
+    (void)task.connection.advance(); // sends it; what is wrong with it shows later
+    task.id = k_recalled;
+  }
+}
+
+void Servers::await_late(Moment until)
+{
+  std::erase_if(m_background.tasks(), [](const Background::Task& task) { return task.id == k_survey; });
+  while (!m_background.tasks().empty() && sys::elapsed_now() < until) {
+    std::vector<::pollfd> descriptors;
+    if (wait(descriptors, until) == Attention::Woken::by_lockrun) { return; }
+  }
+}
+
+// Begins with those servers whose addresses are known by now, all of which are tried.
+void Servers::go_on_with_survey(const std::vector<std::size_t>& asked)
+{
+  if (!m_survey) { return; }
+  if (m_survey->is_due.empty()) {
+    m_survey->is_due.assign(size(), true);
+    for (const std::size_t server : asked) { m_survey->is_due[server] = false; }
+    m_survey->began = sys::elapsed_now();
+  }
+  for (std::size_t server = 0; server < size(); ++server) {
+    if (!m_survey->is_due[server] || m_hosts[server].addresses().empty()) { continue; }
+    m_survey->is_due[server] = false;
+    survey(server);
+  }
+}
+
+void Servers::survey(std::size_t server)
+{
+  for (const sys::SocketAddress& address : m_hosts[server].addresses()) {
+    auto connection = begin(server, address);
+    if (!connection) { continue; } // nothing can be asked there
+    connection->ask({m_survey->request});
+    m_background.add({server, k_survey, std::move(*connection)});
+  }
+}
+
+bool Servers::is_survey_over() const
+{
+  for (std::size_t server = 0; server < size(); ++server) {
+    const bool is_due = m_survey->is_due.empty() || m_survey->is_due[server];
+    if (is_due && m_hosts[server].is_being_looked_up()) { return false; }
+  }
+  const auto& tasks = m_background.tasks();
+  return std::none_of(tasks.begin(), tasks.end(), [](const Background::Task& task) { return task.id == k_survey; });
+}
+
+// Callers that ask the servers in different orders see the same latencies, if they are in the same place: whichever
+// server a call takes its time with, those that are faster have answered in the meantime.
+Reply<void> Servers::await_survey(Moment until)
+{
+  while (m_survey) {
+    go_on_with_survey({m_current});
+    if (is_survey_over()) { break; }
+    const auto& tasks = m_background.tasks();
+    const bool is_alive = std::any_of(
+      tasks.begin(), tasks.end(), [](const Background::Task& task) { return task.id == k_survey && task.is_alive; });
+    const Moment limit = std::min<Moment>(until, m_survey->began + (is_alive ? k_connection_delay : k_sign_of_life));
+    std::vector<::pollfd> descriptors{{m_bell->get(), POLLIN, 0}};
+    const auto woken = wait(descriptors, limit);
+    if (woken == Attention::Woken::by_lockrun) { return Wrong(Trouble{Kind::interrupted, std::string()}); }
+    if (woken == Attention::Woken::by_time) { break; }
+    silence(m_bell);
+    for (Host& host : m_hosts) { (void)host.take(); } // what failed is no answer
+  }
+  return {};
+}
+
+std::vector<std::pair<std::size_t, HttpAnswer>> Servers::take_survey()
+{
+  return m_survey ? std::exchange(m_survey->heard, {}) : std::vector<std::pair<std::size_t, HttpAnswer>>();
+}
+
+void Servers::look_at_background()
+{
+  auto& tasks = m_background.tasks();
+  if (tasks.empty()) { return; }
+  std::vector<::pollfd> descriptors;
+  (void)wait(descriptors, Moment(0));
+  if (m_survey && sys::elapsed_now() >= m_survey->began + k_longest_survey) {
+    std::erase_if(tasks, [](const Background::Task& task) { return task.id == k_survey; });
+  }
+}
+
+// For these, and for what goes on in the background, whose descriptors are added to them.
+Attention::Woken Servers::wait(std::vector<::pollfd>& descriptors, Moment until)
+{
+  const std::size_t own = descriptors.size();
+  m_background.add_interests(descriptors);
+  const auto woken = m_attention.wait(descriptors, until);
+  auto& tasks = m_background.tasks();
+  for (Background::Answers& arrived : m_background.go_on(std::span(descriptors).subspan(own))) {
+    if (m_survey) { m_survey->heard.emplace_back(arrived.server, std::move(arrived.answers.front())); }
+    if (arrived.id != k_survey) { continue; }
+    std::erase_if(tasks, [&](const Background::Task& task) { // other addresses of the same
+      return task.id == k_survey && task.server == arrived.server;
+    });
+  }
+  return woken;
 }
 
 } // namespace lockrun::engines::net

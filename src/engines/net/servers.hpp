@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engines/backoff.hpp"
+#include "engines/net/background.hpp"
 #include "engines/net/http.hpp"
 #include "engines/net/names.hpp"
 #include "engines/session.hpp"
@@ -18,6 +19,14 @@ struct Limits {
   milliseconds one_try{0}; // until another endpoint is asked in addition, and twice as long each time round
   bool rides_out = false;  // goes round while one of them may come back; otherwise each is asked once
   bool complains = false;  // when all have been asked and none has answered yet
+  std::int64_t late = 0;   // by which recall() knows this call; 0: it needs none
+
+  Limits with_late(std::int64_t id) const
+  {
+    Limits limits = *this;
+    limits.late = id;
+    return limits;
+  }
 };
 
 // What was answered, and when that was asked.
@@ -43,6 +52,24 @@ public:
   // Asks for everything in one go. That must be such that it can be asked more than once.
   Reply<Exchange> ask(const std::vector<HttpRequest>& requests, const Limits& limits, const Verdict& verdict);
 
+  // Takes back what calls known as `late` asked for and have no answer to. Each such connection is still open, and is
+  // asked for this as well: whenever the server gets to the one, it gets to the other next. await_late() waits for
+  // that.
+  void recall(std::int64_t late, const HttpRequest& request);
+  void await_late(Moment until);
+
+  // Asks each server for this, in the background of the next call, except for those which that call asks.
+  void survey(HttpRequest request) { m_survey.emplace(Survey{std::move(request), {}, Moment(0), {}}); }
+
+  // Waits for the answers, but for no server that has not even accepted a connection in time, and for none for long.
+  Reply<void> await_survey(Moment until);
+
+  // What has been answered in the background since the last time, by which server. Late calls tell as much.
+  std::vector<std::pair<std::size_t, HttpAnswer>> take_survey();
+
+  // Takes what has arrived in the background. It goes on by itself only while something else is waited for.
+  void look_at_background();
+
   // A connection of its own, to the server that answered last if that can be reached.
   Reply<HttpConnection> connect(const Limits& limits);
 
@@ -55,10 +82,23 @@ public:
   // The one that answered last.
   std::size_t current() const noexcept { return m_current; }
   std::size_t size() const noexcept { return m_hosts.size(); }
+  const Endpoint& endpoint(std::size_t server) const { return m_hosts[server].endpoint(); }
 
 private:
   class Call;
+  struct Survey {
+    HttpRequest request;
+    std::vector<bool> is_due; // by server; empty before it has begun
+    Moment began{0};
+    std::vector<std::pair<std::size_t, HttpAnswer>> heard{}; // and not taken yet
+  };
   Reply<::SSL_CTX*> context();
+  Reply<HttpConnection> begin(std::size_t server, const sys::SocketAddress& address);
+  void go_on_with_survey(const std::vector<std::size_t>& asked);
+  void survey(std::size_t server);
+  bool is_survey_over() const;
+  void keep_late(std::size_t server, std::int64_t late, HttpConnection connection);
+  Attention::Woken wait(std::vector<::pollfd>& descriptors, Moment until);
 
   const Attention& m_attention;
   Bell m_bell = make_bell();
@@ -71,6 +111,8 @@ private:
   Moment m_not_before{0}; // while all of them fail
   std::optional<Trouble> m_last_trouble;
   std::function<void(const Trouble&)> m_on_delay;
+  Background m_background;
+  std::optional<Survey> m_survey;
 };
 
 } // namespace lockrun::engines::net

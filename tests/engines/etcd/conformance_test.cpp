@@ -2,6 +2,7 @@
 #include "support/etcd_proxy.hpp"
 #include "support/etcd_servers.hpp"
 #include "support/eventually.hpp"
+#include "support/scripted_server.hpp"
 
 #include "engines/etcd/json.hpp"
 
@@ -12,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -294,6 +296,100 @@ TEST_F(EtcdBehindAProxy, DoesNotWaitBehindItsOwnOldKey)
   }
 }
 
+// Its requests are still under way on a connection that nobody waits for any more, when it gives back what it has.
+class EtcdBehindALateProxy : public EtcdBehindAProxy {
+protected:
+  void SetUp() override
+  {
+    EtcdBehindAProxy::SetUp();
+    if (IsSkipped()) { return; }
+    const auto judge = [this](const Request& request) {
+      return request.path == k_grant && grants++ < held_back ? Fate::hold_back : Fate::pass;
+    };
+    for (auto& proxy : proxies) { proxy.emplace(etcd->endpoint(0), judge); }
+  }
+
+  int held() const { return proxies[0]->held_back() + proxies[1]->held_back(); }
+  void let_go()
+  {
+    EXPECT_GT(held(), 0);
+    for (auto& proxy : proxies) { proxy->let_go(); }
+    EXPECT_TRUE(eventually([&] { return held() == 0; }));
+  }
+  void expect_nothing() const
+  {
+    EXPECT_THAT(etcd->keys("lock/"), IsEmpty());
+    EXPECT_THAT(etcd->leases(), IsEmpty());
+  }
+  std::string both() const { return "etcd://" + proxies[0]->endpoint() + "," + proxies[1]->endpoint() + "/lock"; }
+
+  std::atomic<int> grants{0};
+  std::atomic<int> held_back{1};
+  std::optional<EtcdProxy> proxies[2];
+};
+
+TEST_F(EtcdBehindALateProxy, LeavesNothingThoughATryComesAfterTheRelease)
+{
+  EngineDriver driver = holder(proxies[0]->url("lock"), "");
+  release(driver);
+  let_go();
+  expect_nothing();
+}
+
+TEST_F(EtcdBehindALateProxy, LeavesNothingThoughATryAtAnotherEndpointComesAfterTheRelease)
+{
+  EngineDriver driver = holder(both(), "slots=2");
+  release(driver);
+  let_go();
+  expect_nothing();
+}
+
+TEST_F(EtcdBehindALateProxy, LeavesNothingWhenItIsInterruptedWhileItAsks)
+{
+  held_back = 1'000;
+  EngineDriver driver = engine_at(proxies[0]->url("lock"));
+  driver.acquire();
+  ASSERT_TRUE(eventually([&] { return held() > 0; }));
+  release(driver);
+  let_go();
+  expect_nothing();
+}
+
+TEST_F(EtcdBehindALateProxy, LeavesNothingWhenTheTimeIsUpWhileItAsks)
+{
+  held_back = 1'000;
+  EngineDriver driver = engine_at(both());
+  driver.acquire("wait_ms=1500");
+  EXPECT_TRUE(driver.hear("FAIL", "HELD").is("FAIL"));
+  EXPECT_EQ(driver.wait(), exited(0));
+  let_go();
+  expect_nothing();
+}
+
+// Its own old key, come late, is not what others have to wait for.
+TEST_F(EtcdBehindALateProxy, LeavesNothingOfAPlaceThatItHasLost)
+{
+  Message held_by_first;
+  EngineDriver first = holder(etcd->url("lock"), "", &held_by_first);
+  EngineDriver waiter = engine_at(proxies[0]->url("lock"));
+  waiter.acquire("ttl_ms=6000");
+  ASSERT_TRUE(waiter.hear("WAITING", "FAIL").is("WAITING"));
+  const auto keys = etcd->keys("lock/");
+  for (const std::string& lease : etcd->leases()) {
+    const bool is_of_first = std::stoll(lease, nullptr, 16) == lease_of(text(held_by_first, "key"));
+    if (!is_of_first) { ASSERT_EQ(etcd->etcdctl({"lease", "revoke", lease}).status, exited(0)); }
+  }
+  ASSERT_TRUE(eventually([&] { return etcd->keys("lock/").size() == 2 && etcd->keys("lock/") != keys; }));
+  ASSERT_TRUE(eventually([&] { return proxies[0]->count("/v3/lease/revoke") > 0; }));
+  let_go();
+  EXPECT_THAT(etcd->keys("lock/"), SizeIs(2));
+  EXPECT_THAT(etcd->leases(), SizeIs(2));
+  release(first);
+  EXPECT_TRUE(waiter.hear("HELD", "FAIL").is("HELD"));
+  release(waiter);
+  expect_nothing();
+}
+
 class EtcdThatIsFull : public EtcdBehindAProxy {
 protected:
   std::vector<std::string> options() const override { return {"--quota-backend-bytes=4194304"}; }
@@ -379,18 +475,118 @@ TEST_F(EtcdHistory, IsAnotherOneInAClusterThatWasRestoredFromABackup)
   EXPECT_EQ(epoch(), second);
 }
 
-TEST_F(EtcdHistory, IsNotThatOfAnotherCluster)
+// Endpoints of two clusters: each of them knows nothing of what is held in the other.
+class EtcdClusters : public EtcdBehindAProxy {
+protected:
+  void SetUp() override
+  {
+    EtcdBehindAProxy::SetUp();
+    if (!IsSkipped()) { other.emplace(); }
+  }
+  std::string url(const std::string& one, const std::string& two) const
+  {
+    return "etcd://" + one + "," + two + "/lock";
+  }
+  static std::string id(const EtcdServers& servers)
+  {
+    const auto answer =
+      engines::etcd::parse_json(servers.etcdctl({"endpoint", "status", "-w", "json"}).out).value_or(Json());
+    const Json& status = engines::etcd::field(answer.empty() ? answer : answer.front(), "Status");
+    const Json& cluster = engines::etcd::field(engines::etcd::field(status, "header"), "cluster_id");
+    return cluster.is_number() ? fmt::format("{:x}", cluster.get<std::uint64_t>()) : std::string("unknown");
+  }
+  void expect_nothing() const
+  {
+    for (const EtcdServers* servers : {&*etcd, &*other}) {
+      EXPECT_THAT(servers->keys("lock/"), IsEmpty());
+      EXPECT_THAT(servers->leases(), IsEmpty());
+    }
+  }
+  std::optional<EtcdServers> other;
+};
+
+TEST_F(EtcdClusters, AreToldApartBeforeTheLockIsHeld)
 {
-  EtcdServers other;
-  EngineDriver driver = holder("etcd://" + etcd->endpoint(0) + "," + other.endpoint(0) + "/lock", "ttl_ms=4000");
-  const bool is_first = etcd->keys("lock/").size() == 1; // any of them is asked first
-  (is_first ? *etcd : other).kill(0);
-  const EtcdServers& wrong = is_first ? other : *etcd;
+  const std::string text_of_both = "cannot use etcd: the endpoints belong to different clusters: " + etcd->endpoint(0) +
+                                   " to " + id(*etcd) + ", " + other->endpoint(0) + " to " + id(*other);
+  for (const std::string wishes : {"", "", "", "nonblock=1", "slots=2", "mode=shared", "max_waiters=2"}) {
+    EngineDriver driver = engine_at(url(etcd->endpoint(0), other->endpoint(0)));
+    driver.acquire(wishes);
+    const Message failure = driver.hear("FAIL", "HELD");
+    ASSERT_TRUE(failure.is("FAIL")) << format(failure);
+    EXPECT_EQ(failure.number("status"), 78);
+    EXPECT_EQ(text(failure, "text"), text_of_both);
+    EXPECT_THAT(text(failure, "hint"), HasSubstr("members of one cluster"));
+    EXPECT_EQ(driver.wait(), exited(0));
+    expect_nothing();
+  }
+  EngineDriver driver = engine_at(url(etcd->endpoint(0), other->endpoint(0)));
+  driver.say("STATUS");
+  EXPECT_EQ(text(driver.hear("FAIL", "END"), "text"), text_of_both);
+}
+
+// The other one takes longer for its answer than the whole of ours does.
+TEST_F(EtcdClusters, AreToldApartThoughOneOfThemIsSlow)
+{
+  const SlowProxy slow(other->endpoint(0), milliseconds(100));
+  for (int i = 0; i < 6; ++i) {
+    EngineDriver driver = engine_at(url(etcd->endpoint(0), slow.endpoint()));
+    driver.acquire();
+    const Message failure = driver.hear("FAIL", "HELD");
+    ASSERT_TRUE(failure.is("FAIL")) << format(failure);
+    EXPECT_EQ(failure.number("status"), 78);
+  }
+}
+
+TEST_F(EtcdClusters, OneThatIsAwayDelaysNothingAndIsRefusedWhenItIsNeeded)
+{
+  other->kill(0);
+  const SilentAddress silent;
+  EngineDriver driver =
+    holder("etcd://" + etcd->endpoint(0) + "," + other->endpoint(0) + "," + silent.endpoint() + "/lock", "ttl_ms=4000");
+  other->start(0);
+  etcd->kill(0);
   const Message said = driver.hear("TROUBLE", "LOST");
   EXPECT_THAT(
-    text(said, "text"), HasSubstr(wrong.endpoint(0) + ": it belongs to another cluster than the server that"));
-  EXPECT_THAT(text(driver.hear("LOST", "RENEWED"), "reason"), HasSubstr("another cluster"));
-  EXPECT_THAT(wrong.keys("lock/"), IsEmpty());
+    text(said, "text"), HasSubstr(other->endpoint(0) + ": it belongs to another cluster than the server that"));
+  EXPECT_TRUE(driver.hear("LOST", "RENEWED").is("LOST"));
+  EXPECT_THAT(other->keys("lock/"), IsEmpty());
+}
+
+// Its answer comes only when the command has started.
+TEST_F(EtcdClusters, HolderKeepsToTheFirstOneAndSaysSo)
+{
+  std::atomic<bool> may_answer = false;
+  const auto foreign = obliging_etcd();
+  const ScriptedServer stranger([&](const ScriptedServer::Request& request, const Peer& peer) {
+    if (eventually([&] { return may_answer.load(); })) { foreign(request, peer); }
+  });
+  EngineDriver driver = holder(url(etcd->endpoint(0), stranger.endpoint()), "ttl_ms=3000");
+  may_answer = true;
+  EXPECT_THAT(text(driver.hear("TROUBLE", "LOST"), "text"), HasSubstr(stranger.endpoint() + " to 7"));
+  expect_renewals(driver, 3);
+  release(driver);
+  EXPECT_THAT(etcd->keys("lock/"), IsEmpty());
+}
+
+// … or while it waits: then it need not start.
+TEST_F(EtcdClusters, WaiterIsRefusedWhenTheyAreToldApart)
+{
+  EngineDriver first = holder(etcd->url("lock"), "");
+  std::atomic<bool> may_answer = false;
+  const auto foreign = obliging_etcd();
+  const ScriptedServer stranger([&](const ScriptedServer::Request& request, const Peer& peer) {
+    if (eventually([&] { return may_answer.load(); })) { foreign(request, peer); }
+  });
+  EngineDriver waiter = engine_at(url(etcd->endpoint(0), stranger.endpoint()));
+  waiter.acquire("ttl_ms=3000");
+  ASSERT_TRUE(waiter.hear("WAITING", "FAIL").is("WAITING"));
+  may_answer = true;
+  const Message failure = waiter.hear("FAIL", "HELD");
+  EXPECT_EQ(failure.number("status"), 78) << format(failure);
+  EXPECT_EQ(waiter.wait(), exited(0));
+  release(first);
+  expect_nothing();
 }
 
 } // namespace

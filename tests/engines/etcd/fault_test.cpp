@@ -145,6 +145,25 @@ TEST(EtcdAddresses, AreSpreadOverTheEndpoints)
   EXPECT_GT(two.connections(), 0);
 }
 
+// Which cluster it belongs to matters only beside another one.
+TEST(EtcdAddresses, OneEndpointIsAskedNothingInAddition)
+{
+  std::atomic<int> asked = 0;
+  const auto etcd = obliging_etcd();
+  const auto counting = [&](const ScriptedServer::Request& request, const Peer& peer) {
+    asked += request.path == "/v3/maintenance/status" ? 1 : 0;
+    etcd(request, peer);
+  };
+  const ScriptedServer one(counting);
+  EngineDriver driver = engine_at(one.endpoint());
+  EXPECT_EQ(answer_of(driver).verb(), "HELD");
+  EXPECT_EQ(asked, 1);
+  const ScriptedServer two(counting);
+  EngineDriver next = engine_at(one.endpoint() + "," + two.endpoint());
+  EXPECT_EQ(answer_of(next).verb(), "HELD");
+  EXPECT_EQ(asked, 3);
+}
+
 // With files of its own in place of /etc/hosts or /etc/resolv.conf.
 Start with_file(const std::filesystem::path& file, const char* place)
 {
