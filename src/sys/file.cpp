@@ -196,6 +196,12 @@ Result<void> mkdir(const char* path, mode_t mode)
   return {};
 }
 
+Result<void> rmdir(const char* path)
+{
+  if (::rmdir(path) != 0) { return tl::unexpected(SysError{"rmdir", errno}); }
+  return {};
+}
+
 Result<Descriptor> duplicate(int fd, int lowest)
 {
   const int copy = again([&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, lowest); });

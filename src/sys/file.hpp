@@ -71,6 +71,9 @@ Result<std::string> device_class(dev_t device);
 // mkdir(2).
 Result<void> mkdir(const char* path, mode_t mode);
 
+// rmdir(2).
+Result<void> rmdir(const char* path);
+
 // A copy of descriptor `fd`, which may be somebody else's, at `lowest` or above, close-on-exec (F_DUPFD_CLOEXEC).
 // EBADF: it is not open; EINVAL: above the limit; EMFILE: none free.
 Result<Descriptor> duplicate(int fd, int lowest);

@@ -473,9 +473,7 @@ std::chrono::nanoseconds started(const ProcessStatus& process)
   return std::chrono::milliseconds(process.start * 1000 / ticks);
 }
 
-namespace {
-
-Result<std::vector<pid_t>> read_children(const char* path)
+Result<std::vector<pid_t>> process_ids_in(const char* path)
 {
   const auto text = read_file(path);
   if (!text) { return tl::unexpected(text.error()); }
@@ -487,16 +485,24 @@ Result<std::vector<pid_t>> read_children(const char* path)
   return found;
 }
 
-} // namespace
-
 Result<std::vector<pid_t>> children()
 {
-  return read_children("/proc/thread-self/children");
+  return process_ids_in("/proc/thread-self/children");
 }
 
 Result<std::vector<pid_t>> children_of(pid_t pid)
 {
-  return read_children(proc_path(pid, "/task/" + std::to_string(pid) + "/children").c_str());
+  return process_ids_in(proc_path(pid, "/task/" + std::to_string(pid) + "/children").c_str());
+}
+
+std::vector<std::string> entries_of(const char* path, std::string_view prefix)
+{
+  std::vector<std::string> found;
+  (void)for_each_entry(path, [&](const Descriptor&, std::string_view name) {
+    if (name.starts_with(prefix)) { found.emplace_back(name); }
+    return true;
+  });
+  return found;
 }
 
 Result<std::vector<ProcessStatus>> all_processes()

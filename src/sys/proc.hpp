@@ -127,6 +127,12 @@ Result<std::vector<pid_t>> children();
 // adopted since, each at the end (/proc/PID/task/PID/children). ENOENT as above, or there is no such process.
 Result<std::vector<pid_t>> children_of(pid_t pid);
 
+// The process IDs that a file lists, of /proc or of a control group.
+Result<std::vector<pid_t>> process_ids_in(const char* path);
+
+// The names in directory `path` that begin with `prefix`; none if it cannot be read.
+std::vector<std::string> entries_of(const char* path, std::string_view prefix);
+
 // All that we can see. Those that end meanwhile are left out.
 Result<std::vector<ProcessStatus>> all_processes();
 

@@ -12,6 +12,13 @@
 
 namespace lockrun::sys {
 
+// What ties a program to its parent, which ends it.
+struct Bonds {
+  pid_t parent;                    // SIGKILL ends the program when this process has ended
+  const Descriptor& gate;          // it does not begin before this can be read
+  const Descriptor* control_group; // the directory of the one that it starts in, where the kernel can do that; or null
+};
+
 // What a new program starts with. Borrowed: everything must outlive the call. A child that shares our memory reads it
 // until it has executed, so for start() it must then outlive the child, too.
 struct Program {
@@ -22,6 +29,7 @@ struct Program {
   std::span<const Descriptor* const> inherited{}; // it gets a copy of each, moved out of scripts' way
   char* const* environment = nullptr;             // ends with a null pointer; null: ours
   const Descriptor* talks_to = nullptr; // becomes its standard input and output; it gets a session of its own then
+  const Bonds* bonds = nullptr;         // null: none
   int lowest_inherited = 10;            // where the copies begin: scripts use descriptors 3 to 9 by number
 };
 

@@ -236,6 +236,18 @@ TEST(Write, TellsHowMuchWentOut)
   EXPECT_EQ(sys::write(*sys::open(path.c_str(), O_RDONLY), "x").error().code, EBADF);
 }
 
+TEST(Rmdir, RemovesADirectoryThatIsEmpty)
+{
+  const TempDir dir;
+  const std::string inner = dir / "a";
+  std::filesystem::create_directories(inner + "/b");
+  EXPECT_EQ(sys::rmdir(inner.c_str()).error().code, ENOTEMPTY);
+  EXPECT_TRUE(sys::rmdir((inner + "/b").c_str()));
+  EXPECT_TRUE(sys::rmdir(inner.c_str()));
+  EXPECT_FALSE(std::filesystem::exists(inner));
+  EXPECT_EQ(sys::rmdir(inner.c_str()).error().code, ENOENT);
+}
+
 TEST(StandardDescriptors, AreSeenToBeClosed)
 {
   for (unsigned closed = 0; closed < 8; ++closed) {

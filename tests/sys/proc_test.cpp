@@ -163,6 +163,31 @@ TEST(ChildrenOf, AreInTheOrderInWhichTheyCame)
   EXPECT_FALSE(sys::children_of(0));
 }
 
+TEST(ProcessIds, AreReadWhateverIsBetweenThem)
+{
+  const TempDir dir;
+  EXPECT_EQ(sys::process_ids_in(write_file(dir / "lines", "12\n345\n").c_str()), (std::vector<pid_t>{12, 345}));
+  EXPECT_EQ(sys::process_ids_in(write_file(dir / "blanks", "12 345 ").c_str()), (std::vector<pid_t>{12, 345}));
+  EXPECT_EQ(sys::process_ids_in(write_file(dir / "nothing", "").c_str()), std::vector<pid_t>());
+  EXPECT_EQ(sys::process_ids_in((dir / "none").c_str()).error().code, ENOENT);
+}
+
+TEST(Entries, AreThoseThatBeginSo)
+{
+  const TempDir dir;
+  std::vector<std::string> expected;
+  for (int i = 0; i < 100; ++i) { // more than are read at once
+    expected.push_back("made-" + std::to_string(i));
+    std::filesystem::create_directory(dir / expected.back());
+    write_file(dir / ("other-" + std::to_string(i)), "");
+  }
+  auto found = sys::entries_of(dir.path().c_str(), "made-");
+  std::sort(found.begin(), found.end());
+  std::sort(expected.begin(), expected.end());
+  EXPECT_EQ(found, expected);
+  EXPECT_TRUE(sys::entries_of((dir / "none").c_str(), "").empty());
+}
+
 TEST(CompareDescriptions, TellsACopyFromAnotherOpenFile)
 {
   const auto file = sys::open("/dev/null", O_RDONLY);

@@ -1,13 +1,20 @@
 #include "sys/program.hpp"
 
+#include "support/eventually.hpp"
+#include "support/notice.hpp"
 #include "support/process.hpp"
 #include "support/temp_dir.hpp"
+#include "sys/channel.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
 
+#include <array>
 #include <cerrno>
+#include <csignal>
+#include <cstddef>
 #include <cstdlib>
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -228,6 +235,84 @@ TEST(Start, HandsNothingElseDown)
   const auto fd = sys::open(dir.path().c_str(), O_RDONLY);
   Words words({"sh", "-c", "test ! -e /proc/$$/fd/" + std::to_string(fd->get())});
   EXPECT_EQ(ending_of(words.program()).value, 0);
+}
+
+// --- Bonds
+
+// What is written into it opens it.
+sys::SocketPair gate()
+{
+  return std::move(*sys::socket_pair(sys::SocketKind::packets));
+}
+void open_gate(const sys::SocketPair& gate)
+{
+  constexpr std::array<std::byte, 1> k_open{};
+  EXPECT_TRUE(sys::send(gate.ours, k_open));
+}
+
+TEST(Bonds, LetAProgramBeginOnlyWhenItsGateIsOpen)
+{
+  const auto closed = gate();
+  const sys::Bonds bonds{::getpid(), closed.theirs, nullptr};
+  Words words({"true"});
+  sys::Program program = words.program();
+  program.bonds = &bonds;
+  const auto child = sys::start(program);
+  ASSERT_TRUE(child);
+  const auto waits = [&] { return word_of_status(child->pid(), "State:") == "S"; };
+  ASSERT_TRUE(eventually(waits));
+  ASSERT_EQ(::kill(child->pid(), SIGSTOP), 0);
+  ASSERT_TRUE(eventually([&] { return word_of_status(child->pid(), "State:") == "T"; }));
+  ASSERT_EQ(::kill(child->pid(), SIGCONT), 0);
+  ASSERT_TRUE(eventually(waits)); // that it was stopped does not open it
+  EXPECT_NE(word_of_status(child->pid(), "Name:"), "true");
+  open_gate(closed);
+  EXPECT_EQ((*sys::wait_child(child->pid(), WEXITED))->value, 0);
+  EXPECT_FALSE(child->failure());
+}
+
+TEST(Bonds, EndAProgramWithItsParent)
+{
+  Pipe witness; // closed by the program's end
+  Forked parent([&] {
+    const auto open = gate();
+    open_gate(open);
+    const sys::Bonds bonds{::getpid(), open.theirs, nullptr};
+    Words words({"sh", "-c", "echo >&" + std::to_string(witness.write_end) + "; exec sleep 1d"});
+    sys::Program program = words.program();
+    program.bonds = &bonds;
+    ::fcntl(witness.write_end, F_SETFD, 0);
+    if (!sys::start(program)) { return 1; }
+    char byte = 0;
+    return ::read(witness.read_end, &byte, 1) == 1 ? 0 : 2;
+  });
+  EXPECT_EQ(parent.wait(), exited(0));
+  witness.close_write();
+  char byte = 0;
+  EXPECT_EQ(::read(witness.read_end, &byte, 1), 0);
+}
+
+TEST(Bonds, LetNoProgramBeginWhoseParentHasEndedBefore)
+{
+  const auto open = gate();
+  const sys::Bonds bonds{::getppid(), open.theirs, nullptr}; // as if we had taken its place
+  Words words({"true"});
+  sys::Program program = words.program();
+  program.bonds = &bonds;
+  EXPECT_EQ(failure_of(program).code, ESRCH);
+}
+
+// The descriptor is none of a control group's directory, as where the kernel cannot do it.
+TEST(Bonds, DoWithoutAControlGroup)
+{
+  const auto open = gate();
+  open_gate(open);
+  const auto directory = sys::open("/", O_RDONLY | O_DIRECTORY);
+  const sys::Bonds bonds{::getpid(), open.theirs, &*directory};
+  Words words({"sh", "-c", "exit 4"});
+  sys::Program program = words.program();
+  program.bonds = &bonds;
+  EXPECT_EQ(ending_of(program).value, 4);
 }
 
 // --- execute ---
