@@ -20,7 +20,7 @@
 //                     with an engine program)
 //   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · witness (whom else a
 //                     signal was for) · tree (descendants) ·
-//                     terminator (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
+//                     terminator, control_group (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
 //   engines/          the engine programs, and protocol: what we and they say to each other · session (what they have in common) ·
 //                     net/ (names, connections, HTTP) · etcd/
 //   timeline/         lockrun-timeline, a program of its own, whose door is src/timeline.cpp: options · read (events) · picture ·

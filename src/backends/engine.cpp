@@ -281,13 +281,6 @@ Engine::~Engine()
   (void)sys::wait_child(m_pid, WEXITED | WNOHANG); // if it is still there, it sits in the kernel
 }
 
-void Engine::forget()
-{
-  m_socket = sys::Descriptor();
-  m_process = sys::Descriptor();
-  m_pid = 0;
-}
-
 bool Engine::say(const std::string& lines)
 {
   // A fresh socket has room for more than our longest line.
@@ -524,7 +517,7 @@ Engine::Event Engine::next_event()
 {
   const auto lost = [this](std::string text) {
     m_socket = sys::Descriptor();
-    return Event{Event::Kind::lost, {}, std::move(text)};
+    return Event{Event::Kind::lost, k_as_before, std::move(text)};
   };
   if (!m_socket.is_open()) { return {}; }
   const Heard heard = hear();
@@ -538,8 +531,10 @@ Engine::Event Engine::next_event()
     if (!deadline) { return lost(m_name + " sends a deadline that cannot be"); }
     return {Event::Kind::renewed, *deadline, {}};
   }
-  if (message.is("LOST")) { return {Event::Kind::lost, {}, text_of(message, "reason")}; }
-  if (message.is("FAIL")) { return {Event::Kind::lost, {}, failure_of(message).text}; }
+  // Without a deadline that can be, or with FAIL, another process may hold it already.
+  const nanoseconds sure_until = deadline_in(message, m_ttl).value_or(nanoseconds(0));
+  if (message.is("LOST")) { return {Event::Kind::lost, sure_until, text_of(message, "reason")}; }
+  if (message.is("FAIL")) { return {Event::Kind::lost, sure_until, failure_of(message).text}; }
   return lost(m_name + " sends an unexpected '" + message.verb() + "'");
 }
 
@@ -556,6 +551,12 @@ Engine::Release Engine::release(nanoseconds patience)
     if (heard.message.is("LOST")) { return Release::was_lost; }
     if (heard.message.is("FAIL")) { return Release::unknown; }
   }
+}
+
+// What the original has read is missing here, perhaps up to the middle of a line: there is no answer to understand.
+void Engine::release_unheard()
+{
+  if (m_socket.is_open()) { (void)say("RELEASE\n"); }
 }
 
 void Engine::abandon()

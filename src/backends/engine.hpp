@@ -104,9 +104,10 @@ public:
   struct Event {
     enum class Kind { none, renewed, trouble, lost };
     Kind kind = Kind::none;
-    std::chrono::nanoseconds deadline{}; // renewed
+    std::chrono::nanoseconds deadline{}; // renewed, lost: until when it is certainly ours; k_as_before: as we know
     std::string text{};                  // trouble, lost
   };
+  static constexpr std::chrono::nanoseconds k_as_before = std::chrono::nanoseconds::max();
   Event next_event();
   const sys::Descriptor& socket() const noexcept { return m_socket; } // closed after a loss that leaves nothing to hear
 
@@ -118,8 +119,8 @@ public:
   // Gives nothing back: the lock runs out by itself.
   void abandon();
 
-  // In a copy of this process: closes its end, and the engine notices nothing.
-  void forget();
+  // In a copy of this process, whose original is gone: gives the lock back, without hearing what becomes of it.
+  void release_unheard();
 
   pid_t pid() const noexcept { return m_pid; }
 

@@ -28,10 +28,11 @@ void Deadline::renew(nanoseconds deadline, nanoseconds now) noexcept
   m_shared->ask_at = (later - m_terms.grace).count();
 }
 
-void Deadline::lose(nanoseconds now) noexcept
+void Deadline::lose(nanoseconds sure_until, nanoseconds now) noexcept
 {
+  const nanoseconds latest = std::max(sure_until - m_terms.margin, now + m_terms.last_grace);
   m_shared->is_told = true;
-  m_shared->kill_at = std::min(kill_at(), now + m_terms.grace).count();
+  m_shared->kill_at = std::min({kill_at(), now + m_terms.grace, latest}).count();
   m_shared->ask_at = std::min(ask_at(), now).count();
 }
 

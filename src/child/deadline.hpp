@@ -10,9 +10,10 @@ namespace lockrun::child {
 
 // How long a lock is ours that somebody elsewhere grants, and when the tree under it has to end for that.
 struct LeaseTerms {
-  std::chrono::nanoseconds deadline; // on the elapsed clock: from then on it may be somebody else's
-  std::chrono::nanoseconds margin;   // SIGKILL comes so long before it
-  std::chrono::nanoseconds grace;    // and the polite signal so long before SIGKILL
+  std::chrono::nanoseconds deadline;   // on the elapsed clock: from then on it may be somebody else's
+  std::chrono::nanoseconds margin;     // SIGKILL comes so long before it
+  std::chrono::nanoseconds grace;      // and the polite signal so long before SIGKILL
+  std::chrono::nanoseconds last_grace; // the same when another process may hold the lock already
 };
 
 // When the tree under such a lock has to end. Guard and twin share it in memory, so that each knows how things stand
@@ -29,8 +30,9 @@ public:
   // lost stays lost, whatever a late answer says. Also when it would be ours for shorter.
   void renew(std::chrono::nanoseconds deadline, std::chrono::nanoseconds now) noexcept;
 
-  // It is lost already: the tree has to end now, in the grace at most, and never later than before.
-  void lose(std::chrono::nanoseconds now) noexcept;
+  // It is lost: the tree has to end now, in the grace at most, and never later than before. `sure_until`: when it was
+  // still ours for certain; once that is over, only the last grace is left.
+  void lose(std::chrono::nanoseconds sure_until, std::chrono::nanoseconds now) noexcept;
 
   // The one of us who asks the tree to end: true for the first caller.
   bool claim_asking() noexcept { return !m_shared->is_asked.exchange(true); }

@@ -33,6 +33,7 @@ public:
       m_deadline(deadline), m_polite_signal(polite_signal), m_tree(tree), m_keeper(keeper)
   {
     m_terminator.emplace(tree, [](const auto&) {}); // the twin complains
+    m_terminator->use(how.control_group);
   }
 
   // What the twin said at last; `ended`, if it could not.
@@ -81,7 +82,7 @@ private:
         if (!is_stopped(m_twin)) { m_deadline.renew(news.deadline, now); }
         break;
       case Keeper::News::Kind::lost:
-        m_deadline.lose(now);
+        m_deadline.lose(news.deadline, now);
         order({Order::Kind::look});
       }
     }
@@ -132,6 +133,7 @@ private:
       m_has_immortals = true;
       m_how.observer->cannot_end(members);
     });
+    m_terminator->use(m_how.control_group);
     begin_killing();
   }
 
@@ -271,21 +273,24 @@ Result<Ending, Error> Guard::run(const sys::Program& program, const Supervision&
   if (!channel) { return failed(channel.error()); }
   auto alarm = sys::Alarm::create(alarm_signal());
   if (!alarm) { return failed(alarm.error()); }
+  const auto control_group = ControlGroup::make();
+  Supervision how = supervision;
+  how.control_group = control_group ? &*control_group : nullptr;
   const auto twin = sys::fork();
   if (!twin) { return failed(twin.error()); }
   if (*twin == 0) {
-    keeper.forget();
     *signals = sys::Descriptor();
     channel->ours = sys::Descriptor();
     sys::Program unchanged = program;
     unchanged.ignores_child = m_ignores_child;
-    be_twin({unchanged, supervision, channel->theirs, *deadline, polite_signal});
+    be_twin({unchanged, how, channel->theirs, *deadline, polite_signal, keeper});
   }
   channel->theirs = sys::Descriptor();
   m_tree.reach_through(*twin);
-  Watch watch(*twin, std::move(channel->ours), std::move(*signals), std::move(*alarm), supervision, *deadline,
-    polite_signal, m_tree, keeper);
+  Watch watch(*twin, std::move(channel->ours), std::move(*signals), std::move(*alarm), how, *deadline, polite_signal,
+    m_tree, keeper);
   const Report last = watch.stay();
+  if (control_group) { control_group->remove(); }
   m_tree.reach_through(0);
   if (last.kind == Report::Kind::too_late) { return tl::unexpected(Error{Reason::lost, program.file}); }
   if (last.kind == Report::Kind::not_started) { return tl::unexpected(Error{last.reason, program.file, last.cause}); }

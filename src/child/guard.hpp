@@ -11,7 +11,7 @@ public:
   struct News {
     enum class Kind { none, other, renewed, lost };
     Kind kind = Kind::none;
-    std::chrono::nanoseconds deadline{}; // renewed
+    std::chrono::nanoseconds deadline{}; // renewed, lost: until when it is certainly ours, or was
   };
 
   virtual ~Keeper() = default;
@@ -21,8 +21,8 @@ public:
   virtual News news() = 0;
   // The lock is lost and its tree cannot be ended: it must not be released.
   virtual void abandon() = 0;
-  // In a copy of this process: it is none of its business.
-  virtual void forget() = 0;
+  // In the twin, when the guard is gone and the tree has ended: the lock is given back.
+  virtual void release_unheard() = 0;
 };
 
 // Runs commands under a lock that can be lost. It stays their supervisor in the eyes of the caller, gets the signals

@@ -1,8 +1,10 @@
 #include "child/relay.hpp"
 
+#include "child/control_group.hpp"
 #include "sys/file.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
+#include "sys/terminal.hpp"
 
 #include <string>
 
@@ -19,10 +21,10 @@ bool has_terminal()
 
 } // namespace
 
-bool shares_our_group(pid_t process)
+bool shares_our_group(pid_t process, Group group)
 {
   const auto theirs = sys::process_group(process);
-  const auto ours = sys::process_group(0);
+  const auto ours = group ? Result<pid_t>(*group) : sys::process_group(0);
   return theirs && ours && *theirs == *ours;
 }
 
@@ -31,12 +33,13 @@ bool shares_our_control_group(pid_t process)
   if (!sys::check_proc()) { return true; } // the numbers there are not ours
   const auto theirs = sys::read_file(("/proc/" + std::to_string(process) + "/cgroup").c_str());
   const auto ours = sys::read_file("/proc/self/cgroup");
-  return !theirs || !ours || *theirs == *ours;
+  // Who signals the processes of ours means those of the groups below it, too.
+  return !theirs || !ours || *theirs == *ours || is_in_made_group(*theirs, *ours);
 }
 
-bool has_reached(const Reach& reach, pid_t process)
+bool has_reached(const Reach& reach, pid_t process, Group group)
 {
-  const bool in_group = shares_our_group(process);
+  const bool in_group = shares_our_group(process, group);
   if (in_group && reach.only_our_group) { return true; }
   return (reach.our_control_group || (in_group && reach.our_group)) && shares_our_control_group(process);
 }
@@ -56,19 +59,20 @@ bool is_told_as_leader(const sys::Signal& signal)
   return signal.number == SIGHUP && is_from_terminal(signal) && sys::leads_session();
 }
 
-bool is_for_command(const sys::Signal& signal, pid_t command)
+bool is_for_command(const sys::Signal& signal, pid_t command, Group group)
 {
   if (is_ignored(signal.number)) { return false; }
   const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
-  if (is_told_as_leader(signal)) { return true; }
-  if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command); }
+  if (!group && is_told_as_leader(signal)) { return true; }
+  if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command, group); }
   return true;
 }
 
 bool stop_beside(pid_t command, int signal)
 {
   if (!shares_our_group(command) || !has_terminal()) { return false; }
+  if (signal == SIGSTOP && sys::is_in_background()) { return false; }
   // By the same signal, which says why to the one that waits for us: another lockrun, too, stops with its command.
   const bool by_default = sys::disposition(signal).value_or(sys::Disposition::ignored) == sys::Disposition::standard;
   (void)sys::kill(sys::process_id(), by_default ? signal : SIGSTOP);

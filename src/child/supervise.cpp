@@ -7,9 +7,9 @@
 #include "child/witness.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
-#include "sys/terminal.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -45,19 +45,27 @@ enum class Phase { running, asked_to_end, being_killed };
 class Supervisor {
 public:
   Supervisor(pid_t command, const Supervision& how, Tree& tree, sys::Alarm* alarm)
-    : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm)
+    : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm),
+      m_group(how.leash != nullptr ? Group(how.leash->group()) : Group()), m_witness(m_group)
   {
     tree.overlook(m_witness);
     if (how.observer != nullptr) {
       m_terminator.emplace(
         tree, [&how](const std::vector<sys::ProcessStatus>& members) { how.observer->cannot_end(members); });
+      m_terminator->use(how.control_group);
     }
   }
 
   // An error: it has ended, but the kernel did not say how.
   Result<Ending> stay(const sys::SignalSet& listened)
   {
-    if (m_how.leash == nullptr) { pass_on_what_came_before(); }
+    if (m_how.leash != nullptr) {
+      m_witness.make_in_group();
+      tell_of_witnesses({});
+      m_how.leash->command_started(m_command);
+    } else {
+      pass_on_what_came_before();
+    }
     while (!is_over()) {
       hear_witness();
       const auto received = next(listened);
@@ -158,7 +166,7 @@ private:
   void pass_on_if_meant(const sys::Signal& signal)
   {
     if (!m_command_ended && is_from_terminal(signal)) { m_key = signal.number; }
-    const bool is_meant = m_command_ended || is_for_command(signal, m_command);
+    const bool is_meant = m_command_ended || is_for_command(signal, m_command, m_group);
     // Whom the kernel has signalled is known.
     if (!is_meant || is_from_terminal(signal)) { m_witness.disregard(signal.number); }
     if (!is_meant) { return; }
@@ -172,7 +180,11 @@ private:
     while (const auto verdict = m_witness.work(m_command_ended ? 0 : m_command)) {
       deliver(verdict->signal, verdict->reach);
     }
-    if (m_how.leash == nullptr) { return; }
+    if (m_how.leash != nullptr) { tell_of_witnesses(before); }
+  }
+
+  void tell_of_witnesses(const std::array<pid_t, 2>& before)
+  {
     const auto now = m_witness.processes();
     for (std::size_t i = 0; i < now.size(); ++i) {
       if (now.at(i) != before.at(i) && now.at(i) != 0) { m_how.leash->witness_made(now.at(i)); }
@@ -182,7 +194,7 @@ private:
   void deliver(const sys::Signal& signal, const Reach& reach)
   {
     if (m_command_ended) { return pass_to_rest(signal, reach); }
-    if (!has_reached(reach, m_command)) { pass_on(signal.number); }
+    if (!has_reached(reach, m_command, m_group)) { pass_on(signal.number); }
   }
 
   void pass_on(int signal)
@@ -200,7 +212,7 @@ private:
     const auto members = m_tree.members();
     if (!members) { return; }
     for (const auto& member : *members) {
-      if (!is_for_command(signal, member.pid) || has_reached(reach, member.pid)) { continue; }
+      if (!is_for_command(signal, member.pid, m_group) || has_reached(reach, member.pid, m_group)) { continue; }
       (void)send(member, signal.number);
     }
   }
@@ -295,8 +307,6 @@ private:
   // terminal back (Ctrl-Z). Whether we did, and have been continued.
   bool stop_too(int signal) const
   {
-    // No key and no shell has stopped it there: who did so to the command alone will continue it alone, as cpulimit(1).
-    if (signal == SIGSTOP && sys::is_in_background()) { return false; }
     if (m_how.leash == nullptr) { return stop_beside(m_command, signal); }
     m_how.leash->command_stopped(signal); // says later that we are continued
     return false;
@@ -345,6 +355,7 @@ private:
   const Supervision& m_how;
   const Tree& m_tree;
   sys::Alarm* m_alarm;
+  Group m_group;
   Witness m_witness;
   std::optional<Terminator> m_terminator;
   Phase m_phase = Phase::running;
@@ -435,7 +446,6 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   const sys::SignalSet listened = supervised_signals();
   (void)sys::block_signals(listened);
   if (!started) { return tl::unexpected(cannot_supervise(program, started.error())); }
-  if (supervision.leash != nullptr) { supervision.leash->command_started(started->pid()); }
   Supervisor supervisor(started->pid(), supervision, *tree, alarm ? &*alarm : nullptr);
   auto ending = supervisor.stay(listened);
   if (const auto failure = started->failure()) { return tl::unexpected(start_error(program.file, *failure)); }

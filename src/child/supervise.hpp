@@ -1,5 +1,6 @@
 #pragma once
 
+#include "child/control_group.hpp"
 #include "child/deadline.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
@@ -59,7 +60,9 @@ public:
   // Nobody is at the other end any more: the tree must end at once.
   virtual bool is_loose() const = 0;
   virtual Deadline& deadline() = 0;
-  virtual int signal() const = 0; // the polite one
+  virtual pid_t group() const = 0; // the guard's process group, and the command's
+  virtual int signal() const = 0;  // the polite one
+  // It begins only then: we leave the guard's process group and session before.
   virtual void command_started(pid_t command) = 0;
   virtual void command_stopped(int signal) = 0;
   // A child that is nobody's business (witness.hpp).
@@ -72,6 +75,7 @@ struct Supervision {
   std::optional<TimeLimit> limit;
   Observer* observer = nullptr; // needed with a limit or a leash
   Leash* leash = nullptr;
+  const ControlGroup* control_group = nullptr; // that the command starts in
 };
 
 // What an alarm is set with: a signal of its own, so that nobody's SIGALRM is mistaken for it.

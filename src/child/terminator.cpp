@@ -29,6 +29,7 @@ bool Terminator::ask(int signal)
 
 bool Terminator::kill()
 {
+  if (m_group != nullptr) { m_group->kill(); }
   const auto members = m_tree.members();
   if (!members) { return false; }
   std::vector<sys::ProcessStatus> immortal;
@@ -51,6 +52,7 @@ bool Terminator::kill_children() const
 void Terminator::begin_killing()
 {
   m_kill_began = sys::elapsed_now();
+  if (m_group != nullptr) { m_group->kill(); }
 }
 
 bool Terminator::was_asked(const sys::ProcessStatus& member) const

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "child/control_group.hpp"
 #include "child/tree.hpp"
 
 #include <chrono>
@@ -16,6 +17,9 @@ public:
 
   // Borrows `tree`.
   Terminator(const Tree& tree, Complaint complaint) : m_tree(tree), m_complaint(std::move(complaint)) {}
+
+  // Kills all that is in it, too, whenever it kills. Borrowed; null: there is none.
+  void use(const ControlGroup* group) { m_group = group; }
 
   // Everybody who has not been asked yet gets `signal`, and SIGCONT so that a stopped one can obey.
   // False if the tree could not be looked at.
@@ -40,6 +44,7 @@ private:
   std::vector<sys::ProcessStatus> m_asked;
   std::chrono::nanoseconds m_kill_began{};
   bool m_told = false;
+  const ControlGroup* m_group = nullptr;
 };
 
 } // namespace lockrun::child

@@ -1,27 +1,46 @@
 #include "child/twin.hpp"
 
+#include "child/guard.hpp"
 #include "child/relay.hpp"
+#include "child/terminator.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <span>
+#include <string>
+#include <vector>
+
+#include <sys/wait.h>
 
 namespace lockrun::child {
 namespace {
 
 using std::chrono::nanoseconds;
 
-// A guard that does not read is stopped, and will ask the kernel about us when it goes on.
-void tell(const sys::Descriptor& guard, const Report& report)
+// As in guard.cpp.
+constexpr nanoseconds k_first_sweep = std::chrono::milliseconds(2);
+constexpr nanoseconds k_last_sweep = std::chrono::seconds(1);
+constexpr int k_chase = 1000;
+
+// Who kills all processes whose name or command line has "lockrun" in it must not kill us, too.
+constexpr const char* k_name = "lease-guardian";
+
+// A guard that does not read is stopped, and will ask the kernel about us when it goes on. False: it is gone.
+bool tell(const sys::Descriptor& guard, const Report& report)
 {
-  (void)sys::send(guard, std::as_bytes(std::span(&report, 1)));
+  if (!guard.is_open()) { return false; }
+  const auto sent = sys::send(guard, std::as_bytes(std::span(&report, 1)));
+  return sent || sent.error().code != EPIPE;
 }
 
 class Tie final : public Leash {
 public:
-  Tie(const TwinTask& task, sys::Descriptor alarms, sys::Descriptor children)
-    : m_task(task), m_alarms(std::move(alarms)), m_children(std::move(children))
+  Tie(const TwinTask& task, sys::Descriptor alarms, sys::Descriptor children, sys::Descriptor gate)
+    : m_task(task), m_alarms(std::move(alarms)), m_children(std::move(children)), m_gate(std::move(gate)),
+      m_group(sys::process_group(0).value_or(0))
   {}
 
   Result<std::optional<sys::Signal>> wait(std::optional<nanoseconds> patience) override
@@ -36,14 +55,22 @@ public:
   bool is_loose() const override { return !m_task.channel.is_open(); }
   Deadline& deadline() override { return m_task.deadline; }
   int signal() const override { return m_task.signal; }
+  pid_t group() const override { return m_group; }
+  // The command has the guard's process group and session. We leave both before it begins: what kills all of the group
+  // leaves us. In the same session the command would be the only one whose parent has another group, and at its end the
+  // kernel would hang up on what is left of the group (setpgid(2), orphaned process groups). Fails for no child that is
+  // as young as we are.
   void command_started(pid_t command) override
   {
     m_command = command;
-    tell(m_task.channel, {Report::Kind::started, command});
+    (void)sys::begin_session();
+    constexpr std::array<std::byte, 1> k_open{};
+    (void)sys::send(m_gate, k_open);
+    (void)tell(m_task.channel, {Report::Kind::started, command});
   }
-  void command_stopped(int signal) override { tell(m_task.channel, {Report::Kind::stopped, m_command, signal}); }
+  void command_stopped(int signal) override { (void)tell(m_task.channel, {Report::Kind::stopped, m_command, signal}); }
 
-  void witness_made(pid_t helper) override { tell(m_task.channel, {Report::Kind::witness_made, helper}); }
+  void witness_made(pid_t helper) override { (void)tell(m_task.channel, {Report::Kind::witness_made, helper}); }
 
   // The guard ended before there was anything to be ended.
   bool lost_its_guard() const
@@ -72,6 +99,8 @@ private:
   const TwinTask& m_task;
   sys::Descriptor m_alarms;
   sys::Descriptor m_children;
+  sys::Descriptor m_gate;
+  pid_t m_group;
   pid_t m_command = 0;
 };
 
@@ -87,13 +116,74 @@ public:
   }
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override
   {
-    tell(m_task.channel, {Report::Kind::cannot_end});
+    (void)tell(m_task.channel, {Report::Kind::cannot_end});
     m_task.supervision.observer->cannot_end(members);
   }
 
 private:
   const TwinTask& m_task;
 };
+
+// A program whose words are not where `ps` finds ours.
+class CopiedProgram {
+public:
+  explicit CopiedProgram(const sys::Program& program) : m_program(program), m_file(program.file)
+  {
+    for (char* const* word = program.argv; *word != nullptr; ++word) { m_words.emplace_back(*word); }
+    for (std::string& word : m_words) { m_argv.push_back(word.data()); }
+    m_argv.push_back(nullptr);
+    m_program.file = m_file.c_str();
+    m_program.argv = m_argv.data();
+  }
+  CopiedProgram(const CopiedProgram&) = delete;
+  CopiedProgram& operator=(const CopiedProgram&) = delete;
+  const sys::Program& program() const noexcept { return m_program; }
+
+private:
+  sys::Program m_program;
+  std::string m_file;
+  std::vector<std::string> m_words;
+  std::vector<char*> m_argv;
+};
+
+void await_end_of(const sys::Descriptor& guard)
+{
+  std::array<std::byte, sizeof(Order)> order{};
+  for (;;) {
+    const auto count = sys::receive(guard, order);
+    if (count ? *count == 0 : count.error().code != EAGAIN) { return; }
+    if (!count) { (void)sys::wait_readable({&guard}, std::nullopt); }
+  }
+}
+
+// False: there is no child any more, and so no tree.
+bool reap()
+{
+  for (;;) {
+    const auto change = sys::wait_child(0, WEXITED | WNOHANG);
+    if (!change) { return change.error().code != ECHILD; }
+    if (!*change) { return true; }
+  }
+}
+
+// What a command that has ended has left behind.
+void end_rest(const TwinTask& task)
+{
+  if (!reap()) { return; }
+  const Tree tree;
+  Terminator terminator(
+    tree, [&](const std::vector<sys::ProcessStatus>& members) { task.supervision.observer->cannot_end(members); });
+  terminator.use(task.supervision.control_group);
+  terminator.begin_killing();
+  for (nanoseconds pause = k_first_sweep;; pause = std::min(pause * 2, k_last_sweep)) {
+    for (int i = 0; i < k_chase && terminator.kill_children(); ++i) {
+      if (!reap()) { return; }
+    }
+    (void)terminator.kill();
+    if (!reap()) { return; }
+    (void)sys::wait_readable({}, pause);
+  }
+}
 
 Report report_of(const Result<Ending, Error>& ending)
 {
@@ -118,22 +208,36 @@ Report supervise(const TwinTask& task)
   if (!alarms) { return report_of(tl::unexpected(Error{Reason::start_failed, {}, alarms.error()})); }
   auto children = sys::signal_descriptor({SIGCHLD});
   if (!children) { return report_of(tl::unexpected(Error{Reason::start_failed, {}, children.error()})); }
-  Tie tie(task, std::move(*alarms), std::move(*children));
+  auto gate = sys::socket_pair(sys::SocketKind::packets);
+  if (!gate) { return report_of(tl::unexpected(Error{Reason::start_failed, {}, gate.error()})); }
+  const ControlGroup* const group = task.supervision.control_group;
+  const sys::Bonds bonds{sys::process_id(), gate->theirs, group != nullptr ? &group->directory() : nullptr};
+  sys::Program program = task.program;
+  program.bonds = &bonds;
+  Tie tie(task, std::move(*alarms), std::move(*children), std::move(gate->ours));
   if (tie.lost_its_guard() || sys::elapsed_now() >= task.deadline.ask_at()) { return {Report::Kind::too_late}; }
   Spokesman spokesman(task);
   Supervision how = task.supervision;
   how.observer = &spokesman;
   how.leash = &tie;
   how.names_left_behind = false; // they fall to the guard, which names them
-  return report_of(run(task.program, how));
+  return report_of(run(program, how));
 }
 
 } // namespace
 
 void be_twin(const TwinTask& task)
 {
-  sys::set_process_name("lockrun-twin");
-  tell(task.channel, supervise(task));
+  const CopiedProgram copy(task.program);
+  sys::replace_command_line(k_name);
+  const TwinTask ours{copy.program(), task.supervision, task.channel, task.deadline, task.signal, task.keeper};
+  const Report last = supervise(ours);
+  // The guard ends us before it gives the lock back itself.
+  if (tell(task.channel, last)) { await_end_of(task.channel); }
+  // It was killed. So was the command perhaps, with all of the process group, before we knew of either.
+  end_rest(task);
+  task.keeper.release_unheard();
+  if (task.supervision.control_group != nullptr) { task.supervision.control_group->remove(); }
   sys::exit_now(0);
 }
 

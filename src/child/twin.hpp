@@ -5,6 +5,8 @@
 
 namespace lockrun::child {
 
+class Keeper;
+
 // Guard and twin talk in packets. Both are the same program in the same place, so pointers to its words are good.
 
 // From the guard to the twin.
@@ -39,11 +41,13 @@ struct TwinTask {
   sys::Descriptor& channel; // to the guard; its end means that the guard is gone
   Deadline& deadline;
   int signal; // the polite one
+  Keeper& keeper;
 };
 
 // The life of the twin: a process made by fork without exec, the parent of the command, with a copy of the deadline of
 // its own. It ends the tree at the deadline, or at once when the guard is gone, and is gone itself when the tree has
-// ended as Supervision says.
+// ended as Supervision says. If the guard is gone then, it gives the lock back in its place: the next holder need not
+// wait until the lock runs out.
 [[noreturn]] void be_twin(const TwinTask& task);
 
 } // namespace lockrun::child

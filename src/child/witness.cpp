@@ -90,7 +90,9 @@ struct Witness::Notes {
   }
 };
 
-Witness::Witness() : m_next_look(sys::steady_now() + k_first_look), m_look_interval(k_first_look) {}
+Witness::Witness(Group group)
+  : m_group(group), m_next_look(sys::steady_now() + k_first_look), m_look_interval(k_first_look)
+{}
 
 Witness::~Witness()
 {
@@ -164,9 +166,14 @@ void Witness::end()
 void Witness::look_after(pid_t command)
 {
   if (command == 0) { return; }
-  const bool in_group = shares_our_group(command);
-  if (in_group && !is_there(m_in_group)) { make(m_in_group, true); }
+  const bool in_group = shares_our_group(command, m_group);
+  if (in_group && !m_group && !is_there(m_in_group)) { make(m_in_group, true); }
   if ((!in_group || !shares_our_control_group(command)) && !is_there(m_outside)) { make(m_outside, false); }
+}
+
+void Witness::make_in_group()
+{
+  make(m_in_group, true);
 }
 
 // In vain if the kernel refuses: then there is no witness.

@@ -34,7 +34,8 @@ namespace lockrun::child {
 // is taken to be for us alone.
 class Witness {
 public:
-  Witness();
+  // `group`: as in relay.hpp. With one only make_in_group() makes the process in it, and only before it is left.
+  explicit Witness(Group group = {});
   ~Witness();
   Witness(const Witness&) = delete;
   Witness& operator=(const Witness&) = delete;
@@ -43,6 +44,9 @@ public:
     sys::Signal signal;
     Reach reach;
   };
+
+  // The process in our process group, now and not when a command has run for a while.
+  void make_in_group();
 
   // We got `signal`. How far it reached, if that is known; otherwise work() will tell.
   std::optional<Reach> ask(const sys::Signal& signal);
@@ -91,6 +95,7 @@ private:
   static bool has_seen(const Helper& helper, int signal, std::chrono::nanoseconds since);
   Reach reach_of(const Question& question) const;
 
+  Group m_group;
   Notes* m_notes = nullptr;
   Helper m_in_group; // shares our process group
   Helper m_outside;  // in a session of its own

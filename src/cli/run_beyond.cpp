@@ -89,12 +89,12 @@ public:
     case Engine::Event::Kind::lost:
       if (!std::exchange(m_is_lost, true)) { report_loss(event.text, m_options); }
       m_events.lost(event.text);
-      return {News::Kind::lost, {}};
+      return {News::Kind::lost, event.deadline};
     }
     return {};
   }
   void abandon() override { m_engine.abandon(); }
-  void forget() override { m_engine.forget(); }
+  void release_unheard() override { m_engine.release_unheard(); }
 
 private:
   Engine& m_engine;
@@ -149,6 +149,8 @@ child::LeaseTerms terms_of(const Grant& grant, const Options& options)
   terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
   // Time to end in is time in which the lock is not renewed any more: without a wish for it an outage may take more.
   terms.grace = std::min(options.kill_after, grant.ttl / (options.asks_for_grace ? 3 : 15));
+  // Half of the margin, so that the other half is left for the kernel and us.
+  terms.last_grace = options.asks_for_grace ? terms.grace : std::min(terms.grace, terms.margin / 2);
   return terms;
 }
 

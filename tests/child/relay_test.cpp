@@ -69,6 +69,26 @@ TEST(IsForCommandOfALeader, AHangUpOfTheTerminalToo)
     EXPECT_EQ(supervisor.wait(), exited(0));
   }
 }
+// What one of another process group got, who leads no session.
+TEST(IsForCommandOfAnotherGroup, IsTheOthersBusiness)
+{
+  Forked command([] {
+    ::pause();
+    return 0;
+  });
+  const pid_t group = ::getpgrp();
+  Forked supervisor([&] {
+    ::setsid();
+    if (child::shares_our_group(command.pid()) || !child::shares_our_group(command.pid(), group)) { return 1; }
+    if (child::is_for_command({SIGHUP, SI_KERNEL, 0}, command.pid(), group)) { return 2; }
+    if (child::is_for_command({SIGINT, SI_KERNEL, 0}, command.pid(), group)) { return 3; }
+    if (child::is_for_command({SIGCONT, SI_USER, 1}, command.pid(), group)) { return 4; }
+    if (!child::is_for_command({SIGINT, SI_KERNEL, 0}, command.pid())) { return 5; }
+    if (child::has_reached({true, false, false}, command.pid())) { return 6; }
+    return child::has_reached({true, false, false}, command.pid(), group) ? 0 : 7;
+  });
+  EXPECT_EQ(supervisor.wait(), exited(0));
+}
 INSTANTIATE_TEST_SUITE_P(
   Table, IsForCommand, ::testing::ValuesIn(k_rows), [](const auto& row) { return std::string(row.param.name); });
 

@@ -175,6 +175,40 @@ TEST_P(ASignalTo, HasReachedTheCommandOrNot)
 INSTANTIATE_TEST_SUITE_P(
   Table, ASignalTo, ::testing::ValuesIn(k_rows), [](const auto& row) { return std::string(row.param.name); });
 
+// As a guardian does, which leaves the command's group.
+TEST(Witness, StaysInAGroupThatWeLeave)
+{
+  Forked process([] {
+    ::setpgid(0, 0);
+    (void)sys::set_signal_mask(all_signals());
+    const Forked command = bystander();
+    const pid_t group = ::getpgrp();
+    Forked guardian([&] {
+      Witness witness(group);
+      witness.make_in_group();
+      ::setsid();
+      const pid_t helper = witness.processes().front();
+      if (!eventually([&] { return Supervisor::is_prepared(helper); })) { return 1; }
+      for (const bool is_for_all : {false, true}) {
+        if (is_for_all) { (void)::kill(-group, SIGTERM); }
+        std::optional<Reach> reach = witness.ask({SIGTERM, SI_USER, 1}); // what another process has got
+        while (!reach) {
+          if (const auto verdict = witness.work(command.pid())) { reach = verdict->reach; }
+        }
+        if (child::has_reached(*reach, command.pid(), group) != is_for_all) { return 2; }
+      }
+      // Another one cannot be made: then each signal is for us alone.
+      (void)::kill(helper, SIGKILL);
+      if (!eventually([&] { return sys::process_status(helper)->state == 'Z'; })) { return 3; }
+      (void)witness.work(command.pid());
+      const auto reach = witness.ask({SIGTERM, SI_USER, 1});
+      return reach && !child::has_reached(*reach, command.pid(), group) ? 0 : 4;
+    });
+    return guardian.wait() == exited(0) ? 0 : 1;
+  });
+  EXPECT_EQ(process.wait(), exited(0));
+}
+
 // timeout(1) does so.
 TEST(Witness, TakesOneToUsAndOneToTheGroupAtOnceForOne)
 {

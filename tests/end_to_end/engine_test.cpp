@@ -7,6 +7,7 @@
 #include "support/process.hpp"
 #include "support/programs.hpp"
 #include "support/temp_dir.hpp"
+#include "support/terminal.hpp"
 
 #include <csignal>
 #include <ctime>
@@ -16,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -27,6 +29,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -153,7 +156,7 @@ protected:
   }
   std::string said() const { return read_file(log); }
 
-  static pid_t twin_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-twin"); }
+  static pid_t twin_of(const Process& lockrun) { return child_called(lockrun.pid(), "lease-guardian"); }
   static pid_t engine_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-engine"); }
 
   // Nobody has standard output open any more: neither lockrun nor its twin nor anything that the command started.
@@ -1040,6 +1043,55 @@ TEST_P(EnginesLoseTheLock, AndTheTreeIsKilledWhenItDoesNotEnd)
 INSTANTIATE_TEST_SUITE_P(
   Table, EnginesLoseTheLock, ::testing::ValuesIn(k_losses), [](const auto& row) { return row.param.name; });
 
+// How long a command that ignores the first signal lives on, in milliseconds, with a minute's lock (4 s of grace, 1.2
+// s of margin) and what the engine says in the end.
+class LastGrace : public Engines {
+protected:
+  long long measure(const std::string& end, const Words& options = {}, const std::string& begin = k_held)
+  {
+    plays(begin + "await 7\n" + end);
+    start.out = k_pipe;
+    Pipe fresh;
+    start.descriptors[7] = fresh.read_end;
+    Process lockrun = run(options, {program("signals"), "8"});
+    const pid_t command = std::stoi(lockrun.out_line().value().substr(std::string("ready ").size()));
+    const long long began = elapsed_ms();
+    fresh.close_write();
+    EXPECT_EQ(lockrun.out_line(), "TERM");
+    EXPECT_TRUE(eventually([&] { return !lives(command); }));
+    const long long took = elapsed_ms() - began;
+    EXPECT_EQ(lockrun.wait().status, exited(76));
+    return took;
+  }
+};
+constexpr int k_margin = 1200;
+
+TEST_F(LastGrace, EndsWithinTheMarginWhenTheServerHasGivenTheLockAway)
+{
+  EXPECT_LT(measure("send LOST reason=x\neof\n"), k_margin);
+  EXPECT_LT(measure("send LOST reason=x deadline=@-5000\neof\n"), k_margin);
+  EXPECT_LT(measure("send LOST reason=x deadline=@900000000\neof\n"), k_margin) << "which cannot be";
+  EXPECT_LT(measure("send FAIL status=70 reason=x text=y\neof\n"), k_margin);
+  EXPECT_LT(measure("send LOST reason=x\neof\n", {"--signal", "TERM"}), k_margin);
+}
+
+TEST_F(LastGrace, IsTheOneThatWasAskedFor)
+{
+  EXPECT_GE(measure("send LOST reason=x\neof\n", {"-k", "2s"}), 2000);
+}
+
+TEST_F(LastGrace, IsNoShorterWhileTheLockIsSure)
+{
+  EXPECT_GE(measure("send LOST reason=x deadline=@2400\neof\n"), 2400 - k_margin - 100);
+}
+
+// Nobody else has the lock before the deadline.
+TEST_F(LastGrace, IsWhatIsLeftOfTheDeadlineWhenOnlyTheEngineHasEnded)
+{
+  EXPECT_GE(measure("exit 0\n", {}, held(9000)), 600) << "a fifteenth of the time to live";
+  EXPECT_GE(measure("exit 0\n", {"-k", "2s"}, held(9000)), 2000);
+}
+
 TEST_F(Engines, LeaveTheEventsOfALockThatWasLost)
 {
   plays(k_held + "await 7\nsend LOST reason=lease%20gone\neof\n");
@@ -1315,9 +1367,408 @@ TEST_F(Killed, GuardsLeaveATwinThatEndsTheTreeAtOnce)
   lockrun.signal(SIGKILL);
   expect_all_gone(lockrun); // the twin included
   EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
-  EXPECT_TRUE(eventually([&] { return said().ends_with("EOF\n"); }));
-  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "EOF"));
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+  EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
 }
+
+// What the engine has said since, up to the middle of a line, is nothing that the twin has to understand.
+TEST_F(Killed, GuardsLeaveATwinThatGivesTheLockBackWhateverTheyHaveHeard)
+{
+  plays(k_held + "send TROUBLE text=x\nraw RENEWED dead\ntell 9\n" + k_release);
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  ASSERT_TRUE(notice.await());
+  lockrun.signal(SIGKILL);
+  expect_all_gone(lockrun);
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+}
+
+TEST_F(Killed, GuardsOfAStoppedTwinAreFollowedByItWhenItGoesOn)
+{
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  const pid_t twin = twin_of(lockrun);
+  ASSERT_EQ(::kill(twin, SIGSTOP), 0);
+  ASSERT_TRUE(eventually([&] { return has_stopped(twin); }));
+  lockrun.signal(SIGKILL);
+  EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+  ASSERT_EQ(::kill(twin, SIGCONT), 0);
+  expect_all_gone(lockrun);
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+}
+
+// Without a shell as its parent the process group is an orphan, and stays as much of one as it was: if the guardian's
+// session were the group's, the kernel would hang up on what has stopped in it when the command ends.
+TEST_F(Killed, NothingIsWhatHasStoppedInTheGroupOfACommandThatEnds)
+{
+  start.before_exec = {hostile::new_session()};
+  Process lockrun = run_script(program("signals") + " 8 & kill -STOP $!; echo $!; cat <&7");
+  std::string line = lockrun.out_line().value();
+  if (line.starts_with("ready")) { line = lockrun.out_line().value(); }
+  const pid_t stopped = std::stoi(line);
+  ASSERT_TRUE(eventually([&] { return has_stopped(stopped); }));
+  EXPECT_EQ(::getpgid(stopped), lockrun.pid());
+  cue.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+  EXPECT_TRUE(has_stopped(stopped));
+  ASSERT_EQ(::kill(stopped, SIGCONT), 0);
+  leash.close_write();
+  while (auto said = lockrun.out_line()) { EXPECT_THAT(*said, Not(HasSubstr("HUP"))); }
+}
+
+TEST_F(Killed, SessionsLeaveATwinThatEndsTheRest)
+{
+  start.before_exec = {hostile::new_session()};
+  Process lockrun = begin();
+  const pid_t twin = twin_of(lockrun);
+  EXPECT_EQ(::getsid(twin), twin);
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) { // as `pkill -9 -s SID`
+    const pid_t pid = std::atoi(entry.path().filename().c_str());
+    if (pid > 0 && ::getsid(pid) == lockrun.pid()) { EXPECT_EQ(::kill(pid, SIGKILL), 0); }
+  }
+  EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+  expect_all_gone(lockrun);
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+}
+
+// As `kill -9 %1` does: the guard and the command have the job's process group, a daemon has another one.
+TEST_F(Killed, ProcessGroupsLeaveATwinThatEndsTheRest)
+{
+  start.before_exec = {hostile::new_session()};
+  for (int i = 0; i < 5; ++i) {
+    std::filesystem::remove(log);
+    Process lockrun = begin();
+    ASSERT_EQ(::kill(-lockrun.pid(), SIGKILL), 0);
+    EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+    expect_all_gone(lockrun);
+    EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+  }
+}
+
+// As `pkill -9 lockrun` and `pkill -9 -f lockrun` do, but no process of other tests.
+TEST_F(Killed, NamesLeaveATwinThatEndsTheTree)
+{
+  for (const std::string where : {"/comm", "/cmdline"}) {
+    const auto is_called = [&](pid_t pid) {
+      return read_file("/proc/" + std::to_string(pid) + where).find("lockrun") != std::string::npos;
+    };
+    std::filesystem::remove(log);
+    Process lockrun = begin();
+    const pid_t engine = engine_of(lockrun);
+    std::vector<pid_t> found;
+    for (const pid_t pid : {lockrun.pid(), engine, twin_of(lockrun)}) {
+      ASSERT_GT(pid, 0);
+      if (is_called(pid)) { found.push_back(pid); }
+    }
+    EXPECT_THAT(found, ElementsAre(lockrun.pid(), engine));
+    for (const pid_t pid : found) { ASSERT_EQ(::kill(pid, SIGKILL), 0); }
+    EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
+    expect_all_gone(lockrun);
+  }
+}
+
+TEST_F(Killed, GuardAndTwinTakeTheCommandWithThem)
+{
+  Process lockrun = run_script(k_stay);
+  const pid_t command = std::stoi(lockrun.out_line().value());
+  const pid_t twin = twin_of(lockrun);
+  ASSERT_EQ(::kill(lockrun.pid(), SIGSTOP), 0);
+  ASSERT_TRUE(eventually([&] { return has_stopped(lockrun.pid()); }));
+  ASSERT_EQ(::kill(twin, SIGKILL), 0);
+  EXPECT_TRUE(eventually([&] { return !lives(command); }));
+  ASSERT_EQ(::kill(lockrun.pid(), SIGKILL), 0);
+  expect_all_gone(lockrun);
+}
+
+// --- In a control group
+
+// The control groups that lockrun has made below ours, in the unified hierarchy.
+std::vector<std::string> made_groups(const std::string& ours)
+{
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator(ours)) {
+    if (entry.path().filename().string().starts_with("lockrun-tree-")) { found.push_back(entry.path()); }
+  }
+  return found;
+}
+
+// Below a control group of the test's own.
+class InAControlGroup : public Killed {
+protected:
+  void SetUp() override
+  {
+    std::istringstream mounts(read_file("/proc/self/mounts"));
+    std::string place;
+    std::string type;
+    for (std::string line; std::getline(mounts, line) && type != "cgroup2";) {
+      std::istringstream words(line);
+      words >> place >> place >> type;
+    }
+    if (type != "cgroup2") { GTEST_SKIP() << "no cgroup2 is mounted"; }
+    group = place + "/test-" + std::to_string(::getpid());
+    std::error_code error;
+    if (!std::filesystem::create_directory(group, error)) { GTEST_SKIP() << "cannot make " << group; }
+    start.before_exec = {[file = group + "/cgroup.procs"] {
+      const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+      (void)!::write(fd, "0", 1);
+    }};
+  }
+  void TearDown() override
+  {
+    if (!group.empty()) {
+      EXPECT_TRUE(eventually([&] { return ::rmdir(group.c_str()) == 0 || errno == ENOENT; }));
+    }
+  }
+  std::string group_of(pid_t pid) const
+  {
+    const std::string text = read_file("/proc/" + std::to_string(pid) + "/cgroup");
+    const auto line = text.find("0::");
+    return text.substr(line, text.find('\n', line) - line);
+  }
+  std::string group;
+};
+
+TEST_F(InAControlGroup, TheTreeRunsAndNothingIsLeft)
+{
+  Process lockrun = run_script(k_stay);
+  const pid_t command = std::stoi(lockrun.out_line().value());
+  EXPECT_THAT(group_of(command), StartsWith(group_of(lockrun.pid()) + "/lockrun-tree-"));
+  EXPECT_EQ(group_of(twin_of(lockrun)), group_of(lockrun.pid()));
+  EXPECT_EQ(made_groups(group).size(), 1U);
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+  EXPECT_THAT(made_groups(group), IsEmpty());
+}
+
+TEST_F(InAControlGroup, NothingIsLeftOfWhatWasKilled)
+{
+  for (const bool kills_twin : {true, false}) {
+    Process lockrun = begin();
+    ASSERT_EQ(::kill(kills_twin ? twin_of(lockrun) : lockrun.pid(), SIGKILL), 0);
+    lockrun.wait();
+    expect_all_gone(lockrun);
+    EXPECT_THAT(made_groups(group), IsEmpty());
+  }
+}
+
+TEST_F(InAControlGroup, DaemonsThatAreLeftAloneGoBack)
+{
+  Process lockrun = run_script(program("detach") + " sh -c '" + k_stay + "'");
+  const pid_t daemon = std::stoi(lockrun.out_line().value());
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+  EXPECT_TRUE(lives(daemon));
+  EXPECT_THAT(made_groups(group), IsEmpty());
+  EXPECT_THAT(group_of(daemon), Not(HasSubstr("lockrun")));
+  leash.close_write();
+  expect_all_gone(lockrun);
+}
+
+// All three are killed, and nobody is there to tidy up.
+TEST_F(InAControlGroup, TheNextOneRemovesWhatIsLeft)
+{
+  std::filesystem::create_directory(group + "/lockrun-tree-1");
+  std::filesystem::create_directory(group + "/lockrun-tree-1/lockrun-tree-2");
+  Process lockrun = run_script(k_stay);
+  lockrun.out_line();
+  EXPECT_EQ(made_groups(group).size(), 1U);
+  // Not that of another one that lives.
+  Process other = run_script(k_stay);
+  other.out_line();
+  EXPECT_EQ(made_groups(group).size(), 2U);
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+  EXPECT_EQ(other.wait().status, exited(0));
+  EXPECT_THAT(made_groups(group), IsEmpty());
+}
+
+// A sweep does not keep up with them.
+TEST_F(InAControlGroup, ManyChainsOfForksEndBeforeTheLockDoes)
+{
+  Process lockrun = run_script("i=0; while [ $((i += 1)) -le 30 ]; do " + program("comet") + " 8 & done; " + k_stay);
+  for (int i = 0; i < 31; ++i) { lockrun.out_line(); }
+  lockrun.signal(SIGKILL);
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+  for (const std::string& made : made_groups(group)) { EXPECT_EQ(read_file(made + "/cgroup.procs"), ""); }
+  expect_all_gone(lockrun);
+  EXPECT_THAT(made_groups(group), IsEmpty());
+}
+
+// What signals all processes of a service means the command as well, and reaches it.
+TEST_F(InAControlGroup, TheCommandGetsASignalToTheWholeGroupOnce)
+{
+  start.before_exec.push_back(hostile::new_session());
+  Process lockrun = run({}, {program("signals"), "8"});
+  const pid_t command = std::stoi(lockrun.out_line().value().substr(std::string("ready ").size()));
+  ASSERT_TRUE(eventually([&] { return child_called(twin_of(lockrun), "signal-witness") != 0; }));
+  const pid_t witness = child_called(twin_of(lockrun), "signal-witness");
+  for (const pid_t pid : {lockrun.pid(), twin_of(lockrun), witness, command}) { ASSERT_EQ(::kill(pid, SIGUSR1), 0); }
+  EXPECT_EQ(lockrun.out_line(), "USR1");
+  lockrun.signal(SIGWINCH);
+  EXPECT_EQ(lockrun.out_line(), "WINCH");
+  leash.close_write();
+  EXPECT_EQ(lockrun.wait().status, exited(0));
+}
+
+// --- At a terminal
+
+// It waits, or has stopped, and no signal waits for it.
+bool is_idle(pid_t pid)
+{
+  return is_asleep(pid) && word_of_status(pid, "ShdPnd:") == "0000000000000000";
+}
+
+// Its process group is the foreground one: fields 5 and 8 of proc(5).
+bool has_terminal(pid_t pid)
+{
+  const std::string line = read_file("/proc/" + std::to_string(pid) + "/stat");
+  std::istringstream fields(line.substr(line.rfind(')') + 1));
+  std::string state;
+  int parent = 0;
+  int group = 0;
+  int session = 0;
+  int terminal = 0;
+  int foreground = 0;
+  fields >> state >> parent >> group >> session >> terminal >> foreground;
+  return foreground == group;
+}
+
+class EnginesAtATerminal : public Engines {
+protected:
+  void SetUp() override
+  {
+    plays(k_held + k_release);
+    start.directory = dir.path();
+    start.environment["LOCKRUN"] = lockrun_binary();
+    start.environment["SIGNALS"] = program("signals");
+    bash.emplace(interactive_bash(), start);
+    ASSERT_TRUE(bash->await("bash> "));
+  }
+  // Enters a line that prints `word` and the command's number.
+  void run_job(const std::string& line, const std::string& word)
+  {
+    bash->type(line + "\n");
+    ASSERT_TRUE(bash->await(word + " "));
+    command = std::stoi(bash->rest_of_line());
+    twin = parent_of(command);
+    guard = parent_of(twin);
+    ASSERT_TRUE(eventually([&] { return child_called(twin, "signal-witness") != 0; }));
+  }
+  void expect_only(const std::string& signal)
+  {
+    ASSERT_TRUE(bash->await(signal));
+    EXPECT_EQ(bash->rest_of_line(), "");
+    ASSERT_EQ(::kill(guard, SIGUSR1), 0);                // what came before it has been passed on
+    EXPECT_THAT(bash->rest_of_line(), EndsWith("USR1")); // perhaps after a prompt
+  }
+  void expect_status(int status)
+  {
+    ASSERT_TRUE(bash->await("bash> "));
+    bash->type("echo status is $?\n");
+    ASSERT_TRUE(bash->await("status is "));
+    EXPECT_EQ(bash->rest_of_line(), std::to_string(status));
+  }
+  std::optional<Terminal> bash;
+  pid_t command = 0;
+  pid_t twin = 0;
+  pid_t guard = 0;
+};
+
+TEST_F(EnginesAtATerminal, TheCommandGetsTheSignalOfAKeyOnce)
+{
+  for (const std::string before : {"", "setsid -w "}) {
+    run_job("$LOCKRUN fake://host/deploy " + before + "$SIGNALS 8", "ready");
+    for (const auto& [key, name] :
+      {std::pair("\x03", "INT"), std::pair("\x1c", "QUIT"), std::pair("\x1a", "TSTP"), std::pair("\x03", "INT")}) {
+      bash->type(key);
+      expect_only(name);
+    }
+    bash->resize(before.empty() ? 100 : 120);
+    expect_only("WINCH");
+    ASSERT_EQ(::kill(guard, SIGKILL), 0);
+    ASSERT_TRUE(bash->await("bash> "));
+  }
+}
+
+TEST_F(EnginesAtATerminal, TheShellSignalsItsJobOnce)
+{
+  run_job("$LOCKRUN fake://host/deploy $SIGNALS 8 &", "ready");
+  for (const std::string name : {"TERM", "INT", "HUP", "QUIT", "USR2"}) {
+    bash->type("kill -" + name + " %1\n");
+    expect_only(name);
+  }
+}
+
+TEST_F(EnginesAtATerminal, CtrlZStopsTheCommandAndFgAndBgContinueIt)
+{
+  run_job("$LOCKRUN fake://host/deploy sh -c 'echo started $$; exec cat <&8'", "started");
+  for (const std::string again : {"fg", "bg; fg", "fg"}) {
+    bash->type("\x1a");
+    ASSERT_TRUE(bash->await("Stopped"));
+    EXPECT_TRUE(has_stopped(command));
+    EXPECT_TRUE(has_stopped(guard));
+    ASSERT_TRUE(bash->await("bash> "));
+    bash->type(again + "\n");
+    EXPECT_TRUE(eventually(
+      [&] { return !has_stopped(command) && !has_stopped(guard) && is_asleep(guard) && has_terminal(guard); }));
+  }
+  leash.close_write();
+  expect_status(0);
+}
+
+TEST_F(EnginesAtATerminal, ACommandThatStopsItselfStopsTheJob)
+{
+  run_job("$LOCKRUN fake://host/deploy bash -c 'trap \"echo continued\" CONT; echo started $$; read x <&7; kill -STOP "
+          "$$; echo on; cat <&8'",
+    "started");
+  cue.close_write();
+  ASSERT_TRUE(bash->await("Stopped"));
+  EXPECT_TRUE(has_stopped(guard));
+  ASSERT_TRUE(bash->await("bash> "));
+  bash->type("fg\n");
+  ASSERT_TRUE(bash->await("continued\r\n"));
+  EXPECT_EQ(bash->rest_of_line(), "on"); // continued once
+  leash.close_write();
+  expect_status(0);
+}
+
+// Which process group has the terminal is to be asked where there is one: the guardian has none.
+TEST_F(EnginesAtATerminal, InTheBackgroundACommandMayBeStoppedAndContinuedAlone)
+{
+  run_job("$LOCKRUN fake://host/deploy $SIGNALS 8 &", "ready");
+  ASSERT_EQ(::kill(command, SIGSTOP), 0);
+  ASSERT_TRUE(eventually([&] { return has_stopped(command) && is_idle(twin); }));
+  ASSERT_EQ(::kill(guard, SIGUSR1), 0); // it hears the twin first
+  ASSERT_TRUE(eventually([&] { return is_idle(guard); }));
+  EXPECT_FALSE(has_stopped(guard));
+  ASSERT_EQ(::kill(command, SIGCONT), 0);
+  ASSERT_TRUE(bash->await("USR1"));
+  EXPECT_THAT(bash->screen(), Not(HasSubstr("Stopped")));
+}
+
+TEST_F(EnginesAtATerminal, HangingUpEndsTheCommandAndGivesTheLockBack)
+{
+  run_job("$LOCKRUN fake://host/deploy sh -c 'echo started $$; exec cat <&8'", "started");
+  bash->hang_up();
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n") && !lives(guard) && !lives(twin); }));
+}
+
+TEST_F(EnginesAtATerminal, HangingUpEndsTheCommandOfALeaderOfItsSession)
+{
+  Terminal window(lockrun_argv({url, "sh", "-c", "echo started $$; exec cat <&8"}), start);
+  ASSERT_TRUE(window.await("started "));
+  window.hang_up();
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n"); }));
+}
+
+TEST_F(EnginesAtATerminal, AJobThatIsKilledLeavesNothing)
+{
+  run_job("$LOCKRUN fake://host/deploy sh -c '" + program("detach") + " $SIGNALS 8; echo started $$; exec cat <&8' &",
+    "started");
+  bash->type("kill -9 %1\n");
+  EXPECT_TRUE(eventually([&] { return said().ends_with("RELEASE\n") && !lives(command) && !lives(twin); }));
+}
+
+// --- Killed, as above
 
 TEST_F(Killed, TwinsLeaveAGuardThatEndsTheTreeAtOnce)
 {
