@@ -4,12 +4,26 @@
 #include "support/programs.hpp"
 #include "support/temp_dir.hpp"
 
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 namespace lockrun::testing {
 namespace {
+
+pid_t child_of(pid_t parent, bool is_engine)
+{
+  for (const pid_t child : children_of(parent)) {
+    const std::string name = name_of(child);
+    if (!name.empty() && name.starts_with("lockrun-engine") == is_engine) { return child; }
+  }
+  return 0;
+}
+
+} // namespace
 
 std::string name_of(pid_t pid)
 {
@@ -18,18 +32,27 @@ std::string name_of(pid_t pid)
   return name;
 }
 
-pid_t child_of(pid_t parent, bool is_engine)
+// Each thread has its own; none: there is no such process.
+std::vector<pid_t> children_of(pid_t parent)
 {
-  if (parent == 0) { return 0; }
-  std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", parent));
-  for (pid_t child = 0; children >> child;) {
-    const std::string name = name_of(child);
-    if (!name.empty() && name.starts_with("lockrun-engine") == is_engine) { return child; }
+  std::vector<pid_t> found;
+  std::error_code error;
+  for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", parent), error)) {
+    std::ifstream children(thread.path() / "children");
+    for (pid_t child = 0; children >> child;) { found.push_back(child); }
   }
-  return 0;
+  return found;
 }
 
-} // namespace
+std::vector<pid_t> descendants()
+{
+  std::vector<pid_t> found = children_of(::getpid());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const std::vector<pid_t> more = children_of(found[i]);
+    found.insert(found.end(), more.begin(), more.end());
+  }
+  return found;
+}
 
 int Dice::roll(int from, int to)
 {
@@ -42,12 +65,15 @@ void Worker::work(const Task& task, Dice& dice, const std::atomic<bool>& stop)
   while (!stop) {
     const bool is_long = dice.roll(0, 4) == 0;
     std::vector<std::string> argv = task.lock;
+    // In another session than the process group that a nemesis kills.
+    if (dice.roll(0, 1) == 0) { argv.insert(argv.end(), {"setsid", "--fork", "--wait"}); }
     argv.insert(argv.end(),
       {program("ticker"), task.log, std::to_string(is_long ? dice.roll(1'000, task.longest) : dice.roll(1, 100))});
     Start start;
     start.environment = task.environment;
     start.out = k_null;
     start.err = to_file(task.log + ".err");
+    start.before_exec = {hostile::new_session()};
     Process process(argv, start);
     m_is_long = is_long;
     m_lockrun = process.pid();

@@ -28,6 +28,10 @@ private:
   std::mt19937 m_engine;
 };
 
+std::string name_of(pid_t pid);
+std::vector<pid_t> children_of(pid_t parent);
+std::vector<pid_t> descendants(); // of ours
+
 struct Task {
   std::vector<std::string> lock; // what to put before the command
   std::map<std::string, std::optional<std::string>> environment;

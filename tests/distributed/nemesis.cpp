@@ -89,6 +89,23 @@ void suspend(const Scene& scene)
   if (worker != nullptr) { freeze({worker->lockrun(), worker->twin(), worker->engine()}, scene); }
 }
 
+// As `kill -9 %1` in a shell.
+void kill_group(const Scene& scene)
+{
+  const pid_t group = scene.somebody().lockrun();
+  if (group > 0) { (void)::kill(-group, SIGKILL); }
+  scene.pause(scene.dice.time(100, 1'500));
+}
+
+// As `pkill -9 lockrun`, but of our own descendants only.
+void kill_by_name(const Scene& scene)
+{
+  for (const pid_t pid : descendants()) {
+    if (name_of(pid).find("lockrun") != std::string::npos) { (void)::kill(pid, SIGKILL); }
+  }
+  scene.pause(scene.dice.time(100, 1'500));
+}
+
 void revoke_lease(const Scene& scene)
 {
   const auto leases = scene.etcd.leases();
@@ -166,6 +183,8 @@ const std::vector<Nemesis>& nemeses()
     {"kills_the_engine", Needs::nothing, true, kills(&Worker::engine)},
     {"kills_lockrun", Needs::nothing, true, kills(&Worker::lockrun)},
     {"kills_the_twin", Needs::nothing, true, kills(&Worker::twin)},
+    {"kills_the_process_group", Needs::nothing, true, kill_group},
+    {"kills_by_name", Needs::nothing, true, kill_by_name},
     {"kills_a_waiter", Needs::nothing, true, kill_waiter},
     {"revokes_a_lease", Needs::nothing, false, revoke_lease}, // an administrator's word counts at once
     {"cuts_off_the_leader", Needs::network, true, breaks(&Network::cut_off, nullptr)},
