@@ -81,7 +81,10 @@ Result<void, UsageError> apply(const Occurrences& given, Options& options)
   for (const Occurrence& occurrence : given) {
     const OptionSpec& option = *occurrence.option;
     if (option.apply == nullptr) { continue; }
-    const std::string name = "--" + std::string(option.names.substr(0, option.names.find(' ')));
+    // The shorter one: CLI11 goes through a name many times. A value that begins with a dash follows -w directly, --fd
+    // with '='.
+    const std::string name = option.letters.empty() ? "--" + std::string(option.names.substr(0, option.names.find(' ')))
+                                                    : std::string("-") + option.letters.front();
     if (app.get_option_no_throw(name) == nullptr) {
       const auto set_flag = [&options, &option] { option.apply(options, {}); };
       const auto set_value = [&given, &options, &error, &option](const CLI::results_t& values) {
@@ -99,7 +102,7 @@ Result<void, UsageError> apply(const Occurrences& given, Options& options)
       const std::string value = occurrence.value != nullptr ? occurrence.value : "";
       arguments.push_back(name);
       if (value.starts_with('-')) { // as a word of its own it would look like an option
-        arguments.back().append("=").append(value);
+        arguments.back().append(option.letters.empty() ? "=" : "").append(value);
       } else {
         arguments.push_back(value);
       }
