@@ -230,7 +230,7 @@ void tell_calls(
       bars.push_back({"user instructions of lockrun", *instructions, 32000});
     }
     if (instructions && tool.name == "lockrun -w 5 -E 3") {
-      bars.push_back({"user instructions of lockrun -w 5 -E 3", *instructions, 132000});
+      bars.push_back({"user instructions of lockrun -w 5 -E 3", *instructions, 130000});
     }
     if (sized && tool.name == "lockrun") {
       bars.push_back({"bytes of the program", static_cast<double>(status.st_size), 1.9e6});
@@ -415,8 +415,8 @@ struct Budget {
 constexpr Budget k_budgets[] = {
   {"lockrun", 32000, 52, 17},
   {"lockrun -n", 35000, 52, 17},
-  {"lockrun -w 5 -E 3", 134000, 75, 24},
-  {"lockrun --slots 4", 108000, 57, 21},
+  {"lockrun -w 5 -E 3", 130000, 75, 24},
+  {"lockrun --slots 4", 106000, 57, 21},
   {"lockrun --fair", 37000, 58, 17},
 };
 constexpr double k_most_bytes = 1'900'000; // of the program
