@@ -141,7 +141,7 @@ const char* name_of(Mode mode)
 Message waiting(std::int64_t position, const std::optional<Party>& holder)
 {
   Message message("WAITING");
-  message.with("position", position);
+  if (position > 0) { message.with("position", position); }
   if (holder) {
     message.with("holder", holder->text).with("holder_mode", name_of(holder->mode));
     if (holder->slot) { message.with("holder_slot", *holder->slot); }

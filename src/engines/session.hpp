@@ -70,7 +70,7 @@ struct Pace {
 // Where we stand.
 struct Standing {
   bool is_held = false;
-  std::int64_t position = 0;     // among those who wait, from 1
+  std::int64_t position = 0;     // among those who wait, from 1; 0: unknown
   std::optional<Party> holder{}; // one who is in the way
   std::vector<Party> nearby{};   // others who hold it, on the host of the one who asks: he may descend from one of them
   Pace pace{};

@@ -373,6 +373,16 @@ TEST_F(Sessions, TellOfTheWaitWhenThereIsNews)
   EXPECT_THAT(hear(), StartsWith("HELD "));
 }
 
+// Not every server has a queue.
+TEST_F(Sessions, WaitWithoutAPlaceThatIsKnown)
+{
+  backend.joins.emplace_back(waiting(0, due_pace()));
+  backend.answers.push_back({held(long_pace())});
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("WAITING holder=somebody holder_mode=exclusive "));
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+}
+
 // One of them may be an ancestor of lockrun's.
 TEST_F(Sessions, NameThoseNearbyBeforeTheOneWhoIsTold)
 {
