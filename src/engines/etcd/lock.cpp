@@ -656,17 +656,10 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
     }
     if (!renewed) { return std::nullopt; }
     if (term_of(renewed->body) != view->term) { continue; }
-    const bool is_renewed = self.lease == m_granted.id;
-    const Lease lease = lease_from(renewed->asked, ttl_in(field(renewed->body, "result")));
-    if (!is_renewed || m_granted.term != view->term) {
-      const auto changed = change_lease(view->term);
-      if (!changed && !(is_renewed && changed.error().kind == Kind::refused)) { return failed(changed.error()); }
-      if (changed && *changed == Found::lost) { return std::nullopt; }
-      if (changed && *changed == Found::changed) { continue; }
-      if (!changed) { m_granted.lease = at_most(lease); }
-    } else {
-      m_granted.lease = at_most(lease);
-    }
+    const auto kept = keep_lease(*renewed, self, view->term);
+    if (!kept) { return Failed(kept.error()); }
+    if (*kept == Found::lost) { return std::nullopt; }
+    if (*kept == Found::changed) { continue; }
     if (m_is_held) {
       // Whatever ended the watch on our key. Without one the next renewal finds out.
       if (m_is_settled) { (void)watch(m_key, view->revision + 1); }
@@ -722,6 +715,19 @@ Outcome<bool> EtcdLock::is_queue_the_same(std::int64_t revision)
   }
   // Only our position has changed. The more there are to be read, the less often.
   return m_seen.renewals * k_near < m_standing.position;
+}
+
+// Our key stays on the lease that was renewed, or moves to another one.
+Outcome<EtcdLock::Found> EtcdLock::keep_lease(const Answer& renewed, const Member& self, std::int64_t term)
+{
+  const bool is_renewed = self.lease == m_granted.id;
+  if (!is_renewed || m_granted.term != term) {
+    const auto changed = change_lease(term);
+    if (changed) { return *changed; }
+    if (!is_renewed || changed.error().kind != Kind::refused) { return failed(changed.error()); }
+  }
+  m_granted.lease = at_most(lease_from(renewed.asked, ttl_in(field(renewed.body, "result"))));
+  return Found::ours;
 }
 
 // Without `renewed` the lease is gone.

@@ -71,6 +71,7 @@ private:
   void see(const Member& self);
   Reply<Found> rewrite(Granted& onto, const Limits& limits);
   Reply<Found> change_lease(std::int64_t term);
+  Outcome<Found> keep_lease(const Answer& renewed, const Member& self, std::int64_t term);
   void see(const View& view, const Place& place);
   Outcome<bool> keep_place();
   Outcome<bool> is_queue_the_same(std::int64_t revision);
