@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <sched.h>
 #include <sstream>
 #include <stdexcept>
+#include <system_error>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -21,6 +24,12 @@ Finished run_ip(const std::string& arguments)
   std::istringstream words(arguments);
   for (std::string word; words >> word;) { argv.push_back(word); }
   return run_program(argv);
+}
+
+void need_ip(const std::string& arguments)
+{
+  const Finished done = run_ip(arguments);
+  if (done.status != exited(0)) { throw std::runtime_error("ip " + arguments + ": " + done.err); }
 }
 
 } // namespace
@@ -98,8 +107,7 @@ std::string Network::space(const std::string& name) const
 
 void Network::ip(const std::string& arguments) const
 {
-  const Finished done = run_ip(arguments);
-  if (done.status != exited(0)) { throw std::runtime_error("ip " + arguments + ": " + done.err); }
+  need_ip(arguments);
 }
 
 std::string Network::address(const std::string& host) const
@@ -160,6 +168,34 @@ void Network::heal()
     ip(fmt::format("-n {} link set {} up", space("hub"), host));
     (void)run_ip(fmt::format("-n {} neigh flush dev wire nud permanent", space(host)));
   }
+}
+
+OwnNetwork::OwnNetwork() : m_former(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC))
+{
+  if (m_former < 0 || ::unshare(CLONE_NEWNET) != 0) {
+    throw std::system_error(errno, std::generic_category(), "unshare");
+  }
+  need_ip("link set lo up");
+  need_ip("link add wire type veth peer name end");
+  need_ip("link set end up");
+  need_ip("link set wire up arp off"); // so that nobody notices that nobody is there
+  need_ip("addr add 10.78.0.254/24 dev wire");
+}
+
+OwnNetwork::~OwnNetwork()
+{
+  (void)::setns(m_former, CLONE_NEWNET);
+  ::close(m_former);
+}
+
+void OwnNetwork::add(const std::string& address) const
+{
+  need_ip(fmt::format("addr add {}/32 dev lo", address));
+}
+
+void OwnNetwork::remove(const std::string& address) const
+{
+  need_ip(fmt::format("addr del {}/32 dev lo", address));
 }
 
 } // namespace lockrun::testing

@@ -44,4 +44,21 @@ private:
   std::vector<std::string> m_hosts;
 };
 
+// While it is there, the thread that made it, and what it starts meanwhile, has a network of its own: loopback, and a
+// wire for 10.78.0.0/24 without anybody at the other end. What is sent to an address there gets lost without a word,
+// unless it is one of ours.
+class OwnNetwork {
+public:
+  OwnNetwork();
+  ~OwnNetwork();
+  OwnNetwork(const OwnNetwork&) = delete;
+  OwnNetwork& operator=(const OwnNetwork&) = delete;
+
+  void add(const std::string& address) const;    // makes it one of ours
+  void remove(const std::string& address) const; // which it was; its connections fall silent
+
+private:
+  int m_former = -1; // the network that we come from
+};
+
 } // namespace lockrun::testing

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <sched.h>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -249,8 +251,13 @@ std::function<void()> block(int signal)
 
 std::function<void()> limit(decltype(RLIMIT_NOFILE) resource, rlim_t value)
 {
-  return [resource, value] {
-    const rlimit both{value, value};
+  return limit(resource, value, value);
+}
+
+std::function<void()> limit(decltype(RLIMIT_NOFILE) resource, rlim_t value, rlim_t hard)
+{
+  return [resource, value, hard] {
+    const rlimit both{value, hard};
     if (::setrlimit(resource, &both) != 0) { fail("setrlimit"); }
   };
 }
@@ -270,6 +277,16 @@ std::function<void()> become_user(uid_t user)
 std::function<void()> new_session()
 {
   return [] { ::setsid(); };
+}
+
+std::function<void()> replace_file(const std::filesystem::path& path, const std::filesystem::path& with)
+{
+  return [path, with] {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount(with.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+      fail("mount");
+    }
+  };
 }
 
 } // namespace hostile

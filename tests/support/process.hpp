@@ -85,9 +85,12 @@ namespace hostile {
 std::function<void()> ignore(int signal);
 std::function<void()> block(int signal);
 std::function<void()> limit(decltype(RLIMIT_NOFILE) resource, rlim_t value);
+std::function<void()> limit(decltype(RLIMIT_NOFILE) resource, rlim_t value, rlim_t hard); // it may raise it so far
 std::function<void()> umask(mode_t mask);
 std::function<void()> become_user(uid_t user); // and the group of the same number, no others
 std::function<void()> new_session();
+// It has `with` in the place of the file `path`, which must exist. Only root can do that.
+std::function<void()> replace_file(const std::filesystem::path& path, const std::filesystem::path& with);
 } // namespace hostile
 
 // Whether it blocks in the kernel or has stopped (the state in /proc/PID/stat: S, D, T, t).

@@ -99,10 +99,16 @@ Listener::~Listener()
 {
   ::shutdown(m_socket, SHUT_RDWR);
   m_acceptor.join();
-  for (const int socket : m_sockets) { ::shutdown(socket, SHUT_RDWR); }
+  disconnect();
   for (std::thread& thread : m_threads) { thread.join(); }
   for (const int socket : m_sockets) { ::close(socket); }
   ::close(m_socket);
+}
+
+void Listener::disconnect()
+{
+  const std::lock_guard lock(m_mutex);
+  for (const int socket : m_sockets) { ::shutdown(socket, SHUT_RDWR); }
 }
 
 ScriptedServer::ScriptedServer(Script script, const std::string& address, int port)

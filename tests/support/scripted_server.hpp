@@ -37,6 +37,7 @@ public:
 
   int port() const noexcept { return m_port; }
   int connections() const noexcept { return m_connections; } // so far
+  void disconnect();                                         // ends those that there are
 
 private:
   int m_port;
@@ -65,6 +66,7 @@ public:
   int port() const noexcept { return m_listener.port(); }
   int connections() const noexcept { return m_listener.connections(); } // so far
   int requests() const noexcept { return m_requests; }
+  void disconnect() { m_listener.disconnect(); } // from all clients
 
 private:
   void serve(int socket);
