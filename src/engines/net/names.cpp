@@ -42,12 +42,22 @@ std::vector<sys::SocketAddress> alternating(const std::vector<sys::SocketAddress
 
 } // namespace
 
-// What the thread shares with the one that waits for it.
+// What the threads share with the one that waits for them.
 struct Host::LookUp {
+  struct Part {
+    std::atomic<bool> is_done{false};
+    Found found{};
+  };
   Endpoint endpoint;
   Bell bell;
-  std::atomic<bool> is_done{false};
-  Found found;
+  Part all{};
+  Part ipv4{};
+  bool has_ipv4 = false; // it has been started
+};
+
+struct Host::Task {
+  std::shared_ptr<LookUp> look_up;
+  int family;
 };
 
 Bell make_bell()
@@ -67,14 +77,15 @@ bool is_address(const std::string& host)
   return ::inet_pton(AF_INET, host.c_str(), bytes) == 1 || ::inet_pton(AF_INET6, host.c_str(), bytes) == 1;
 }
 
-Host::Found Host::find(const std::string& host, const std::string& port, int flags)
+Host::Found Host::find(const Endpoint& endpoint, int family, int flags)
 {
   ::addrinfo hints{};
+  hints.ai_family = family;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = flags | AI_NUMERICSERV;
   ::addrinfo* list = nullptr;
   Found found;
-  found.error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list);
+  found.error = ::getaddrinfo(endpoint.host.c_str(), endpoint.port.c_str(), &hints, &list);
   if (found.error != 0) { return found; }
   for (const ::addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
     sys::SocketAddress& address = found.addresses.emplace_back();
@@ -85,42 +96,58 @@ Host::Found Host::find(const std::string& host, const std::string& port, int fla
   return found;
 }
 
-void* Host::run(void* look_up)
+void* Host::run(void* task)
 {
-  const std::unique_ptr<std::shared_ptr<LookUp>> owned(static_cast<std::shared_ptr<LookUp>*>(look_up));
-  LookUp& shared = **owned;
-  shared.found = find(shared.endpoint.host, shared.endpoint.port, AI_ADDRCONFIG);
-  shared.is_done.store(true, std::memory_order_release);
+  const std::unique_ptr<Task> owned(static_cast<Task*>(task));
+  LookUp& shared = *owned->look_up;
+  LookUp::Part& part = owned->family == AF_INET ? shared.ipv4 : shared.all;
+  part.found = find(shared.endpoint, owned->family, owned->family == AF_INET ? 0 : AI_ADDRCONFIG);
+  part.is_done.store(true, std::memory_order_release);
   (void)::eventfd_write(shared.bell->get(), 1); // only fails after 2^64 of them
   return nullptr;
 }
 
+Result<void> Host::start(int family)
+{
+  auto task = std::make_unique<Task>(Task{m_look_up, family});
+  const auto started = sys::start_thread(run, task.get(), k_stack);
+  if (!started) { return tl::unexpected(started.error()); }
+  sys::detach(*started);
+  (void)task.release(); // the thread's now
+  return {};
+}
+
 void Host::look_up()
 {
-  if (m_look_up) { return; }
   if (is_address(m_endpoint.host)) {
-    if (m_addresses.empty()) { accept(find(m_endpoint.host, m_endpoint.port, AI_NUMERICHOST)); }
+    if (m_addresses.empty()) { accept(find(m_endpoint, AF_UNSPEC, AI_NUMERICHOST)); }
     return;
   }
-  auto look_up = std::make_shared<LookUp>();
-  look_up->endpoint = m_endpoint;
-  look_up->bell = m_bell;
-  auto owned = std::make_unique<std::shared_ptr<LookUp>>(look_up);
-  const auto started = sys::start_thread(run, owned.get(), k_stack);
-  if (!started) {
-    m_trouble = Trouble{Trouble::Kind::unavailable, "cannot look up its name: " + errno_words(started.error().code)};
+  if (m_look_up) {
+    if (m_addresses.empty() && !m_look_up->has_ipv4) { m_look_up->has_ipv4 = start(AF_INET).has_value(); }
     return;
   }
-  sys::detach(*started);
-  (void)owned.release(); // the thread's now
-  m_look_up = std::move(look_up);
+  m_look_up = std::make_shared<LookUp>();
+  m_look_up->endpoint = m_endpoint;
+  m_look_up->bell = m_bell;
+  const auto started = start(AF_UNSPEC);
+  if (started) { return; }
+  m_look_up.reset();
+  m_trouble = Trouble{Trouble::Kind::unavailable, "cannot look up its name: " + errno_words(started.error().code)};
 }
 
 bool Host::take()
 {
-  if (!m_look_up || !m_look_up->is_done.load(std::memory_order_acquire)) { return false; }
-  accept(m_look_up->found);
-  m_look_up.reset();
+  const auto is_done = [](const LookUp::Part& part) { return part.is_done.load(std::memory_order_acquire); };
+  if (!m_look_up) { return false; }
+  if (is_done(m_look_up->all)) {
+    accept(m_look_up->all.found);
+    m_look_up.reset();
+    return true;
+  }
+  // A failure of this part says nothing: the other one may know better.
+  if (!m_addresses.empty() || !is_done(m_look_up->ipv4) || m_look_up->ipv4.found.error != 0) { return false; }
+  accept(m_look_up->ipv4.found);
   return true;
 }
 

@@ -89,6 +89,7 @@ private:
   void begin_try(const Candidate& target);
   void reuse_connection();
   void look_at_names();
+  void hurry_names();
   std::optional<HttpConnection> advance(Try& one);
   void fail(std::size_t server, const Trouble& trouble);
   void judge_try(Try& one, const Trouble& trouble);
@@ -128,7 +129,8 @@ void Servers::Call::begin_round()
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t server = (first + i) % count;
     Host& host = m_servers.m_hosts[server];
-    if (host.addresses().empty() || !is_first) { host.look_up(); } // perhaps they have changed
+    // Perhaps they have changed since all of them failed, in this call or in the one before.
+    if (host.addresses().empty() || !is_first || m_servers.m_last_trouble) { host.look_up(); }
     if (host.addresses().empty()) {
       m_awaited[server] = host.is_being_looked_up();
       if (!m_awaited[server] && host.trouble()) { fail(server, *host.trouble()); }
@@ -228,6 +230,15 @@ void Servers::Call::look_at_names()
   }
 }
 
+// There is nothing to try without them.
+void Servers::Call::hurry_names()
+{
+  for (std::size_t server = 0; server < m_servers.size(); ++server) {
+    if (m_awaited[server]) { m_servers.m_hosts[server].look_up(); }
+  }
+  m_next_try = m_limits.until;
+}
+
 void Servers::Call::judge_try(Try& one, const Trouble& trouble)
 {
   one.is_over = true;
@@ -295,7 +306,8 @@ Trouble Servers::Call::all_troubles() const
   auto said = m_said;
   for (std::size_t i = 0; i < said.size(); ++i) {
     if (i < m_awaited.size() && m_awaited[i]) {
-      said[i] = Trouble{Kind::unreachable, "its name is not resolved in time"};
+      const Trouble slow{Kind::unreachable, "its name is not resolved in time"};
+      said[i] = m_servers.m_hosts[i].trouble().value_or(slow); // what the look-up before this one has said
     }
   }
   for (const Try& one : m_tries) { said[one.target.server] = Trouble{Kind::silent, "no answer in time"}; }
@@ -373,8 +385,9 @@ Reply<HttpConnection> Servers::Call::run()
       if (!rested) { return Wrong(rested.error()); }
       m_is_resting = true;
     }
-    const bool may_begin = has_candidates || !m_tries.empty() || is_idle;
-    if (may_begin && now >= m_next_try) {
+    if (now >= m_next_try && awaits_names() && m_tries.empty() && !has_candidates) {
+      hurry_names();
+    } else if (now >= m_next_try) {
       const bool is_another_round = !has_candidates && m_rounds > 0;
       if (is_another_round && m_limits.complains && !std::exchange(m_has_complained, true) && m_servers.m_on_delay) {
         m_servers.m_on_delay(all_troubles());
@@ -383,7 +396,7 @@ Reply<HttpConnection> Servers::Call::run()
       begin_try();
       continue;
     }
-    if (wait(may_begin ? std::min(m_limits.until, m_next_try) : m_limits.until) == Attention::Woken::by_lockrun) {
+    if (wait(std::min(m_limits.until, m_next_try)) == Attention::Woken::by_lockrun) {
       return Wrong(Trouble{Kind::interrupted, std::string()});
     }
   }
