@@ -88,6 +88,7 @@ public:
   // Which endpoint answered last.
   std::size_t endpoint() const noexcept { return m_servers.current(); }
   std::size_t endpoints() const noexcept { return m_servers.size(); }
+  Moment last_asked() const noexcept { return m_servers.last_asked(); }
 
 private:
   Reply<std::vector<Reply<Answer>>> ask(const std::vector<Request>& requests, const Limits& limits);

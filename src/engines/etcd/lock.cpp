@@ -790,6 +790,7 @@ std::optional<std::string> EtcdLock::leave()
   std::optional<std::string> left_behind;
   const std::vector<Granted> leases = m_leases;
   for (const Granted& one : leases) {
+    if (one.asked > m_client.last_asked()) { continue; } // nothing has been sent since, so that no server knows it
     const auto revoked = revoke(one.id, {until, k_farewell_try, true});
     if (revoked || left_behind) { continue; }
     left_behind =

@@ -262,6 +262,7 @@ std::optional<HttpConnection> Servers::Call::advance(Try& one)
   const Moment asked = one.connection.asked();
   const auto progress = one.connection.advance();
   if (asked == Moment(0) && one.connection.asked() != Moment(0)) {
+    m_servers.m_last_asked = one.connection.asked();
     if (m_first_asked == Moment(0)) { m_first_asked = one.connection.asked(); }
     // It is connected, so that only its answer is to be waited for.
     m_next_try = std::max<Moment>(m_next_try, one.connection.asked() + pause());

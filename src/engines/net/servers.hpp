@@ -84,6 +84,9 @@ public:
   std::size_t size() const noexcept { return m_hosts.size(); }
   const Endpoint& endpoint(std::size_t server) const { return m_hosts[server].endpoint(); }
 
+  // Just before any of them was sent anything for the last time; 0: that has not happened.
+  Moment last_asked() const noexcept { return m_last_asked; }
+
 private:
   class Call;
   struct Survey {
@@ -109,6 +112,7 @@ private:
   std::optional<HttpConnection> m_connection; // to the current one, idle
   Backoff m_backoff{milliseconds(100), milliseconds(1'000)};
   Moment m_not_before{0}; // while all of them fail
+  Moment m_last_asked{0};
   std::optional<Trouble> m_last_trouble;
   std::function<void(const Trouble&)> m_on_delay;
   Background m_background;
