@@ -2,18 +2,15 @@
 #include "support/etcd_servers.hpp"
 #include "support/eventually.hpp"
 #include "support/scripted_server.hpp"
-#include "support/temp_dir.hpp"
 
 #include <chrono>
 #include <fstream>
 #include <memory>
-#include <sched.h>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 // The engine program against servers, proxies and names that are slow, broken or hostile.
@@ -162,31 +159,6 @@ TEST(EtcdAddresses, OneEndpointIsAskedNothingInAddition)
   EngineDriver next = engine_at(one.endpoint() + "," + two.endpoint());
   EXPECT_EQ(answer_of(next).verb(), "HELD");
   EXPECT_EQ(asked, 3);
-}
-
-// With files of its own in place of /etc/hosts or /etc/resolv.conf.
-Start with_file(const std::filesystem::path& file, const char* place)
-{
-  Start start;
-  start.before_exec.push_back([file, place] {
-    (void)::unshare(CLONE_NEWNS);
-    (void)::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
-    if (::mount(file.c_str(), place, nullptr, MS_BIND, nullptr) != 0) { ::_exit(99); }
-  });
-  return start;
-}
-
-TEST(EtcdAddresses, OneNameMayHaveAddressesThatAreSilent)
-{
-  if (::geteuid() != 0) { GTEST_SKIP() << "only root can have another /etc/hosts"; }
-  const TempDir dir;
-  const ScriptedServer good(obliging_etcd(), "127.0.0.1");
-  const SilentAddress one("127.0.0.8", good.port());
-  const SilentAddress two("127.0.0.9", good.port());
-  const auto hosts =
-    write_file(dir / "hosts", "127.0.0.8 etcd.test\n127.0.0.9 etcd.test\n127.0.0.1 etcd.test\n127.0.0.1 localhost\n");
-  EngineDriver driver = engine_at("etcd.test:" + std::to_string(good.port()), with_file(hosts, "/etc/hosts"));
-  EXPECT_EQ(answer_of(driver).verb(), "HELD");
 }
 
 TEST(EtcdAddresses, NameIsNotLookedUpWithoutAThread)
