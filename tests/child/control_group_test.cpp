@@ -1,5 +1,6 @@
 #include "child/control_group.hpp"
 
+#include "support/control_group.hpp"
 #include "support/eventually.hpp"
 #include "support/notice.hpp"
 #include "support/process.hpp"
@@ -12,7 +13,6 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <string>
 
 #include <fcntl.h>
@@ -40,18 +40,8 @@ class ControlGroups : public ::testing::Test {
 protected:
   void SetUp() override
   {
-    std::istringstream mounts(read_file("/proc/self/mounts"));
-    std::string place;
-    std::string type;
-    for (std::string line; std::getline(mounts, line) && type != "cgroup2";) {
-      std::istringstream words(line);
-      words >> place >> place >> type;
-    }
-    if (type != "cgroup2") { GTEST_SKIP() << "no cgroup2 is mounted"; }
-    const std::string path = place + "/test-" + std::to_string(::getpid());
-    std::error_code error;
-    if (!std::filesystem::create_directory(path, error)) { GTEST_SKIP() << "cannot make " << path; }
-    group = path;
+    group = make_control_group();
+    if (group.empty()) { GTEST_SKIP() << "no control group can be made"; }
     if (!std::filesystem::exists(group + "/cgroup.kill")) { GTEST_SKIP() << "Linux before 5.14"; }
   }
   void TearDown() override

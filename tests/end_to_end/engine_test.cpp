@@ -2,6 +2,7 @@
 // are of the elapsed clock; nothing is said about how soon something happens, except where it has to happen before the
 // lock is somebody else's.
 
+#include "support/control_group.hpp"
 #include "support/eventually.hpp"
 #include "support/notice.hpp"
 #include "support/process.hpp"
@@ -1497,17 +1498,8 @@ class InAControlGroup : public Killed {
 protected:
   void SetUp() override
   {
-    std::istringstream mounts(read_file("/proc/self/mounts"));
-    std::string place;
-    std::string type;
-    for (std::string line; std::getline(mounts, line) && type != "cgroup2";) {
-      std::istringstream words(line);
-      words >> place >> place >> type;
-    }
-    if (type != "cgroup2") { GTEST_SKIP() << "no cgroup2 is mounted"; }
-    group = place + "/test-" + std::to_string(::getpid());
-    std::error_code error;
-    if (!std::filesystem::create_directory(group, error)) { GTEST_SKIP() << "cannot make " << group; }
+    group = make_control_group();
+    if (group.empty()) { GTEST_SKIP() << "no control group can be made"; }
     start.before_exec = {[file = group + "/cgroup.procs"] {
       const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
       (void)!::write(fd, "0", 1);
@@ -1708,8 +1700,9 @@ TEST_F(EnginesAtATerminal, CtrlZStopsTheCommandAndFgAndBgContinueIt)
     EXPECT_TRUE(has_stopped(guard));
     ASSERT_TRUE(bash->await("bash> "));
     bash->type(again + "\n");
-    EXPECT_TRUE(eventually(
-      [&] { return !has_stopped(command) && !has_stopped(guard) && is_asleep(guard) && has_terminal(guard); }));
+    EXPECT_TRUE(eventually([&] { // the twin has heard that they go on
+      return !has_stopped(command) && !has_stopped(guard) && has_terminal(guard) && is_idle(guard) && is_idle(twin);
+    }));
   }
   leash.close_write();
   expect_status(0);
