@@ -101,6 +101,7 @@ class SlowProxy {
 public:
   SlowProxy(const std::string& server, std::chrono::milliseconds delay, int port = 0);
   std::string endpoint() const;
+  int connections() const noexcept { return m_listener.connections(); } // so far
 
 private:
   void serve(int client);

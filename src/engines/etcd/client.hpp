@@ -79,7 +79,7 @@ public:
   void recall(std::int64_t late, const char* path, const Json& request);
   void await_late(Moment until) { m_servers.await_late(until); }
 
-  // Closes the connection that is kept for the next request: one that comes soon pays for another.
+  // The next request does not come soon: the connection that is kept for it may be closed.
   void rest() { m_servers.rest(); }
 
   // The identifier of the cluster, in hexadecimal.

@@ -73,8 +73,12 @@ public:
   // A connection of its own, to the server that answered last if that can be reached.
   Reply<HttpConnection> connect(const Limits& limits);
 
-  // Closes the connection that is kept for the next request.
-  void rest() { m_connection.reset(); }
+  // Closes the connection that is kept for the next request; not with TLS, whose handshake costs the server more than
+  // an idle connection does.
+  void rest()
+  {
+    if (!m_files) { m_connection.reset(); }
+  }
 
   // Called as Limits say.
   void on_delay(std::function<void(const Trouble&)> listener) { m_on_delay = std::move(listener); }

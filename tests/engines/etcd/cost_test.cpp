@@ -210,6 +210,34 @@ TEST_F(EtcdCost, WaiterAsksLessAndLessOftenInAnOutage)
   EXPECT_LT(proxy.count(k_keepalive), 30); // two for each pause: one may have found a connection that had been closed
 }
 
+class EtcdCostWithTls : public EtcdCost {
+protected:
+  void SetUp() override
+  {
+    if (const auto reason = no_etcd()) { GTEST_SKIP() << *reason; }
+    etcd.emplace(EtcdSetup{1, {}, true});
+  }
+
+  std::string url_at(const std::string& endpoint) const
+  {
+    const std::string files = etcd->directory().string();
+    return "etcd://" + endpoint + "/lock?cacert=" + files + "/ca.pem&cert=" + files + "/client.pem&key=" + files +
+           "/client-key.pem";
+  }
+};
+
+// Two, as long as it waits: what it listens on, and what it renews with.
+TEST_F(EtcdCostWithTls, WaitersShakeHandsOnlyOnce)
+{
+  EngineDriver first = holder(url_at(etcd->endpoint(0)), "ttl_ms=3000");
+  EngineDriver next = waiter(url_at(etcd->endpoint(0)), "");
+  const SlowProxy proxy(etcd->endpoint(0), std::chrono::milliseconds(0));
+  EngineDriver last = waiter(url_at(proxy.endpoint()), "ttl_ms=3000");
+  ASSERT_TRUE(eventually([&] { return proxy.connections() == 2; }));
+  for (int i = 0; i < 3; ++i) { ASSERT_TRUE(first.hear("RENEWED", "LOST").is("RENEWED")); } // as often as the last one
+  EXPECT_EQ(proxy.connections(), 2);
+}
+
 TEST(EtcdCostOutage, CallerConnectsLessAndLessOften)
 {
   const ScriptedServer server([](const auto&, const Peer& peer) { peer.answer(503, "away"); });
