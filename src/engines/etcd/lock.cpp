@@ -215,8 +215,8 @@ Json EtcdLock::key_request(std::optional<std::int64_t> unchanged_since) const
   const Json everybody = {{"request_range", {{"key", prefix}, {"range_end", end}}}};
   Json condition = {{"key", encode_base64(m_key)}, {"target", "CREATE"}, {"result", "EQUAL"}, {"create_revision", "0"}};
   if (unchanged_since) {
-    condition = {{"key", prefix}, {"range_end", end}, {"target", "MOD"}, {"result", "LESS"},
-      {"mod_revision", std::to_string(*unchanged_since + 1)}};
+    condition = {{"key", prefix}, {"range_end", end}, {"target", "CREATE"}, {"result", "LESS"},
+      {"create_revision", std::to_string(*unchanged_since + 1)}};
   }
   Json deeds = Json::array();
   for (const std::string& former : m_former_keys) {
