@@ -79,6 +79,7 @@ private:
   std::optional<Standing> m_standing; // none: we have to join, or to join again
   Moment m_due{0};                    // when the backend is to be called
   std::optional<Moment> m_limit;      // until then we wait
+  const char* m_lateness = "timed_out";
   bool m_has_waited = false;
   bool m_is_in_trouble = false; // the last call failed
   bool m_is_lost = false;       // what we held
@@ -375,6 +376,10 @@ int Session::status()
 int Session::acquire(const Demand& demand)
 {
   if (demand.patience) { m_limit = sys::elapsed_now() + *demand.patience; }
+  if (demand.wait == Wait::never) { // what it was promised does not take longer
+    m_limit = sys::elapsed_now() + k_join_limit;
+    m_lateness = "busy";
+  }
   for (;;) {
     if (const Word word = hear(); word != Word::none) { return leave(word == Word::release); }
     if (const auto late = lateness()) { return fail_and_leave(*late); }
@@ -392,7 +397,7 @@ std::optional<Failure> Session::lateness() const
 {
   if (!m_limit || !m_has_waited || sys::elapsed_now() < *m_limit) { return std::nullopt; }
   const bool is_known = m_standing && m_standing->holder;
-  return Failure{EX_TEMPFAIL, "timed_out", "it was not ours in time", is_known ? m_standing->holder->text : ""};
+  return Failure{EX_TEMPFAIL, m_lateness, "it was not ours in time", is_known ? m_standing->holder->text : ""};
 }
 
 // Why there will be no place, if there will be none.

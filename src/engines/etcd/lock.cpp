@@ -416,12 +416,26 @@ Grant EtcdLock::grant() const
 
 Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, const Limits& limits)
 {
-  const bool looks_first = demand.wait == Wait::never || demand.max_waiters;
+  const bool never_waits = demand.wait == Wait::never;
+  const auto refusal = [&](const View& view, std::size_t index, const Place& place) -> std::optional<Failure> {
+    Failure failure{EX_TEMPFAIL, "busy", "it is held"};
+    if (place.is_held || place.slot_to_claim || (never_waits && place.is_promised)) { return std::nullopt; }
+    if (!never_waits) {
+      if (!demand.max_waiters || place.counted_waiters < *demand.max_waiters) { return std::nullopt; }
+      failure = {EX_TEMPFAIL, "too_many_waiters", fmt::format("{} wait already", place.counted_waiters)};
+    }
+    failure.standing = standing_behind(view, index, place);
+    if (failure.standing->holder) { failure.holder = failure.standing->holder->text; }
+    return failure;
+  };
+  // Others may join all the time. Where that would leave us nothing we may join only if nobody has; of several that may
+  // hold it together one that comes too late finds out afterwards.
+  const bool must_be_next = demand.max_waiters || (never_waits && demand.mode == Mode::exclusive && demand.slots == 0);
   std::optional<View> view; // none: we have to look
   for (;;) {
     std::optional<std::int64_t> unchanged_since;
     m_note.slot.reset();
-    if (looks_first) {
+    if (never_waits || demand.max_waiters) {
       if (!view) {
         auto seen = queue(Scope::everybody, limits);
         if (!seen) { return Failed(seen.error()); }
@@ -433,21 +447,13 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
         if (!standing) { return Failed(standing.error()); }
         if (*standing) { return **standing; }
       }
-      const Place place = place_of(view->queue, view->queue.size(), m_note);
-      const bool is_free = place.is_held || place.slot_to_claim;
-      if (!is_free) {
-        Standing behind = standing_behind(*view, view->queue.size(), place);
-        std::string holder = behind.holder ? behind.holder->text : std::string();
-        if (demand.wait == Wait::never) {
-          return Failed(Failure{EX_TEMPFAIL, "busy", "it is held", std::move(holder), {}, std::move(behind)});
-        }
-        if (demand.max_waiters && place.counted_waiters >= *demand.max_waiters) {
-          return Failed(Failure{EX_TEMPFAIL, "too_many_waiters", fmt::format("{} wait already", place.counted_waiters),
-            std::move(holder), {}, std::move(behind)});
-        }
+      const std::size_t last = view->queue.size();
+      const Place place = place_of(view->queue, last, m_note);
+      if (auto failure = refusal(*view, last, place)) { return Failed(*std::move(failure)); }
+      if (must_be_next) {
+        m_note.slot = place.slot_to_claim;
+        unchanged_since = view->revision;
       }
-      m_note.slot = place.slot_to_claim;
-      unchanged_since = view->revision;
     }
     auto made = make_key(ttl, unchanged_since, limits);
     if (!made) { return Failed(made.error()); }
@@ -455,6 +461,12 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
     if (!made->ours) { // another caller came in between: this is the queue with it
       if (made->revision != 0) { view = *std::move(made); }
       continue;
+    }
+    if (never_waits) {
+      const std::size_t ours = *made->ours;
+      if (auto failure = refusal(*made, ours, place_of(made->queue, ours, m_note))) {
+        return Failed(*std::move(failure));
+      }
     }
     const auto standing = standing_in(*made);
     if (!standing) { return Failed(standing.error()); }

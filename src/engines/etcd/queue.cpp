@@ -87,17 +87,19 @@ Place place_of(const std::vector<Member>& queue, std::size_t index, const Note& 
   std::optional<std::size_t> last_exclusive;
   int slotted = 0;
   std::optional<std::size_t> last_unclaimed;
+  bool is_each_promised = true; // to those without
   std::set<int> taken;
   for (std::size_t i = 0; i < index; ++i) {
     const Member& other = queue[i];
     if (is_exclusive(other)) { last_exclusive = i; }
     if (is_slotted(other)) {
-      ++slotted;
       if (other.note.slot) {
         taken.insert(*other.note.slot);
       } else {
         last_unclaimed = i;
+        is_each_promised = is_each_promised && !last_exclusive && slotted < other.note.slots;
       }
+      ++slotted;
     }
     if (holds(queue, i)) {
       place.holder = i;
@@ -116,6 +118,7 @@ Place place_of(const std::vector<Member>& queue, std::size_t index, const Note& 
     place.is_held = true;
   } else if (last_unclaimed) {
     place.obstacle = last_unclaimed;
+    place.is_promised = is_each_promised && slotted < note.slots;
   } else if (slotted < note.slots) {
     // Those in front have theirs, those behind wait for ours: nobody else chooses now.
     int free = 0;

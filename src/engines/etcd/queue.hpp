@@ -42,6 +42,7 @@ bool holds(const std::vector<Member>& queue, std::size_t index);
 struct Place {
   bool is_held = false;
   std::optional<int> slot_to_claim{};    // held as soon as this is in our note
+  bool is_promised = false;              // those in front choose their slots at once, and leave one
   std::int64_t position = 0;             // among those who wait, from 1
   std::optional<std::size_t> obstacle{}; // whose end is worth looking for; none: any change may matter
   std::optional<std::size_t> holder{};   // somebody in front who has the lock

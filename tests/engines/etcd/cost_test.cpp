@@ -181,6 +181,58 @@ TEST_F(EtcdCost, SlotsAreGivenToACrowdWithoutAContest)
   EXPECT_EQ(proxy.count(k_txn), k_crowd + k_slots - 1); // the first one has its slot at once
 }
 
+TEST_F(EtcdCost, CrowdThatDoesNotWaitAsksOnce)
+{
+  constexpr int k_crowd = 12;
+  constexpr int k_slots = 3;
+  const EtcdProxy proxy(etcd->endpoint(0), pass);
+  std::vector<EngineDriver> crowd;
+  for (int i = 0; i < k_crowd; ++i) {
+    crowd.push_back(engine_at(proxy.url("lock")));
+    crowd.back().acquire("slots=3 nonblock=1");
+  }
+  int held = 0;
+  for (EngineDriver& one : crowd) {
+    const Message said = one.hear("HELD", "FAIL");
+    held += said.is("HELD") ? 1 : 0;
+    if (!said.is("HELD")) { EXPECT_EQ(said.text("reason"), "busy"); }
+  }
+  EXPECT_EQ(held, k_slots);
+  EXPECT_LE(proxy.count(k_txn), k_crowd + k_slots - 1);
+  EXPECT_LE(proxy.count(k_range), 2 * k_crowd + k_slots); // those of the epoch, too
+}
+
+// One that has come a moment before has no slot yet: there are others.
+TEST_F(EtcdCost, CallerThatDoesNotWaitGetsWhatAnotherOneLeaves)
+{
+  const std::string without = R"({"lockrun":1,"mode":"exclusive","slots":4})";
+  const std::string with = R"({"lockrun":1,"mode":"exclusive","slots":4,"slot":0})";
+  ASSERT_EQ(etcd->etcdctl({"put", "lock/a1", without}).status, exited(0));
+  EngineDriver driver = engine_at(etcd->url("lock"));
+  driver.acquire("slots=4 nonblock=1");
+  ASSERT_TRUE(driver.hear("WAITING", "FAIL").is("WAITING"));
+  ASSERT_EQ(etcd->etcdctl({"put", "lock/a1", with}).status, exited(0));
+  EXPECT_EQ(driver.hear("HELD", "FAIL").number("slot"), 1);
+}
+
+TEST_F(EtcdCost, CallerThatDoesNotWaitIsNotPromisedTheSlotOfAnotherOne)
+{
+  const std::string waits = R"({"lockrun":1,"mode":"exclusive","slots":4})";
+  ASSERT_EQ(etcd->etcdctl({"put", "lock/a1", waits}).status, exited(0));
+  EngineDriver driver = engine_at(etcd->url("lock"));
+  driver.acquire("slots=1 nonblock=1");
+  EXPECT_EQ(driver.hear("FAIL", "HELD").text("reason"), "busy");
+}
+
+// The one before it is dead: it does not choose.
+TEST_F(EtcdCost, CallerThatDoesNotWaitGivesUpInTime)
+{
+  ASSERT_EQ(etcd->etcdctl({"put", "lock/a1", R"({"lockrun":1,"mode":"exclusive","slots":4})"}).status, exited(0));
+  EngineDriver driver = engine_at(etcd->url("lock"));
+  driver.acquire("slots=4 nonblock=1");
+  EXPECT_EQ(driver.hear("FAIL", "HELD").text("reason"), "busy");
+}
+
 // Another caller comes just before it: what it must know is in the answer that says so.
 TEST_F(EtcdCost, CallerThatDoesNotWaitLooksOnlyOnce)
 {

@@ -104,6 +104,14 @@ TEST(EtcdQueue, LetsSlotsBeChosenOneAfterTheOther)
   EXPECT_EQ(place.obstacle, 1U);
 }
 
+TEST(EtcdQueue, PromisesASlotThatThoseWhoChooseLeave)
+{
+  EXPECT_TRUE(newcomer({slot_of(3, 0), slot_of(3)}, slot_of(3)).is_promised);
+  EXPECT_FALSE(newcomer({slot_of(3, 0), slot_of(3), slot_of(3)}, slot_of(3)).is_promised);
+  EXPECT_FALSE(newcomer({slot_of(3, 0), slot_of(1)}, slot_of(3)).is_promised); // that one waits
+  EXPECT_FALSE(newcomer({k_exclusive, slot_of(3)}, slot_of(3)).is_promised);
+}
+
 TEST(EtcdQueue, LooksAtAllWhenAnySlotWillDo)
 {
   const Place place = newcomer({slot_of(2, 0), slot_of(2, 1)}, slot_of(2));
