@@ -41,6 +41,7 @@ Trouble trouble_from(const Json& error)
   const std::int64_t code = facts.contains("grpc_code") ? number(facts, "grpc_code") : number(facts, "code");
   std::string words = text(facts, "message");
   if (words.empty()) { words = text(facts, "error"); }
+  words = net::first_line(words);
   if (contains(words, "invalid auth token") || contains(words, "revision of auth store is old")) {
     return {Kind::stale_token, words};
   }

@@ -8,6 +8,32 @@ namespace lockrun::engines::etcd {
 namespace {
 
 constexpr std::string_view k_alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::size_t k_most_values = 50'000; // the queue of 4,000 waiters has fewer
+constexpr std::size_t k_deepest = 32;         // etcd needs eight levels
+
+// What is parsed takes much more memory than its text: up to a hundred times as much.
+bool is_modest(std::string_view text)
+{
+  std::size_t values = 0;
+  std::size_t depth = 0;
+  bool is_quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (is_quoted) {
+      i += c == '\\' ? 1 : 0; // what is escaped ends nothing
+      is_quoted = c != '"';
+      continue;
+    }
+    is_quoted = c == '"';
+    const bool is_opening = c == '[' || c == '{';
+    const bool is_closing = c == ']' || c == '}';
+    depth += is_opening ? 1 : 0;
+    depth -= is_closing && depth > 0 ? 1 : 0;
+    values += is_opening || c == ',' ? 1 : 0;
+    if (values > k_most_values || depth > k_deepest) { return false; }
+  }
+  return true;
+}
 
 } // namespace
 
@@ -77,6 +103,7 @@ std::string bytes(const Json& object, const char* key)
 
 std::optional<Json> parse_json(std::string_view text)
 {
+  if (!is_modest(text)) { return std::nullopt; }
   Json value = Json::parse(text, nullptr, false);
   if (value.is_discarded()) { return std::nullopt; }
   return value;

@@ -431,8 +431,12 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
   // Others may join all the time. Where that would leave us nothing we may join only if nobody has; of several that may
   // hold it together one that comes too late finds out afterwards.
   const bool must_be_next = demand.max_waiters || (never_waits && demand.mode == Mode::exclusive && demand.slots == 0);
-  std::optional<View> view; // none: we have to look
-  for (;;) {
+  std::optional<View> view;                           // none: we have to look
+  Backoff pauses(milliseconds(1), milliseconds(500)); // for others that are faster, or a server that makes no key
+  for (bool is_first = true;; is_first = false) {
+    if (!is_first && m_attention.pause(sys::elapsed_now() + pauses.next()) == Attention::Woken::by_lockrun) {
+      return failed({Kind::interrupted, std::string()});
+    }
     std::optional<std::int64_t> unchanged_since;
     m_note.slot.reset();
     if (never_waits || demand.max_waiters) {

@@ -237,6 +237,7 @@ constexpr HostileRow k_hostile[] = {
   {"endless_chunks", k_chunked, "10\r\n[[[[[[[[[[[[[[[[\r\n"},
   {"endless_body", "HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n", "[1,1,1,1,1,1,1,1"},
   {"body_without_length", "HTTP/1.1 200 OK\r\n\r\n", "{\"a\":{\"a\":{\"a\":{"},
+  {"endless_trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X: aaaaaaaaaaaaaaaa\r\n"},
   {"endless_header", "HTTP/1.1 200 OK\r\nX: ", "aaaaaaaaaaaaaaaa"},
   {"endless_headers", "HTTP/1.1 200 OK\r\n", "X: aaaaaaaaaaaaaaaa\r\n"},
   {"endless_interim_answers", "", "HTTP/1.1 100 Continue\r\n\r\n"},
@@ -283,13 +284,85 @@ TEST(EtcdHostileLease, TimeToLiveWithoutEndIsCut)
   EXPECT_EQ(held.number("ttl_ms"), 1'000'000'000);
 }
 
-// One byte at a time, for longer than the lock is to be waited for.
-TEST(EtcdHostile, TricklingBytesEndWithTheLimit)
+// Answers that end, and are small, until they are understood.
+std::string repeated(const std::string& piece, std::size_t size)
+{
+  std::string all;
+  while (all.size() < size) { all += piece; }
+  return all;
+}
+struct JsonRow {
+  const char* name;
+  const char* begin;
+  const char* piece;
+  const char* end;
+};
+constexpr JsonRow k_json_bombs[] = {
+  {"deep_arrays", "", "[", ""},
+  {"deep_objects", "", "{\"a\":", ""},
+  {"many_numbers", "{\"a\":[1", ",1", "]}"},
+  {"many_objects", "{\"a\":[{}", ",{}", "]}"},
+  {"many_arrays", "{\"a\":[[]", ",[]", "]}"},
+  {"many_members", "{\"a\":1", ",\"a\":1", "}"},
+  {"many_different_members", "{\"a\":{", "\"\\\"\":{},", "}}"},
+  {"long_error", "{\"code\":7,\"error\":\"", "not\\u0000you", "\"}"},
+};
+class EtcdJsonBomb : public ::testing::TestWithParam<JsonRow> {};
+TEST_P(EtcdJsonBomb, TakesNoMoreMemoryAndTimeThanOthers)
+{
+  const std::string body = GetParam().begin + repeated(GetParam().piece, 1'900'000) + GetParam().end;
+  const ScriptedServer server([&](const auto&, const Peer& peer) { peer.answer(200, body); });
+  EngineDriver driver = engine_at(server.endpoint());
+  const Message failure = answer_of(driver, "wait_ms=3000");
+  EXPECT_EQ(failure.verb(), "FAIL");
+  EXPECT_THAT(
+    text(failure, "text"), ::testing::AnyOf(HasSubstr("it is not etcd's HTTP gateway"), HasSubstr("not?you")));
+  EXPECT_LT(text(failure, "text").size(), 300U);
+  if (!is_sanitized(LOCKRUN_ENGINE)) {
+    const ScriptedServer good(obliging_etcd());
+    EngineDriver other = engine_at(good.endpoint());
+    EXPECT_EQ(answer_of(other).verb(), "HELD");
+    EXPECT_LT(most_memory(driver.pid()), most_memory(other.pid()) + 16 * 1024);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(
+  Table, EtcdJsonBomb, ::testing::ValuesIn(k_json_bombs), [](const auto& row) { return row.param.name; });
+
+// Numbers that fit nowhere, in every place.
+TEST(EtcdHostile, NumbersOutOfRangeAreNone)
+{
+  for (const std::string number : {"18446744073709551615", "-9223372036854775808", "\"-9223372036854775809\"",
+         "\"99999999999999999999\"", "1e300", "-1", "null", "[]", "{}", "\"\"", "\" 7\"", "\"0x7\""}) {
+    const ScriptedServer server([&](const ScriptedServer::Request& request, const Peer& peer) {
+      const std::string facts = R"("cluster_id":N,"member_id":N,"revision":N,"raft_term":N)";
+      const std::string key = R"({"key":"bG9jay8x","create_revision":N,"mod_revision":N,"version":N,"lease":N})";
+      std::string body = "{\"header\":{" + facts + "},\"raftIndex\":N,\"kvs\":[" + key +
+                         "],\"ID\":N,\"TTL\":\"30\",\"result\":{\"TTL\":\"30\",\"header\":{" + facts +
+                         "}},\"succeeded\":true,\"responses\":[{\"response_range\":{\"kvs\":[" + key + "]}}]}";
+      for (std::size_t at = 0; (at = body.find(":N", at)) != std::string::npos;) { body.replace(at + 1, 1, number); }
+      if (request.path != "/v3/watch") { peer.answer(200, body); }
+    });
+    EngineDriver driver = engine_at(server.endpoint());
+    EXPECT_EQ(answer_of(driver, "wait_ms=300").verb(), "FAIL") << number; // it makes no key
+    EXPECT_EQ(driver.wait(), exited(0)) << number;
+    EXPECT_LT(server.requests(), 500) << number; // and is not asked without a pause
+  }
+}
+
+// One piece at a time, for longer than the lock is to be waited for.
+constexpr HostileRow k_trickling[] = {
+  {"body", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "["},
+  {"headers", "HTTP/1.1 200 OK\r\n", "X:a\r\n"},
+  {"chunk_extension", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x"},
+  {"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X"},
+};
+class EtcdTrickle : public ::testing::TestWithParam<HostileRow> {};
+TEST_P(EtcdTrickle, EndsWithTheLimit)
 {
   std::atomic<bool> is_over = false;
   const ScriptedServer server([&](const auto&, const Peer& peer) {
-    (void)peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
-    while (!is_over && peer.send("[")) { std::this_thread::sleep_for(milliseconds(1)); }
+    (void)peer.send(GetParam().head);
+    while (!is_over && peer.send(GetParam().piece)) { std::this_thread::sleep_for(milliseconds(1)); }
   });
   EngineDriver driver = engine_at(server.endpoint());
   const Message failure = answer_of(driver, "wait_ms=1000");
@@ -297,6 +370,8 @@ TEST(EtcdHostile, TricklingBytesEndWithTheLimit)
   EXPECT_EQ(failure.verb(), "FAIL");
   EXPECT_THAT(text(failure, "text"), HasSubstr("no answer in time"));
 }
+INSTANTIATE_TEST_SUITE_P(
+  Table, EtcdTrickle, ::testing::ValuesIn(k_trickling), [](const auto& row) { return row.param.name; });
 
 // A watch that never stops talking is no reason to miss a renewal.
 TEST(EtcdHostile, WatchThatNeverStopsDoesNotKeepItFromRenewing)
