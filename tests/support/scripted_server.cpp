@@ -148,7 +148,7 @@ void ScriptedServer::serve(int socket)
   ::shutdown(socket, SHUT_RDWR);
 }
 
-ScriptedServer::Script obliging_etcd(const std::string& ttl)
+ScriptedServer::Script obliging_etcd(const std::string& ttl, const std::string& revision)
 {
   struct Key {
     std::mutex mutex;
@@ -157,8 +157,9 @@ ScriptedServer::Script obliging_etcd(const std::string& ttl)
     std::string lease;
   };
   auto key = std::make_shared<Key>();
-  return [ttl, key](const ScriptedServer::Request& request, const Peer& peer) {
-    const std::string header = R"("header":{"cluster_id":"7","member_id":"8","revision":"5","raft_term":"2"})";
+  return [ttl, revision, key](const ScriptedServer::Request& request, const Peer& peer) {
+    const std::string header =
+      fmt::format(R"("header":{{"cluster_id":"7","member_id":"8","revision":"{}","raft_term":"2"}})", revision);
     // Whoever asks for a key finds it as it was put.
     const std::lock_guard lock(key->mutex);
     const std::size_t put = request.path == "/v3/kv/txn" ? request.body.find("\"request_put\"") : std::string::npos;
@@ -179,9 +180,9 @@ ScriptedServer::Script obliging_etcd(const std::string& ttl)
       key->name.empty()
         ? std::string()
         : fmt::format(
-            R"(,"kvs":[{{"key":"{}","create_revision":"5","mod_revision":"5","version":"1","value":"{}","lease":"{}"}}],)"
+            R"(,"kvs":[{{"key":"{0}","create_revision":"{3}","mod_revision":"{3}","version":"1","value":"{1}","lease":"{2}"}}],)"
             R"("count":"1")",
-            key->name, key->value, key->lease);
+            key->name, key->value, key->lease, revision);
     if (request.path == "/v3/lease/grant") {
       peer.answer(200, fmt::format(R"({{{},"ID":"1234","TTL":"{}"}})", header, ttl));
     } else if (request.path == "/v3/lease/keepalive") {

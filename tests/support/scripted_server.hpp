@@ -77,8 +77,9 @@ private:
   Listener m_listener; // the last: it serves until it is gone
 };
 
-// What etcd answers when everything goes well and nobody else is there. `ttl` is what its leases are said to live.
-ScriptedServer::Script obliging_etcd(const std::string& ttl = "30");
+// What etcd answers when everything goes well and nobody else is there. `ttl` is what its leases are said to live, and
+// `revision` how far it is.
+ScriptedServer::Script obliging_etcd(const std::string& ttl = "30", const std::string& revision = "5");
 
 // An address and port that no packet of a connection gets an answer from: a socket whose backlog is full.
 class SilentAddress {

@@ -135,12 +135,12 @@ std::string environment(const char* name)
 
 std::int64_t term_of(const Json& answer)
 {
-  return number(header_of(answer), "raft_term");
+  return count(header_of(answer), "raft_term");
 }
 
 std::int64_t revision_of(const Json& answer)
 {
-  return number(header_of(answer), "revision");
+  return count(header_of(answer), "revision");
 }
 
 Watch::News Watch::take()

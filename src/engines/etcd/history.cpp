@@ -8,17 +8,17 @@ namespace lockrun::engines::etcd {
 
 Progress progress_of(const Json& status_answer)
 {
-  return {number(field(status_answer, "header"), "revision"), number(status_answer, "raftIndex")};
+  return {count(field(status_answer, "header"), "revision"), count(status_answer, "raftIndex")};
 }
 
 Marker marker_of(const Json& range_response)
 {
   Marker marker;
   for (const Json& kv : field(range_response, "kvs")) {
-    marker.modified = number(kv, "mod_revision");
+    marker.modified = count(kv, "mod_revision");
     const Json value = parse_json(bytes(kv, "value")).value_or(Json());
     marker.epoch = text(value, "epoch");
-    marker.index = number(value, "index");
+    marker.index = count(value, "index");
   }
   return marker;
 }

@@ -1,5 +1,6 @@
 #include "engines/etcd/json.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <system_error>
@@ -88,6 +89,12 @@ std::int64_t number(const Json& object, const char* key)
   const char* const end = digits.data() + digits.size();
   const auto [stop, error] = std::from_chars(digits.data(), end, result);
   return error == std::errc() && stop == end ? result : 0;
+}
+
+std::int64_t count(const Json& object, const char* key)
+{
+  constexpr std::int64_t k_largest = std::int64_t{1} << 62; // what is computed with it does not overflow
+  return std::clamp<std::int64_t>(number(object, key), 0, k_largest);
 }
 
 std::string text(const Json& object, const char* key)

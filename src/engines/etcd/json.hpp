@@ -20,6 +20,7 @@ const Json& field(const Json& object, const char* key);
 
 // 0 and empty when it is not there, as the gateway means it.
 std::int64_t number(const Json& object, const char* key);
+std::int64_t count(const Json& object, const char* key); // revisions and the like: no less than 0, far from the largest
 std::string text(const Json& object, const char* key);
 std::string bytes(const Json& object, const char* key); // decoded
 

@@ -116,7 +116,7 @@ Limits EtcdLock::brief() const
 EtcdLock::View EtcdLock::view_of(const Json& range_response, const Json& answer) const
 {
   const Json& header = field(answer, "header");
-  View view{members_of(range_response, m_prefix), number(header, "revision"), term_of(answer), {}};
+  View view{members_of(range_response, m_prefix), count(header, "revision"), term_of(answer), {}};
   std::erase_if(view.queue, [this](const Member& member) {
     return std::find(m_former_keys.begin(), m_former_keys.end(), member.key) != m_former_keys.end();
   });
@@ -547,7 +547,7 @@ Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
   onto.term = onto.term == term ? term : 0;
   if (field(answer->body, "succeeded") == true) {
     m_unanswered.reset();
-    m_modified = number(field(answer->body, "header"), "revision");
+    m_modified = count(field(answer->body, "header"), "revision");
     return Found::ours;
   }
   const Json& responses = field(answer->body, "responses");
@@ -722,7 +722,7 @@ Outcome<bool> EtcdLock::is_queue_the_same(std::int64_t revision)
   if (!answer) { return failed(answer.error()); }
   const Json& responses = field(answer->body, "responses");
   const auto is_there = [&](std::size_t i) {
-    return responses.size() > i && number(field(responses[i], "response_range"), "count") > 0;
+    return responses.size() > i && count(field(responses[i], "response_range"), "count") > 0;
   };
   if (!is_there(0) || !is_there(1)) { return false; }
   if (is_there(2)) {

@@ -73,8 +73,8 @@ std::vector<Member> members_of(const Json& range_response, const std::string& pr
   for (const Json& kv : kvs) {
     std::string key = bytes(kv, "key");
     if (!key.starts_with(prefix) || !is_hex(std::string_view(key).substr(prefix.size()))) { continue; }
-    queue.push_back({std::move(key), number(kv, "create_revision"), read_note(bytes(kv, "value")),
-      number(kv, "mod_revision"), number(kv, "lease")});
+    queue.push_back({std::move(key), count(kv, "create_revision"), read_note(bytes(kv, "value")),
+      count(kv, "mod_revision"), number(kv, "lease")});
   }
   std::sort(queue.begin(), queue.end(), [](const Member& a, const Member& b) { return a.created < b.created; });
   return queue;

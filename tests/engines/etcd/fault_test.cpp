@@ -349,6 +349,25 @@ TEST(EtcdHostile, NumbersOutOfRangeAreNone)
   }
 }
 
+// What follows the last revision that there is.
+TEST(EtcdHostile, RevisionsMayBeAsLargeAsTheyLike)
+{
+  for (const std::string revision : {"9223372036854775807", "-9223372036854775808", "-1", "0"}) {
+    std::atomic<bool> is_watched = false;
+    const auto etcd = obliging_etcd("30", revision);
+    const ScriptedServer server([&](const ScriptedServer::Request& request, const Peer& peer) {
+      is_watched = is_watched || request.path == "/v3/watch";
+      etcd(request, peer);
+    });
+    EngineDriver driver = engine_at(server.endpoint());
+    EXPECT_EQ(answer_of(driver).verb(), "HELD") << revision;
+    EXPECT_TRUE(eventually([&] { return is_watched.load(); })) << revision;
+    driver.say("RELEASE");
+    EXPECT_EQ(driver.hear("RELEASED").verb(), "RELEASED") << revision;
+    EXPECT_EQ(driver.wait(), exited(0)) << revision;
+  }
+}
+
 // One piece at a time, for longer than the lock is to be waited for.
 constexpr HostileRow k_trickling[] = {
   {"body", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "["},
