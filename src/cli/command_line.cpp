@@ -3,6 +3,7 @@
 #include "backends/engine.hpp"
 #include "cli/engine_url.hpp"
 #include "cli/quote.hpp"
+#include "cli/rules.hpp"
 #include "lock/place.hpp"
 
 #include <algorithm>
@@ -21,12 +22,12 @@ using Failed = tl::unexpected<UsageError>;
 using Occurrences = std::vector<Occurrence>;
 using Operands = std::span<char* const>;
 
-// The last of the given options that is one of `ids`.
-const Occurrence* last_of(const Occurrences& given, std::initializer_list<OptionId> ids)
+// The last of the given options that is in `set`.
+const Occurrence* last_of(const Occurrences& given, const OptionSet& set)
 {
   const Occurrence* last = nullptr;
   for (const Occurrence& occurrence : given) {
-    if (std::find(ids.begin(), ids.end(), occurrence.option->id) != ids.end()) { last = &occurrence; }
+    if (set.contains(occurrence.option->id)) { last = &occurrence; }
   }
   return last;
 }
@@ -132,36 +133,35 @@ Result<void, UsageError> complete_range(LockRequest& request, const Occurrences&
   return {};
 }
 
-Result<void, UsageError> check_options(const Occurrences& given)
+OptionSet set_of(const Occurrences& given)
+{
+  OptionSet set{};
+  for (const Occurrence& occurrence : given) { set.add(occurrence.option->id); }
+  return set;
+}
+
+// The rules about `subject`, which is called `name` in a message.
+Result<void, UsageError> check_rules(const Occurrences& given, Subject subject, const std::string& name)
 {
   if (given.empty()) { return {}; } // as in most calls
-  const Occurrence* const no_fork = last_of(given, {OptionId::no_fork});
-  const Occurrence* const at_the_end =
-    last_of(given, {OptionId::hold, OptionId::close, OptionId::max_hold, OptionId::unlink});
-  if (no_fork != nullptr && at_the_end != nullptr) {
-    return contradiction(in_quotes(*no_fork), in_quotes(*at_the_end), "lockrun becomes the command and frees nothing");
+  const OptionSet set = set_of(given);
+  for (const Rule& rule : rules()) {
+    if (rule.subject != subject || !set.meets(rule.options)) { continue; }
+    if (!rule.others.empty() && !set.meets(rule.others)) { continue; }
+    const std::string other = rule.others.empty() ? name : in_quotes(*last_of(given, rule.others));
+    return contradiction(in_quotes(*last_of(given, rule.options)), other, rule.why);
   }
+  return {};
+}
+
+// What depends on more than whether an option is there.
+Result<void, UsageError> check_values(const Occurrences& given)
+{
+  if (given.empty()) { return {}; }
   const Occurrence* const slots = last_of(given, {OptionId::slots});
   const Occurrence* const kind = last_of(given, {OptionId::shared, OptionId::exclusive});
   if (slots != nullptr && kind != nullptr && kind->option->id == OptionId::shared) {
     return contradiction(in_quotes(*slots), in_quotes(*kind), "a slot belongs to one holder");
-  }
-  const Occurrence* const also = last_of(given, {OptionId::also, OptionId::also_shared});
-  if (slots != nullptr && also != nullptr) {
-    return contradiction(in_quotes(*slots), in_quotes(*also), "slots are of one lock");
-  }
-  const Occurrence* const max_waiters = last_of(given, {OptionId::max_waiters});
-  if (max_waiters != nullptr && also != nullptr) {
-    return contradiction(in_quotes(*max_waiters), in_quotes(*also), "those are counted who wait for one lock");
-  }
-  const Occurrence* const unlink = last_of(given, {OptionId::unlink});
-  const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots, OptionId::max_waiters});
-  if (unlink != nullptr && queue != nullptr) {
-    return contradiction(in_quotes(*unlink), in_quotes(*queue), "who queues does so in the file");
-  }
-  const Occurrence* const range = last_of(given, {OptionId::start, OptionId::length});
-  if (unlink != nullptr && range != nullptr) {
-    return contradiction(in_quotes(*unlink), in_quotes(*range), "others may hold the rest of the file");
   }
   const Occurrence* const shell = last_of(given, {OptionId::shell});
   if (shell != nullptr && *shell->value == '\0') { return Failed({"bad value '' for '--shell': it is empty", {}}); }
@@ -174,46 +174,6 @@ Result<void, UsageError> check_ending(const Occurrences& given, const Options& o
   const Occurrence* const detail = last_of(given, {OptionId::kill_after, OptionId::signal});
   if (detail != nullptr && !options.max_hold && options.engine_url.empty()) {
     return Failed({in_quotes(*detail) + " means nothing without '--max-hold'", {}});
-  }
-  return {};
-}
-
-// What is about files and what the kernel does with them says nothing about a lock on another machine.
-Result<void, UsageError> check_engine(const Occurrences& given, const char* lock)
-{
-  const std::string engine = cli::quoted(lock);
-  if (const Occurrence* const no_fork = last_of(given, {OptionId::no_fork})) {
-    return contradiction(in_quotes(*no_fork), engine, "lockrun must stay to keep such a lock");
-  }
-  if (const Occurrence* const also = last_of(given, {OptionId::also, OptionId::also_shared})) {
-    return contradiction(in_quotes(*also), engine, "such a lock is taken by itself");
-  }
-  if (const Occurrence* const file =
-        last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow, OptionId::unlink})) {
-    return contradiction(in_quotes(*file), engine, "there is no lock file");
-  }
-  if (const Occurrence* const kernel =
-        last_of(given, {OptionId::api, OptionId::fcntl, OptionId::start, OptionId::length})) {
-    return contradiction(in_quotes(*kernel), engine, "it is no lock of this machine's kernel");
-  }
-  return {};
-}
-
-// What says how a file is opened, or how long we keep it, says nothing about a descriptor that somebody else opened.
-Result<void, UsageError> check_descriptor(const Occurrences& given, const std::string& descriptor)
-{
-  if (const Occurrence* const lifetime = last_of(given, {OptionId::hold, OptionId::close})) {
-    return contradiction(in_quotes(*lifetime), descriptor, "who opened a descriptor decides how long it lives");
-  }
-  if (const Occurrence* const file =
-        last_of(given, {OptionId::mode, OptionId::no_create, OptionId::no_follow, OptionId::unlink})) {
-    return contradiction(in_quotes(*file), descriptor, "a descriptor is open already");
-  }
-  if (const Occurrence* const also = last_of(given, {OptionId::also, OptionId::also_shared})) {
-    return contradiction(in_quotes(*also), descriptor, "a descriptor is locked by itself");
-  }
-  if (const Occurrence* const queue = last_of(given, {OptionId::fair, OptionId::slots})) {
-    return contradiction(in_quotes(*queue), descriptor, "only a file that lockrun opens has a queue");
   }
   return {};
 }
@@ -293,16 +253,10 @@ Result<LockRequest, UsageError> subject_of(LockRequest request, const char* lock
 }
 
 // `look` is --status or --probe.
-Result<void, UsageError> complete_look(
-  const Occurrence& look, Options& options, const Occurrences& given, Operands operands)
+Result<void, UsageError> complete_look(const Occurrence& look, Options& options, Operands operands)
 {
   const bool is_status = look.option->id == OptionId::status;
   constexpr const char* k_why = "it only looks";
-  const Occurrence* const deed =
-    last_of(given, {OptionId::command, OptionId::shell, OptionId::no_fork, OptionId::hold, OptionId::close,
-                     OptionId::max_hold, OptionId::unlink, OptionId::unlock, OptionId::fd, OptionId::also,
-                     OptionId::also_shared, is_status ? OptionId::probe : OptionId::status});
-  if (deed != nullptr) { return contradiction(in_quotes(look), in_quotes(*deed), k_why); }
   if (operands.empty()) { return Failed({"missing LOCK", {}}); }
   for (const char* const word : operands.subspan(1)) {
     const std::string_view text = word;
@@ -327,85 +281,112 @@ Result<void, UsageError> complete_look(
   return {};
 }
 
-} // namespace
+// --- Running a command, or locking a descriptor
+// --------------------------------------------------------------------------------------------------------------------
 
-Result<void, UsageError> complete(Options& options, const Occurrences& given, Operands operands)
+// LOCK, and its password hidden; null with --fd.
+Result<const char*, UsageError> take_lock(Options& options, const Occurrences& given, Operands& operands)
 {
-  if (const auto checked = check_options(given); !checked) { return tl::unexpected(checked.error()); }
-  if (const auto range = complete_range(options.request, given); !range) { return tl::unexpected(range.error()); }
+  if (last_of(given, {OptionId::fd}) != nullptr) { return nullptr; }
+  if (operands.empty()) { return Failed({"missing LOCK", {}}); }
+  char* const lock = operands.front();
+  operands = operands.subspan(1);
+  if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
+  if (!backends::engine_name(lock).empty()) {
+    options.engine_url = lock;
+    hide_password(lock); // from everybody who looks at our command line; and from our messages
+  }
+  return lock;
+}
 
-  if (const Occurrence* const look = last_of(given, {OptionId::status, OptionId::probe})) {
-    return complete_look(*look, options, given, operands);
-  }
-  if (const Occurrence* const json = last_of(given, {OptionId::json})) {
-    return Failed({in_quotes(*json) + " means nothing without '--status'", {}});
-  }
+Result<void, UsageError> complete_engine(Options& options, const Occurrences& given, const char* lock)
+{
+  if (options.engine_url.empty()) { return {}; }
+  const auto checked = check_rules(given, Subject::engine, cli::quoted(lock));
+  if (!checked) { return checked; }
+  const auto bad_value = [lock](const char* parameter, const std::string& why) {
+    return Failed({"bad value of '" + std::string(parameter) + "' in " + cli::quoted(lock) + ": " + why, {}});
+  };
+  const auto ttl = ttl_of(options.engine_url);
+  if (!ttl) { return bad_value("ttl", ttl.error()); }
+  options.ttl = *ttl;
+  const auto published = published_by(options.engine_url);
+  if (!published) { return bad_value("publish", published.error()); }
+  options.published = *published;
+  return {};
+}
 
-  const Occurrence* const fd = last_of(given, {OptionId::fd});
-  const char* lock = nullptr;
-  if (fd == nullptr) {
-    if (operands.empty()) { return Failed({"missing LOCK", {}}); }
-    lock = operands.front();
-    if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
-    if (!backends::engine_name(lock).empty()) {
-      options.engine_url = lock;
-      hide_password(operands.front()); // from everybody who looks at our command line; and from our messages
-    }
-    operands = operands.subspan(1);
-  }
-  if (const auto checked = check_ending(given, options); !checked) { return tl::unexpected(checked.error()); }
-  if (!options.engine_url.empty()) {
-    if (const auto checked = check_engine(given, lock); !checked) { return tl::unexpected(checked.error()); }
-    const auto ttl = ttl_of(options.engine_url);
-    if (!ttl) { return Failed({"bad value of 'ttl' in " + cli::quoted(lock) + ": " + ttl.error(), {}}); }
-    options.ttl = *ttl;
-    const auto published = published_by(options.engine_url);
-    if (!published) {
-      return Failed({"bad value of 'publish' in " + cli::quoted(lock) + ": " + published.error(), {}});
-    }
-    options.published = *published;
-  }
-  auto command = find_command(given, operands);
-  if (!command) { return tl::unexpected(command.error()); }
-  options.command = *std::move(command);
-  hide_passwords_in(options.command);
+// FD without a command: the shell's descriptor.
+Result<void, UsageError> complete_bare_descriptor(Options& options, const Occurrences& given, const char* lock)
+{
+  const auto checked = check_rules(given, Subject::bare_descriptor, "descriptor " + cli::quoted(lock));
+  if (!checked) { return checked; }
+  options.request.fd = descriptor_number(lock);
+  if (!options.request.fd) { return Failed({"there can be no descriptor " + cli::quoted(lock), {}}); }
+  if (options.action == Action::run) { options.action = Action::lock_descriptor; }
+  return {};
+}
 
+// What is to be locked; `lock` is null with --fd.
+Result<void, UsageError> complete_subject(Options& options, const Occurrences& given, const char* lock)
+{
   const bool has_command = !options.command.empty();
-  const bool is_bare_descriptor = fd == nullptr && !has_command && is_all_digits(lock);
+  const bool is_bare_descriptor = lock != nullptr && !has_command && is_all_digits(lock);
   if (options.action == Action::unlock_descriptor && !is_bare_descriptor) {
     return refused_unlock(given, lock, options.command);
   }
-  if (is_bare_descriptor) {
-    options.request.fd = descriptor_number(lock);
-    if (const Occurrence* const limit = last_of(given, {OptionId::max_hold})) {
-      return contradiction(in_quotes(*limit), "descriptor " + cli::quoted(lock), "there is no command to be ended");
-    }
-    if (const Occurrence* const no_fork = last_of(given, {OptionId::no_fork})) {
-      return contradiction(in_quotes(*no_fork), "descriptor " + cli::quoted(lock), "there is no command to become");
-    }
-    if (!options.request.fd) { return Failed({"there can be no descriptor " + cli::quoted(lock), {}}); }
-    if (options.action == Action::run) { options.action = Action::lock_descriptor; }
-  } else if (!has_command && fd == nullptr) {
-    return Failed({"missing command behind " + cli::quoted(lock), {}});
-  } else if (!has_command) {
+  if (is_bare_descriptor) { return complete_bare_descriptor(options, given, lock); }
+  if (!has_command && lock == nullptr) {
     return Failed({"missing command behind '--fd'", "'lockrun FD' locks a descriptor of the calling shell"});
-  } else if (fd == nullptr) {
-    options.request.path = lock;
   }
-  if (const auto checked = check_if_name(options.request.path); !checked) { return tl::unexpected(checked.error()); }
-  for (const FurtherLock& further : options.request.also) {
+  if (!has_command) { return Failed({"missing command behind " + cli::quoted(lock), {}}); }
+  if (lock != nullptr) { options.request.path = lock; }
+  return {};
+}
+
+Result<void, UsageError> check_names(const LockRequest& request)
+{
+  if (const auto checked = check_if_name(request.path); !checked) { return checked; }
+  for (const FurtherLock& further : request.also) {
     if (!backends::engine_name(further.path).empty()) {
       return Failed({"'--also' takes no lock beyond this machine, as " + quoted_word(further.path) + " is",
         "take it in a call of its own, around this one"});
     }
-    if (const auto checked = check_if_name(further.path); !checked) { return tl::unexpected(checked.error()); }
-  }
-
-  if (options.request.fd) {
-    const auto checked = check_descriptor(given, fd != nullptr ? "'--fd'" : "descriptor " + cli::quoted(lock));
-    if (!checked) { return tl::unexpected(checked.error()); }
+    if (const auto checked = check_if_name(further.path); !checked) { return checked; }
   }
   return {};
+}
+
+Result<void, UsageError> complete_call(Options& options, const Occurrences& given, Operands operands)
+{
+  const auto lock = take_lock(options, given, operands);
+  if (!lock) { return tl::unexpected(lock.error()); }
+  if (const auto checked = check_ending(given, options); !checked) { return checked; }
+  if (const auto engine = complete_engine(options, given, *lock); !engine) { return engine; }
+  auto command = find_command(given, operands);
+  if (!command) { return tl::unexpected(command.error()); }
+  options.command = *std::move(command);
+  hide_passwords_in(options.command);
+  if (const auto subject = complete_subject(options, given, *lock); !subject) { return subject; }
+  if (const auto checked = check_names(options.request); !checked) { return checked; }
+  if (!options.request.fd) { return {}; }
+  return check_rules(given, Subject::descriptor, *lock == nullptr ? "'--fd'" : "descriptor " + cli::quoted(*lock));
+}
+
+} // namespace
+
+Result<void, UsageError> complete(Options& options, const Occurrences& given, Operands operands)
+{
+  if (const auto checked = check_rules(given, Subject::any, {}); !checked) { return checked; }
+  if (const auto checked = check_values(given); !checked) { return checked; }
+  if (const auto range = complete_range(options.request, given); !range) { return range; }
+  if (const Occurrence* const look = last_of(given, {OptionId::status, OptionId::probe})) {
+    return complete_look(*look, options, operands);
+  }
+  if (const Occurrence* const json = last_of(given, {OptionId::json})) {
+    return Failed({in_quotes(*json) + " means nothing without '--status'", {}});
+  }
+  return complete_call(options, given, operands);
 }
 
 } // namespace lockrun::cli

@@ -2,6 +2,7 @@
 
 #include "cli/arguments.hpp"
 #include "cli/option_table.hpp"
+#include "cli/sample_value.hpp"
 #include "cli/scan.hpp"
 
 #include <fmt/format.h>
@@ -9,7 +10,6 @@
 
 #include <chrono>
 #include <csignal>
-#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -442,26 +442,6 @@ TEST(Options, ShellIsNotTakenFromTheEnvironment)
   ASSERT_EQ(setenv("SHELL", before.c_str(), 1), 0);
   ASSERT_TRUE(options.has_value());
   EXPECT_STREQ(options->command.front(), "/bin/sh");
-}
-
-// A value that each option takes. An option with a new kind of value needs a new row.
-std::string sample_value(const OptionSpec& option)
-{
-  static const std::map<std::string, std::string> k_samples = {
-    {"DURATION", "1m"},
-    {"N", "3"},
-    {"STRING", "true"},
-    {"PATH", "/bin/bash"},
-    {"command|tree|wrapper", "wrapper"},
-    {"NAME", "INT"},
-    {"fail|run|wait", "run"},
-    {"flock|ofd|both", "ofd"},
-    {"FD", "9"},
-    {"OCTAL", "600"},
-    {"FILE|fd:N", "fd:9"},
-  };
-  const auto sample = k_samples.find(option.value_name);
-  return sample == k_samples.end() ? "no sample for " + std::string(option.value_name) : sample->second;
 }
 
 // Nothing in the table is there and empty.
