@@ -10,8 +10,9 @@
 //   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
 //   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
 //                     nowhere else) · run (the story), run_beyond (the one with an engine) · report, hints · quote · exit_code ·
-//                     engine_url (its password) · print (what was asked for) · flock_personality (called as flock) · progress (while we wait) ·
+//                     engine_url (its password) · print (what was asked for) · rules (what cannot be combined) · progress (while we wait) ·
 //                     events, json (for programs) · system_log · show_status · show_probe
+//   flock/            called as flock: options · sizes · run
 //   lock/             what does it mean to hold: acquire · take, wanted (step by step) · lock_file (opening it) · place (name:) ·
 //                     wait (the only place that knows time) · in_turn (--fair, --slots) · several (--also) · lock_line (a line of
 //                     /proc/locks) · nested (locks of our ancestors) · deadlock (circles) · tree_watch (both, while we wait) · status (who holds it) · look_turn, holder_hint (one looks for many) ·
@@ -32,13 +33,13 @@
 // clang-format on
 
 #include "cli/exit_code.hpp"
-#include "cli/flock_personality.hpp"
 #include "cli/options.hpp"
 #include "cli/print.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "cli/show_probe.hpp"
 #include "cli/show_status.hpp"
+#include "flock/run.hpp"
 #include "sys/process.hpp"
 
 #include <lockrun/version.hpp>
@@ -51,7 +52,7 @@ using namespace lockrun;
 
 int answer(int argc, char** argv)
 {
-  if (cli::is_called_as_flock(argv[0])) { return cli::flock_personality(argc, argv); }
+  if (flock::is_called_as_flock(argv[0])) { return flock::run_as_flock(argc, argv); }
   const auto options = cli::parse_options(argc, argv);
   if (!options) {
     cli::report(options.error());

@@ -5,8 +5,9 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 # A room, and what it may name besides itself. <lockrun/...> is open to all.
 declare -A allowed=(
-  [main]="cli lock child backends sys timeline" # the front doors: src/*.cpp
+  [main]="cli flock lock child backends sys timeline" # the front doors: src/*.cpp
   [timeline]="cli sys"
+  [flock]="cli lock sys"
   [cli]="lock child backends sys"
   [lock]="backends sys"
   [child]="sys"

@@ -1,6 +1,6 @@
 #pragma once
 
-namespace lockrun::cli {
+namespace lockrun::flock {
 
 // Whether the program was started under the name "flock", by a link to it.
 bool is_called_as_flock(const char* argv0);
@@ -8,6 +8,6 @@ bool is_called_as_flock(const char* argv0);
 // Is flock(1) of util-linux 2.42, with --fd of the version after it: its options, its words, its exit statuses. Returns
 // the exit status, or not at all with --no-fork. A lock file is opened, waited for and checked as everywhere in
 // lockrun.
-int flock_personality(int argc, char** argv);
+int run_as_flock(int argc, char** argv);
 
-} // namespace lockrun::cli
+} // namespace lockrun::flock

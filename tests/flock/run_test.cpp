@@ -1,8 +1,8 @@
-#include "cli/flock_personality.hpp"
+#include "flock/run.hpp"
 
 #include <gtest/gtest.h>
 
-namespace lockrun::cli {
+namespace lockrun::flock {
 namespace {
 
 TEST(IsCalledAsFlock, LooksAtTheLastPartOfTheName)
@@ -18,4 +18,4 @@ TEST(IsCalledAsFlock, LooksAtTheLastPartOfTheName)
 }
 
 } // namespace
-} // namespace lockrun::cli
+} // namespace lockrun::flock
