@@ -6,10 +6,11 @@
 
 #include "cli/exit_code.hpp"
 #include "cli/print.hpp"
-#include "cli/quote.hpp"
 #include "cli/report.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "sys/file.hpp"
+#include "text/quote.hpp"
+#include "text/words.hpp"
 #include "timeline/options.hpp"
 #include "timeline/picture.hpp"
 #include "timeline/read.hpp"
@@ -81,7 +82,7 @@ int draw(const timeline::Options& options)
 {
   // What is opened must not become standard output, or standard error.
   if (const auto filled = cli::fill_standard_descriptors(); !filled) {
-    say("cannot open any file: " + cli::errno_words(filled.error().code));
+    say("cannot open any file: " + text::errno_words(filled.error().code));
     return cli::k_os_error;
   }
   int status = cli::k_success;
@@ -89,7 +90,7 @@ int draw(const timeline::Options& options)
   for (const std::string& file : options.files) {
     const auto done = read(file, reader);
     if (done) { continue; }
-    say(fmt::format("cannot read {}: {}", cli::quoted(file), cli::errno_words(done.error())));
+    say(fmt::format("cannot read {}: {}", text::quoted(file), text::errno_words(done.error())));
     status = cli::k_no_input;
   }
   if (const std::size_t lines = reader.skipped(); lines > 0) {
@@ -110,7 +111,7 @@ int draw(const timeline::Options& options)
   }
   const auto written = write(options.svg, svg);
   if (written) { return status; }
-  say(fmt::format("cannot write {}: {}", cli::quoted(options.svg), cli::errno_words(written.error())));
+  say(fmt::format("cannot write {}: {}", text::quoted(options.svg), text::errno_words(written.error())));
   return cli::k_cannot_create;
 }
 

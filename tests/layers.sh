@@ -5,14 +5,15 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 # A room, and what it may name besides itself. <lockrun/...> is open to all.
 declare -A allowed=(
-  [main]="cli flock lock child backends sys timeline" # the front doors: src/*.cpp
-  [timeline]="cli sys"
+  [main]="cli flock lock child backends sys text timeline" # the front doors: src/*.cpp
+  [timeline]="cli sys text"
   [flock]="cli lock sys"
-  [cli]="lock child backends sys"
+  [cli]="lock child backends sys text"
   [lock]="backends sys"
   [child]="sys"
   [backends]="sys engines/protocol"
   [engines]="sys"
+  [text]=""
   [sys]=""
   [include]=""
 )

@@ -2,9 +2,9 @@
 
 #include "backends/engine.hpp"
 #include "cli/engine_url.hpp"
-#include "cli/quote.hpp"
 #include "cli/rules.hpp"
 #include "lock/place.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -40,7 +40,7 @@ std::string in_quotes(const Occurrence& occurrence)
 // A foreign word in a message. It may be a URL wherever it stands.
 std::string quoted_word(std::string_view word)
 {
-  return cli::quoted(without_password(word));
+  return text::quoted(without_password(word));
 }
 
 Failed contradiction(const std::string& one, const std::string& other, const char* why)
@@ -188,7 +188,7 @@ Failed refused_unlock(const Occurrences& given, const char* lock, const std::vec
   if (lock == nullptr) {
     return contradiction(unlock, "'--fd'", "'--fd' is for a command; 'lockrun -u FD' unlocks a descriptor");
   }
-  return contradiction(unlock, cli::quoted(lock), "only a descriptor can be unlocked, as in 'lockrun -u 9'");
+  return contradiction(unlock, text::quoted(lock), "only a descriptor can be unlocked, as in 'lockrun -u 9'");
 }
 
 // --- LOCK
@@ -226,7 +226,7 @@ Result<void, UsageError> check_name(std::string_view name)
     complaint = "there can be letters, digits, and '.', '_' and '-'";
   }
   if (complaint == nullptr) { return {}; }
-  return Failed({"bad name " + cli::quoted(name) + " behind 'name:': " + complaint,
+  return Failed({"bad name " + text::quoted(name) + " behind 'name:': " + complaint,
     "'./name:...' is a file of that name in the current directory"});
 }
 
@@ -244,7 +244,7 @@ Result<LockRequest, UsageError> subject_of(LockRequest request, const char* lock
   if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
   if (is_all_digits(lock)) {
     request.fd = descriptor_number(lock);
-    if (!request.fd) { return Failed({"there can be no descriptor " + cli::quoted(lock), {}}); }
+    if (!request.fd) { return Failed({"there can be no descriptor " + text::quoted(lock), {}}); }
     return request;
   }
   request.path = lock;
@@ -302,10 +302,10 @@ Result<const char*, UsageError> take_lock(Options& options, const Occurrences& g
 Result<void, UsageError> complete_engine(Options& options, const Occurrences& given, const char* lock)
 {
   if (options.engine_url.empty()) { return {}; }
-  const auto checked = check_rules(given, Subject::engine, cli::quoted(lock));
+  const auto checked = check_rules(given, Subject::engine, text::quoted(lock));
   if (!checked) { return checked; }
   const auto bad_value = [lock](const char* parameter, const std::string& why) {
-    return Failed({"bad value of '" + std::string(parameter) + "' in " + cli::quoted(lock) + ": " + why, {}});
+    return Failed({"bad value of '" + std::string(parameter) + "' in " + text::quoted(lock) + ": " + why, {}});
   };
   const auto ttl = ttl_of(options.engine_url);
   if (!ttl) { return bad_value("ttl", ttl.error()); }
@@ -319,10 +319,10 @@ Result<void, UsageError> complete_engine(Options& options, const Occurrences& gi
 // FD without a command: the shell's descriptor.
 Result<void, UsageError> complete_bare_descriptor(Options& options, const Occurrences& given, const char* lock)
 {
-  const auto checked = check_rules(given, Subject::bare_descriptor, "descriptor " + cli::quoted(lock));
+  const auto checked = check_rules(given, Subject::bare_descriptor, "descriptor " + text::quoted(lock));
   if (!checked) { return checked; }
   options.request.fd = descriptor_number(lock);
-  if (!options.request.fd) { return Failed({"there can be no descriptor " + cli::quoted(lock), {}}); }
+  if (!options.request.fd) { return Failed({"there can be no descriptor " + text::quoted(lock), {}}); }
   if (options.action == Action::run) { options.action = Action::lock_descriptor; }
   return {};
 }
@@ -339,7 +339,7 @@ Result<void, UsageError> complete_subject(Options& options, const Occurrences& g
   if (!has_command && lock == nullptr) {
     return Failed({"missing command behind '--fd'", "'lockrun FD' locks a descriptor of the calling shell"});
   }
-  if (!has_command) { return Failed({"missing command behind " + cli::quoted(lock), {}}); }
+  if (!has_command) { return Failed({"missing command behind " + text::quoted(lock), {}}); }
   if (lock != nullptr) { options.request.path = lock; }
   return {};
 }
@@ -370,7 +370,7 @@ Result<void, UsageError> complete_call(Options& options, const Occurrences& give
   if (const auto subject = complete_subject(options, given, *lock); !subject) { return subject; }
   if (const auto checked = check_names(options.request); !checked) { return checked; }
   if (!options.request.fd) { return {}; }
-  return check_rules(given, Subject::descriptor, *lock == nullptr ? "'--fd'" : "descriptor " + cli::quoted(*lock));
+  return check_rules(given, Subject::descriptor, *lock == nullptr ? "'--fd'" : "descriptor " + text::quoted(*lock));
 }
 
 } // namespace

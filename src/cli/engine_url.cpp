@@ -1,7 +1,7 @@
 #include "cli/engine_url.hpp"
 
 #include "backends/engine.hpp"
-#include "cli/duration.hpp"
+#include "text/duration.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -155,7 +155,7 @@ tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
   constexpr std::chrono::milliseconds k_longest{protocol::k_longest_ttl};
   const auto text = value_of("ttl", url);
   if (!text) { return std::chrono::nanoseconds(0); }
-  const auto duration = parse_duration(*text);
+  const auto duration = text::parse_duration(*text);
   if (!duration) { return Wrong(duration.error()); }
   if (*duration < k_shortest) {
     return Wrong("it is shorter than 2s, which leaves no time to renew it and to end a command");

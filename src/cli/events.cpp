@@ -5,6 +5,7 @@
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
+#include "text/words.hpp"
 
 #include <lockrun/status.hpp>
 
@@ -98,7 +99,7 @@ std::string words_of(const Error& reason)
     break;
   }
   if (reason.cause.code == 0) { return {}; }
-  const std::string words = errno_words(reason.cause.code);
+  const std::string words = text::errno_words(reason.cause.code);
   return reason.cause.call != nullptr ? fmt::format("{}: {}", reason.cause.call, words) : words;
 }
 

@@ -1,12 +1,12 @@
 #include "cli/hints.hpp"
 
 #include "backends/queue.hpp"
-#include "cli/quote.hpp"
 #include "lock/place.hpp"
 #include "sys/file.hpp"
 #include "sys/mount.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -82,9 +82,9 @@ std::string hint_for_closed_directory(const std::string& path)
   const Way way = way_to(path);
   if (way.code != EACCES) { return {}; }
   if (sys::lstat(way.at.c_str())) {
-    return fmt::format("this user may not follow the symbolic link {}", cli::quoted(way.at));
+    return fmt::format("this user may not follow the symbolic link {}", text::quoted(way.at));
   }
-  return fmt::format("this user may not search the directory {}; see 'ls -ld'", cli::quoted(way.before));
+  return fmt::format("this user may not search the directory {}; see 'ls -ld'", text::quoted(way.before));
 }
 
 std::string hint_for_refused_file(const std::string& path, const sys::FileStatus& file, const LockRequest& request)
@@ -107,7 +107,7 @@ std::string hint_for_permission(const std::string& path, const Options& options)
   const std::string directory = directory_of(path);
   const bool is_link = sys::lstat(path.c_str()).has_value();
   if (file.error().code != ENOENT || is_link || may(directory, W_OK)) { return {}; }
-  return fmt::format("this user may not create files in {}", cli::quoted(directory));
+  return fmt::format("this user may not create files in {}", text::quoted(directory));
 }
 
 std::string hint_for_missing(const std::string& path, const Options& options)
@@ -115,8 +115,8 @@ std::string hint_for_missing(const std::string& path, const Options& options)
   const Way way = way_to(path);
   const bool is_on_the_way = path.find_first_not_of('/', way.at.size()) != path.npos;
   if (way.code == ENOENT && is_on_the_way) {
-    if (sys::lstat(way.at.c_str())) { return fmt::format("the symbolic link {} leads nowhere", cli::quoted(way.at)); }
-    return fmt::format("the directory {} does not exist; lockrun creates files, not directories", cli::quoted(way.at));
+    if (sys::lstat(way.at.c_str())) { return fmt::format("the symbolic link {} leads nowhere", text::quoted(way.at)); }
+    return fmt::format("the directory {} does not exist; lockrun creates files, not directories", text::quoted(way.at));
   }
   if (!options.request.file.create) { return "with --no-create the file must exist"; }
   if (path.ends_with('/')) { return "lockrun creates files, not directories"; }
@@ -166,10 +166,10 @@ std::string hint_for_interpreter(const std::string& script, const std::string& i
   if (interpreter.ends_with('\r') && exists(interpreter.substr(0, interpreter.size() - 1))) {
     return fmt::format("the first line of {} ends with a carriage return, which the kernel takes for a part of the "
                        "interpreter's name, {}",
-      cli::quoted(script), cli::quoted(interpreter));
+      text::quoted(script), text::quoted(interpreter));
   }
   return fmt::format(
-    "{}, the interpreter in the first line of {}, does not exist", cli::quoted(interpreter), cli::quoted(script));
+    "{}, the interpreter in the first line of {}, does not exist", text::quoted(interpreter), text::quoted(script));
 }
 
 // elf(5): the processor is in bytes 18 and 19, in its own order.
@@ -180,7 +180,7 @@ std::string hint_for_format(const std::string& path, const std::string& head)
   const auto ours = sys::beginning_of("/proc/self/exe", k_end);
   if (!ours || ours->size() < k_end || head.size() < k_end) { return {}; }
   if (head.compare(k_begin, k_end - k_begin, *ours, k_begin) == 0) { return {}; }
-  return fmt::format("{} was built for another processor", cli::quoted(path));
+  return fmt::format("{} was built for another processor", text::quoted(path));
 }
 
 std::string hint_for_program(const std::string& path, int code, int scripts = 0)
@@ -189,20 +189,20 @@ std::string hint_for_program(const std::string& path, int code, int scripts = 0)
   constexpr std::size_t k_read_by_kernel = 256;
   const auto file = sys::stat(path.c_str());
   if (!file) { return hint_for_closed_directory(path); }
-  if (file->type == sys::FileType::directory) { return fmt::format("{} is a directory", cli::quoted(path)); }
+  if (file->type == sys::FileType::directory) { return fmt::format("{} is a directory", text::quoted(path)); }
   if (file->type != sys::FileType::regular || scripts > k_most_scripts) { return {}; }
   if (code == EACCES) {
     if (is_mounted_noexec(path)) {
-      return fmt::format("{} is on a file system that is mounted 'noexec'", cli::quoted(path));
+      return fmt::format("{} is on a file system that is mounted 'noexec'", text::quoted(path));
     }
     if ((file->permissions & 0111U) == 0) {
-      return fmt::format("{} is not executable; see 'chmod +x'", cli::quoted(path));
+      return fmt::format("{} is not executable; see 'chmod +x'", text::quoted(path));
     }
-    if (!may(path, X_OK)) { return fmt::format("this user may not execute {}; see 'ls -l'", cli::quoted(path)); }
+    if (!may(path, X_OK)) { return fmt::format("this user may not execute {}; see 'ls -l'", text::quoted(path)); }
   }
   const std::string head = sys::beginning_of(path.c_str(), k_read_by_kernel).value_or(std::string());
   if (code == ENOENT && head.starts_with("\177ELF")) {
-    return fmt::format("the dynamic loader that {} was built for does not exist here", cli::quoted(path));
+    return fmt::format("the dynamic loader that {} was built for does not exist here", text::quoted(path));
   }
   if (code == ENOEXEC) { return hint_for_format(path, head); }
   const std::string interpreter = interpreter_in(head);
@@ -238,7 +238,7 @@ std::string hint_for_open(const Error& error, const Options& options)
     return hint_for_missing(path, options);
   case ENOTDIR: {
     const Way way = way_to(path);
-    return way.code == ENOTDIR && way.at != path ? fmt::format("{} is not a directory", cli::quoted(way.at)) : "";
+    return way.code == ENOTDIR && way.at != path ? fmt::format("{} is not a directory", text::quoted(way.at)) : "";
   }
   case EACCES:
     return hint_for_permission(path, options);

@@ -1,13 +1,13 @@
 #include "cli/holder_words.hpp"
 
-#include "cli/display_width.hpp"
-#include "cli/duration.hpp"
 #include "cli/engine_url.hpp"
 #include "cli/option_table.hpp"
-#include "cli/quote.hpp"
 #include "cli/scan.hpp"
 #include "sys/clock.hpp"
 #include "sys/passwd.hpp"
+#include "text/display_width.hpp"
+#include "text/duration.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -144,8 +144,8 @@ std::string command_words(std::string_view command_line, std::size_t columns)
 {
   std::string line = without_passwords(std::string(command_line));
   std::string text;
-  for (const char* const word : words_of_command(line)) { text += (text.empty() ? "" : " ") + escaped(word); }
-  return cut_to_width(text, columns);
+  for (const char* const word : words_of_command(line)) { text += (text.empty() ? "" : " ") + text::escaped(word); }
+  return text::cut_to_width(text, columns);
 }
 
 std::string command_run_by(std::string command_line)
@@ -171,7 +171,7 @@ std::string party_words(const Party& party)
 std::string user_words(const LockUser& user, std::string_view note)
 {
   std::string facts = command_words(user.command);
-  const std::string owner = user.user ? fmt::format("user {}", escaped(user_name(*user.user))) : "";
+  const std::string owner = user.user ? fmt::format("user {}", text::escaped(user_name(*user.user))) : "";
   for (const std::string_view fact : {std::string_view(owner), note}) {
     facts.append(facts.empty() || fact.empty() ? "" : ", ").append(fact);
   }
@@ -185,7 +185,7 @@ std::string held_time_words(const Holder& holder)
   auto held = std::max(sys::wall_now() - *holder.since, std::chrono::nanoseconds(0));
   if (held >= seconds(1)) { held = std::chrono::duration_cast<seconds>(held); }
   const bool is_known = holder.since_kind == Holder::SinceKind::acquired;
-  return fmt::format("for {}{}", is_known ? "" : "at most ", duration_text(held));
+  return fmt::format("for {}{}", is_known ? "" : "at most ", text::duration_text(held));
 }
 
 std::string held_words(const LockStatus& status)

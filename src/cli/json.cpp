@@ -2,8 +2,9 @@
 
 #include "cli/holder_words.hpp"
 #include "cli/report.hpp"
-#include "cli/utf8.hpp"
 #include "sys/clock.hpp"
+#include "text/utf8.hpp"
+#include "text/words.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -31,7 +32,7 @@ std::string within(std::size_t bytes, std::string_view text)
   constexpr std::size_t k_replaced = 3; // U+FFFD
   std::size_t length = 0;
   while (length < text.size()) {
-    const Character character = first_character(text.substr(length));
+    const text::Character character = text::first_character(text.substr(length));
     const bool is_quoted = character.code == '"' || character.code == '\\';
     const std::size_t needed = character.size == 0    ? k_replaced
                                : character.code < ' ' ? k_escaped
@@ -210,7 +211,7 @@ std::string overtime_line(const EventHead& head, nanoseconds limit, int signal)
 {
   ordered_json json = begin(head, "overtime");
   json["limit_s"] = seconds_of(limit);
-  json["signal"] = signal_name(signal);
+  json["signal"] = text::signal_name(signal);
   return line_of(json);
 }
 
@@ -226,7 +227,7 @@ std::string finished_line(const EventHead& head, const Finish& finish)
   ordered_json json = begin(head, "finished");
   json["outcome"] = name_of(finish.outcome);
   json["exit_code"] = finish.exit_code;
-  json["signal"] = finish.signal != 0 ? ordered_json(signal_name(finish.signal)) : ordered_json();
+  json["signal"] = finish.signal != 0 ? ordered_json(text::signal_name(finish.signal)) : ordered_json();
   json["waited_s"] = seconds_of(finish.waited);
   json["held_s"] = finish.held ? ordered_json(seconds_of(*finish.held)) : ordered_json();
   json["holder"] = nullptr;

@@ -1,8 +1,8 @@
 #include "cli/option_table.hpp"
 
 #include "backends/slots.hpp"
-#include "cli/duration.hpp"
 #include "cli/options.hpp"
+#include "text/duration.hpp"
 
 #include <charconv>
 #include <csignal>
@@ -26,7 +26,7 @@ std::optional<std::int64_t> whole_number(std::string_view text, int base = 10)
 
 const char* set_wait(Options& options, std::string_view value)
 {
-  const auto duration = parse_duration(value);
+  const auto duration = text::parse_duration(value);
   if (!duration) { return duration.error(); }
   options.request.patience = *duration;
   return nullptr;
@@ -80,7 +80,7 @@ const char* set_hold(Options& options, std::string_view value)
 
 const char* set_max_hold(Options& options, std::string_view value)
 {
-  const auto duration = parse_duration(value);
+  const auto duration = text::parse_duration(value);
   if (!duration) { return duration.error(); }
   if (*duration == duration->zero()) { return "it would end the command at once"; }
   options.max_hold = *duration;
@@ -89,7 +89,7 @@ const char* set_max_hold(Options& options, std::string_view value)
 
 const char* set_kill_after(Options& options, std::string_view value)
 {
-  const auto duration = parse_duration(value);
+  const auto duration = text::parse_duration(value);
   if (!duration) { return duration.error(); }
   options.kill_after = *duration;
   options.asks_for_grace = true;
@@ -181,7 +181,7 @@ const char* set_mode(Options& options, std::string_view value)
 
 const char* set_progress(Options& options, std::string_view value)
 {
-  const auto interval = parse_duration(value.empty() ? "30s" : value);
+  const auto interval = text::parse_duration(value.empty() ? "30s" : value);
   if (!interval) { return interval.error(); }
   if (*interval < std::chrono::seconds(1)) { return "it is less than a second"; }
   options.progress = *interval;

@@ -3,8 +3,8 @@
 #include "cli/command_line.hpp"
 #include "cli/engine_url.hpp"
 #include "cli/option_table.hpp"
-#include "cli/quote.hpp"
 #include "cli/scan.hpp"
+#include "text/quote.hpp"
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -53,7 +53,7 @@ std::string bad_value(
     return occurrence.option == &option && occurrence.value != nullptr && occurrence.value == value;
   });
   // With its namespace, because CLI11 brings in std::quoted, which would be found too.
-  return "bad value " + cli::quoted(without_password(value)) + " for '" + spelled(*where) + "': " + complaint;
+  return "bad value " + text::quoted(without_password(value)) + " for '" + spelled(*where) + "': " + complaint;
 }
 
 bool takes_value(const Occurrence& occurrence)

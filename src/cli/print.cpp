@@ -4,6 +4,7 @@
 #include "cli/report.hpp"
 #include "sys/file.hpp"
 #include "sys/signal.hpp"
+#include "text/words.hpp"
 
 #include <csignal>
 
@@ -17,7 +18,7 @@ int print(std::string_view text, std::string_view program)
   const auto written = sys::write_standard_output(text);
   if (written) { return k_success; }
   (void)sys::write_standard_error(
-    fmt::format("{}: cannot write to standard output: {}\n", program, errno_words(written.error().code)));
+    fmt::format("{}: cannot write to standard output: {}\n", program, text::errno_words(written.error().code)));
   return k_io_error;
 }
 

@@ -1,10 +1,7 @@
 #include "cli/progress.hpp"
 
-#include "cli/display_width.hpp"
-#include "cli/duration.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
-#include "cli/quote.hpp"
 #include "cli/report.hpp"
 #include "lock/place.hpp"
 #include "sys/clock.hpp"
@@ -13,6 +10,9 @@
 #include "sys/process.hpp"
 #include "sys/terminal.hpp"
 #include "sys/thread.hpp"
+#include "text/display_width.hpp"
+#include "text/duration.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -65,7 +65,7 @@ bool is_list_of_users(const LockRequest& request)
 // "12s", "3m12s"; rounded up, so that it does not say that nothing is left.
 std::string rest_text(nanoseconds rest)
 {
-  return duration_text(std::chrono::ceil<seconds>(std::max(rest, nanoseconds(0))));
+  return text::duration_text(std::chrono::ceil<seconds>(std::max(rest, nanoseconds(0))));
 }
 
 } // namespace
@@ -169,7 +169,7 @@ nanoseconds Progress::say(nanoseconds waited)
   const std::string holder = m_has_seen ? ", " + held_words(m_seen) : "";
   const std::string where = place();
   (void)sys::offer_standard_error(fmt::format("lockrun: {} for {}{}{}{}{}\n", is_first ? "waiting" : "still waiting",
-    lock, is_first ? "" : " after " + duration_text(std::chrono::floor<seconds>(so_far)), holder,
+    lock, is_first ? "" : " after " + text::duration_text(std::chrono::floor<seconds>(so_far)), holder,
     where.empty() ? "" : ", place ", where));
   m_missed_turns = 0;
   if (!m_options.progress) {
@@ -186,7 +186,7 @@ std::string Progress::name() const
   if (m_request.fd) { return fmt::format("descriptor {}", *m_request.fd); }
   const std::string& written = m_options.request.path;
   const bool is_place_of_name = is_name(written) && path_of_name(written).value_or(std::string()) == m_request.path;
-  return cli::quoted(is_place_of_name ? written : m_request.path);
+  return text::quoted(is_place_of_name ? written : m_request.path);
 }
 
 // "2 of 5"; empty when we are alone, or when the kernel does not tell, as for ofd locks.
@@ -208,7 +208,7 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
   std::string rest = place_text;
   if (m_options.request.patience) { rest += fmt::format(", {} left", rest_text(*m_options.request.patience - waited)); }
   const std::string lock = name();
-  if (!m_has_seen) { return cut_to_width(fmt::format("lockrun: waiting for {}{}", lock, rest), columns); }
+  if (!m_has_seen) { return text::cut_to_width(fmt::format("lockrun: waiting for {}{}", lock, rest), columns); }
 
   std::string who = "somebody unseen";
   std::string command;
@@ -225,7 +225,7 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
       time = " " + words;
     }
     const std::size_t others =
-      display_width(fmt::format("lockrun: waiting for {}, {} by {} (){}{}{}", lock, verb, who, more, time, rest));
+      text::display_width(fmt::format("lockrun: waiting for {}, {} by {} (){}{}{}", lock, verb, who, more, time, rest));
     if (others + k_shortest_command <= columns) {
       command = " (" + command_words(first.command, columns - others) + ")";
     }
@@ -240,9 +240,9 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
     fmt::format("lockrun: waiting for {}", who),
   };
   for (const std::string& text : candidates) {
-    if (display_width(text) <= columns) { return text; }
+    if (text::display_width(text) <= columns) { return text; }
   }
-  return cut_to_width(std::end(candidates)[-1], columns);
+  return text::cut_to_width(std::end(candidates)[-1], columns);
 }
 
 void Progress::stuck(const Error& reason)

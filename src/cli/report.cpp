@@ -1,13 +1,14 @@
 #include "cli/report.hpp"
 
-#include "cli/duration.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/hints.hpp"
 #include "cli/holder_words.hpp"
-#include "cli/quote.hpp"
 #include "cli/system_log.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
+#include "text/duration.hpp"
+#include "text/quote.hpp"
+#include "text/words.hpp"
 
 #include <lockrun/status.hpp>
 
@@ -59,13 +60,13 @@ void tell_hint(std::string_view text, Verbosity verbosity)
 
 std::string lock_name(const Options& options)
 {
-  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : cli::quoted(options.request.path);
+  return options.request.fd ? fmt::format("descriptor {}", *options.request.fd) : text::quoted(options.request.path);
 }
 
 // The one that the error is about: there may be several.
 std::string lock_name(const Error& error, const Options& options)
 {
-  return options.request.fd ? lock_name(options) : cli::quoted(error.target);
+  return options.request.fd ? lock_name(options) : text::quoted(error.target);
 }
 
 // What follows "is ": who has it.
@@ -96,12 +97,12 @@ bool locks_bytes(const LockRequest& request)
 // "cannot open 'x': …".
 void fail_to(const char* verb, const std::string& name, const Error& error, const Options& options)
 {
-  fail(options, fmt::format("cannot {} {}: {}", verb, name, errno_words(error.cause.code)));
+  fail(options, fmt::format("cannot {} {}: {}", verb, name, text::errno_words(error.cause.code)));
 }
 
 void report_not_run(const Error& error, const Options& options)
 {
-  const std::string name = cli::quoted(error.target);
+  const std::string name = text::quoted(error.target);
   const std::string hint = hint_for_command(error);
   const bool is_searched = error.target.find('/') == error.target.npos;
   // If PATH has it, something that it needs is missing.
@@ -120,7 +121,7 @@ std::string words_of(const std::vector<sys::ProcessStatus>& members)
   constexpr std::size_t k_named = 10;
   std::string words;
   for (std::size_t i = 0; i < std::min(members.size(), k_named); ++i) {
-    words += fmt::format("{}PID {} ({})", i == 0 ? "" : ", ", members[i].pid, escaped(members[i].name));
+    words += fmt::format("{}PID {} ({})", i == 0 ? "" : ", ", members[i].pid, text::escaped(members[i].name));
   }
   if (members.size() > k_named) { words += fmt::format(" and {} more", members.size() - k_named); }
   return words;
@@ -134,17 +135,17 @@ void report_busy(const std::string& name, const std::string& held, const Options
 void report_timed_out(const std::string& name, const std::string& held, const Options& options)
 {
   announce(options, Severity::warning,
-    fmt::format("gave up waiting for {} after {}, {}", name, duration_text(*options.request.patience), held));
+    fmt::format("gave up waiting for {} after {}, {}", name, text::duration_text(*options.request.patience), held));
 }
 
 void report_interrupted(const std::string& name, int signal, const Options& options)
 {
-  announce(options, Severity::note, fmt::format("gave up waiting for {}: got {}", name, signal_name(signal)));
+  announce(options, Severity::note, fmt::format("gave up waiting for {}: got {}", name, text::signal_name(signal)));
 }
 
 std::string ending_words(int signal)
 {
-  const std::string name = signal_name(signal);
+  const std::string name = text::signal_name(signal);
   const char* const kind = name.starts_with("SIG") ? "" : "signal ";
   return fmt::format("ending the command and all that it started with {}{}", kind, name);
 }
@@ -186,7 +187,7 @@ void report_deadlock(const Error& error, const Options& options, std::string_vie
   fail(options,
     fmt::format("gave up waiting for {}: {} processes wait for one another in a circle", name, error.parties.size()));
   for (const Party& party : error.parties) {
-    fail(options, fmt::format("{} waits for {}", party_words(party), cli::quoted(party.waits_for)));
+    fail(options, fmt::format("{} waits for {}", party_words(party), text::quoted(party.waits_for)));
   }
   tell_hint(hint_for_deadlock(error, options), options.verbosity);
 }
@@ -202,7 +203,7 @@ void report_wrong_type(const std::string& name, int code, const Options& options
 {
   const bool has_queue = locks_bytes(options.request);
   if (code != 0) { // a directory, for writing
-    fail(options, fmt::format("cannot open {} for writing: {}", name, errno_words(code)));
+    fail(options, fmt::format("cannot open {} for writing: {}", name, text::errno_words(code)));
     tell_hint(
       has_queue ? "--fair, --slots and --max-waiters need a regular file" : "only --api flock can lock a directory",
       options.verbosity);
@@ -217,32 +218,14 @@ void report_wrong_type(const std::string& name, int code, const Options& options
 
 void report_unsafe_place(const Error& error, const Options& options)
 {
-  const std::string directory = cli::quoted(error.target);
+  const std::string directory = text::quoted(error.target);
   if (error.cause.code != 0) {
-    fail(options, fmt::format("cannot use the directory {}: {}", directory, errno_words(error.cause.code)));
+    fail(options, fmt::format("cannot use the directory {}: {}", directory, text::errno_words(error.cause.code)));
   } else {
     fail(options, fmt::format("cannot use the directory {}: it is not this user's, or others may enter it", directory));
   }
   tell_hint("somebody else made it; look with 'ls -ld', and let its owner or root remove it", options.verbosity);
 }
-
-} // namespace
-
-std::string errno_words(int code)
-{
-  const char* const text = ::strerrordesc_np(code);
-  const char* const name = ::strerrorname_np(code);
-  if (text == nullptr || name == nullptr) { return fmt::format("error {}", code); }
-  return fmt::format("{} ({})", text, name);
-}
-
-std::string signal_name(int signal)
-{
-  const char* const name = ::sigabbrev_np(signal);
-  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("{}", signal);
-}
-
-namespace {
 
 void report_failure(const Error& error, const Options& options, const LockStatus* seen)
 {
@@ -283,8 +266,8 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     return fail(options,
       fmt::format("cannot lock {}: opening a watchdog starts its countdown, and closing a tape rewinds it", name));
   case Reason::not_removed:
-    return fail(options, fmt::format("cannot remove {}: {}; the lock on it is released", cli::quoted(error.target),
-                           errno_words(error.cause.code)));
+    return fail(options, fmt::format("cannot remove {}: {}; the lock on it is released", text::quoted(error.target),
+                           text::errno_words(error.cause.code)));
   case Reason::lock_failed:
     fail_to("lock", name, error, options);
     tell_hint(hint_for_lock(error, options), options.verbosity);
@@ -294,8 +277,8 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     tell_hint(hint_for_descriptor(error, options), options.verbosity);
     return;
   case Reason::start_failed:
-    fail(options, fmt::format("cannot start {}: {}: {}", cli::quoted(error.target), error.cause.call,
-                    errno_words(error.cause.code)));
+    fail(options, fmt::format("cannot start {}: {}: {}", text::quoted(error.target), error.cause.call,
+                    text::errno_words(error.cause.code)));
     if (error.cause.code == EOPNOTSUPP) {
       tell_hint("what a command starts is found in a /proc of this pid namespace only; see 'unshare --mount-proc'",
         options.verbosity);
@@ -303,11 +286,11 @@ void report_failure(const Error& error, const Options& options, const LockStatus
     return;
   case Reason::called_off:
     announce(options, Severity::note,
-      fmt::format("did not start {}: got {}", cli::quoted(error.target), signal_name(error.cause.code)));
+      fmt::format("did not start {}: got {}", text::quoted(error.target), text::signal_name(error.cause.code)));
     return;
   case Reason::unknown_ending:
-    fail(options, fmt::format("cannot tell how {} ended: {}: {}", cli::quoted(error.target), error.cause.call,
-                    errno_words(error.cause.code)));
+    fail(options, fmt::format("cannot tell how {} ended: {}: {}", text::quoted(error.target), error.cause.call,
+                    text::errno_words(error.cause.code)));
     return;
   case Reason::lost:
     fail(options, fmt::format("{} was not ours for long enough to start {}", lock_name(options), name));
@@ -347,13 +330,13 @@ void report_release_failure(const Error& error, const Options& options)
 {
   if (error.reason == Reason::not_removed) { return report(error, options); }
   fail(options, fmt::format("cannot unlock {}: {}; it is released when the last process that inherited it ends",
-                  lock_name(options), errno_words(error.cause.code)));
+                  lock_name(options), text::errno_words(error.cause.code)));
 }
 
 int report_no_files(const SysError& error, const Options& options)
 {
   const char* const hint = error.code == EMFILE ? "; see 'ulimit -n'" : "";
-  fail(options, fmt::format("cannot open any file: {}{}", errno_words(error.code), hint));
+  fail(options, fmt::format("cannot open any file: {}{}", text::errno_words(error.code), hint));
   return exit_code_for({Reason::open_failed, {}, error}, options.conflict_exit_code);
 }
 
@@ -361,13 +344,13 @@ void report_events_failure(const SysError& error, const Options& options)
 {
   // Whoever does not read our events may not read this either.
   tell_now(fmt::format(
-    "cannot write events to {}: {}, going on without", cli::quoted(options.events), errno_words(error.code)));
+    "cannot write events to {}: {}, going on without", text::quoted(options.events), text::errno_words(error.code)));
 }
 
 void SupervisionReport::overtime(const child::TimeLimit& limit)
 {
   tell_now(fmt::format("{} has been held for {}, the limit: {}", lock_name(m_options),
-    duration_text(*m_options.max_hold), ending_words(limit.signal)));
+    text::duration_text(*m_options.max_hold), ending_words(limit.signal)));
   m_events.overtime(limit);
 }
 
@@ -382,7 +365,8 @@ void SupervisionReport::cannot_end(const std::vector<sys::ProcessStatus>& member
 
 void SupervisionReport::cannot_pass_on(int signal, const std::vector<sys::ProcessStatus>& command)
 {
-  tell_now(fmt::format("cannot pass {} on to {}: {}", signal_name(signal), words_of(command), errno_words(EPERM)));
+  tell_now(
+    fmt::format("cannot pass {} on to {}: {}", text::signal_name(signal), words_of(command), text::errno_words(EPERM)));
 }
 
 void SupervisionReport::lease_ran_out()
@@ -397,7 +381,7 @@ namespace {
 // What an engine or another host says, fit for a terminal and without the passwords of URLs in it.
 std::string engine_words(const std::string& text)
 {
-  return escaped(plain_command(text));
+  return text::escaped(plain_command(text));
 }
 
 } // namespace
@@ -428,7 +412,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
   case Kind::missing: {
     fail(options, fmt::format("cannot find '{}', which {} needs", failure.text, name));
     std::string looked;
-    for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + cli::quoted(place); }
+    for (const std::string& place : failure.places) { looked += (looked.empty() ? "" : " and ") + text::quoted(place); }
     const bool is_etcd = backends::engine_name(options.engine_url) == "etcd"; // the only one of our own
     const char* const advice =
       is_etcd ? "a build with -DLOCKRUN_ETCD=ON makes it" : "lockrun's own engines are: etcd; others may be added";
@@ -436,11 +420,11 @@ void report(const backends::EngineFailure& failure, const Options& options)
   }
   case Kind::not_started:
     if (!failure.places.empty()) {
-      return fail(
-        options, fmt::format("cannot start {}: {}", cli::quoted(failure.places.front()), errno_words(failure.code)));
+      return fail(options,
+        fmt::format("cannot start {}: {}", text::quoted(failure.places.front()), text::errno_words(failure.code)));
     }
-    return fail(
-      options, fmt::format("cannot start the engine of {}: {}: {}", name, failure.text, errno_words(failure.code)));
+    return fail(options,
+      fmt::format("cannot start the engine of {}: {}: {}", name, failure.text, text::errno_words(failure.code)));
   case Kind::unable:
     return fail(
       options, fmt::format("cannot lock {}: '{}' cannot do '{}'", name, failure.holder, option_of(failure.text)));
@@ -456,7 +440,7 @@ void report(const backends::EngineFailure& failure, const Options& options)
       options, fmt::format("cannot lock {}: '{}' sends {}", name, failure.text, engine_words(failure.holder)));
   case Kind::too_late:
     return fail(options, fmt::format("cannot run {}: too little time is left of {}, which is ours for {} at a time",
-                           cli::quoted(options.command.front()), name, failure.text));
+                           text::quoted(options.command.front()), name, failure.text));
   }
 }
 
@@ -489,7 +473,8 @@ void report_late_loss(const Options& options)
 void report_not_released(std::chrono::nanoseconds ttl, const Options& options)
 {
   if (options.verbosity == Verbosity::quiet) { return; }
-  tell(fmt::format("{} could not be released; it is free in {} at the latest", lock_name(options), duration_text(ttl)));
+  tell(fmt::format(
+    "{} could not be released; it is free in {} at the latest", lock_name(options), text::duration_text(ttl)));
 }
 
 void log_ending(const child::Ending& ending, const Options& options)
@@ -497,22 +482,22 @@ void log_ending(const child::Ending& ending, const Options& options)
   if (!options.syslog) { return; }
   const auto log = [&](Severity severity, const std::string& what) {
     log_to_system(severity, fmt::format("{} {}: ended {} and all that it started{}", lock_name(options), what,
-                              cli::quoted(options.command.front()), ending.needed_kill ? ", with SIGKILL" : ""));
+                              text::quoted(options.command.front()), ending.needed_kill ? ", with SIGKILL" : ""));
   };
   if (ending.how == child::Ending::How::overtime) {
-    log(Severity::warning, fmt::format("was held for {}, the limit", duration_text(*options.max_hold)));
+    log(Severity::warning, fmt::format("was held for {}, the limit", text::duration_text(*options.max_hold)));
   }
   if (ending.how == child::Ending::How::lost) { log(Severity::failure, "was lost"); }
 }
 
 void report_acquired(std::chrono::nanoseconds waited, const Options& options)
 {
-  tell_now(fmt::format("got {} after {}", lock_name(options), duration_text(waited)));
+  tell_now(fmt::format("got {} after {}", lock_name(options), text::duration_text(waited)));
 }
 
 void report_released(std::chrono::nanoseconds held, const Options& options)
 {
-  tell_now(fmt::format("released {} after {}", lock_name(options), duration_text(held)));
+  tell_now(fmt::format("released {} after {}", lock_name(options), text::duration_text(held)));
 }
 
 void report_left_behind(const std::vector<sys::ProcessStatus>& members)

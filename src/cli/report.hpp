@@ -15,12 +15,6 @@ namespace lockrun::cli {
 
 // All our words: every line that lockrun writes comes from here, to standard error, one fact a line.
 
-// "No such file or directory (ENOENT)", in English whatever the locale: people search for these words.
-std::string errno_words(int code);
-
-// "SIGTERM"; "64" for one that has no name, as those for real time.
-std::string signal_name(int signal);
-
 // A failure, with a hint where we truly know one. `seen` are the holders; null: nothing is known of them.
 void report(const Error& error, const Options& options, const LockStatus* seen = nullptr);
 

@@ -1,6 +1,6 @@
 #include "cli/scan.hpp"
 
-#include "cli/quote.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -140,7 +140,7 @@ private:
     if (is_name) { hint = "did you mean '--" + std::string(whole) + "'?"; }
     const bool is_bundle = std::strlen(whole) > 1;
     return Failed(
-      {"unknown option " + cli::quoted(name) + (is_bundle ? " in " + cli::quoted(std::string("-") + whole) : ""),
+      {"unknown option " + text::quoted(name) + (is_bundle ? " in " + text::quoted(std::string("-") + whole) : ""),
         hint});
   }
 
@@ -154,7 +154,7 @@ private:
     Occurrence& found = m_scanned.options.emplace_back(*meant);
     if (equals != nullptr) {
       if (found.option->value == Value::none) {
-        return Failed({"'" + spelled(found) + "' takes no value, but is given " + cli::quoted(equals + 1), {}});
+        return Failed({"'" + spelled(found) + "' takes no value, but is given " + text::quoted(equals + 1), {}});
       }
       found.value = equals + 1;
     } else if (found.option->value == Value::required) {
@@ -179,7 +179,7 @@ private:
       if (is_exact) { return Occurrence{&option, word, nullptr}; }
     }
     if (candidates.size() == 1) { return candidates.front(); }
-    const std::string name = cli::quoted("--" + std::string(word));
+    const std::string name = text::quoted("--" + std::string(word));
     if (candidates.empty()) {
       const std::string advice = advice_for_namesake(word);
       return Failed({"unknown option " + name, advice.empty() ? nearest_name(m_table, word) : advice});

@@ -2,10 +2,11 @@
 
 #include "cli/exit_code.hpp"
 #include "cli/print.hpp"
-#include "cli/quote.hpp"
 #include "cli/report.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "lock/probe.hpp"
+#include "text/quote.hpp"
+#include "text/words.hpp"
 
 #include <string>
 #include <string_view>
@@ -104,7 +105,7 @@ std::string outcome_words(const ProbedLock& lock)
   case Outcome::is_not_released:
     return "does not work: it was still busy when nobody had it";
   case Outcome::refused:
-    return "does not work: " + errno_words(lock.cause.code);
+    return "does not work: " + text::errno_words(lock.cause.code);
   case Outcome::not_tried:
     break;
   }
@@ -125,11 +126,11 @@ bool is_good_enough(const Probe& probe, Api wanted)
 
 std::string text_of(const Probe& probe, const std::string& name)
 {
-  std::string text = fmt::format("{}\n", cli::quoted(name));
+  std::string text = fmt::format("{}\n", text::quoted(name));
   if (probe.mount) {
     const std::string caution = caution_on(*probe.mount);
-    text +=
-      fmt::format("  file system  {}, mounted at {}\n", escaped(probe.mount->type), cli::quoted(probe.mount->place));
+    text += fmt::format(
+      "  file system  {}, mounted at {}\n", text::escaped(probe.mount->type), text::quoted(probe.mount->place));
     text += fmt::format("  reach        {}\n", reach_of(probe.mount->type));
     if (!caution.empty()) { text += fmt::format("               {}\n", caution); }
   }

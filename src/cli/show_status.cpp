@@ -1,16 +1,16 @@
 #include "cli/show_status.hpp"
 
 #include "backends/engine_status.hpp"
-#include "cli/display_width.hpp"
-#include "cli/duration.hpp"
 #include "cli/engine_url.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/json.hpp"
 #include "cli/print.hpp"
-#include "cli/quote.hpp"
 #include "cli/report.hpp"
 #include "cli/standard_descriptors.hpp"
+#include "text/display_width.hpp"
+#include "text/duration.hpp"
+#include "text/quote.hpp"
 
 #include <lockrun/status.hpp>
 
@@ -42,7 +42,7 @@ std::string held_time(const Holder& holder)
 std::string owner_of(const LockUser& user)
 {
   const std::string name = user.user ? user_name(*user.user) : user.user_name;
-  return escaped(user.host.empty() ? name : name + "@" + user.host);
+  return text::escaped(user.host.empty() ? name : name + "@" + user.host);
 }
 
 Row row_of(const Holder& holder)
@@ -73,7 +73,7 @@ void add_rows(std::vector<Row>& rows, const std::string& lock, const LockStatus&
   for (const Holder& holder : status.holders) { rows.push_back(row_of(holder)); }
   if (status.holders.empty()) { rows.push_back({"", state_name(status.state), "", "", "", note_on(status)}); }
   for (const Waiter& waiter : status.waiters) { rows.push_back(row_of(waiter)); }
-  rows[first][0] = escaped(lock);
+  rows[first][0] = text::escaped(lock);
 }
 
 std::string table_of(const std::vector<Row>& rows)
@@ -81,14 +81,14 @@ std::string table_of(const std::vector<Row>& rows)
   std::array<std::size_t, std::tuple_size_v<Row>> widths{};
   for (const Row& row : rows) {
     for (std::size_t column = 0; column < row.size(); ++column) {
-      widths[column] = std::max(widths[column], display_width(row[column]));
+      widths[column] = std::max(widths[column], text::display_width(row[column]));
     }
   }
   std::string text;
   for (const Row& row : rows) {
     std::string line;
     for (std::size_t column = 0; column < row.size(); ++column) {
-      line += row[column] + std::string(widths[column] + 2 - display_width(row[column]), ' ');
+      line += row[column] + std::string(widths[column] + 2 - text::display_width(row[column]), ' ');
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";

@@ -1,8 +1,8 @@
 #include "timeline/options.hpp"
 
-#include "cli/duration.hpp"
-#include "cli/quote.hpp"
 #include "sys/terminal.hpp"
+#include "text/duration.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -69,11 +69,11 @@ Result<Options, std::string> parse_options(int argc, char** argv)
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return tl::unexpected(cli::escaped(error.what()));
+    return tl::unexpected(text::escaped(error.what()));
   }
   if (!last.empty()) {
-    const auto duration = cli::parse_duration(last);
-    if (!duration) { return tl::unexpected(fmt::format("--last {}: {}", cli::quoted(last), duration.error())); }
+    const auto duration = text::parse_duration(last);
+    if (!duration) { return tl::unexpected(fmt::format("--last {}: {}", text::quoted(last), duration.error())); }
     options.selection.last = std::chrono::ceil<Moment>(*duration);
   }
   if (options.files.empty()) { options.files = {"-"}; }

@@ -1,7 +1,7 @@
 #include "timeline/picture.hpp"
 
-#include "cli/duration.hpp"
-#include "cli/quote.hpp"
+#include "text/duration.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <array>
@@ -51,7 +51,7 @@ std::string count_text(std::size_t count, const char* noun)
 std::string distance_text(Moment distance, Moment step)
 {
   if (distance == Moment(0)) { return "0s"; }
-  if (step >= 1ms) { return "+" + cli::duration_text(distance); }
+  if (step >= 1ms) { return "+" + text::duration_text(distance); }
   return fmt::format("+{}us", std::chrono::duration_cast<std::chrono::microseconds>(distance).count());
 }
 
@@ -187,28 +187,28 @@ bool has_shared(const Picture& picture)
 
 std::string command_of(const Call& call)
 {
-  return call.command.empty() ? fmt::format("PID {}", call.pid) : cli::escaped(call.command);
+  return call.command.empty() ? fmt::format("PID {}", call.pid) : text::escaped(call.command);
 }
 
 std::string note_of(const Call& call)
 {
-  if (call.fate == Fate::ran) { return cli::duration_text(call.held()); }
-  if (call.fate == Fate::command_failed && !call.details.empty()) { return cli::escaped(call.details); }
+  if (call.fate == Fate::ran) { return text::duration_text(call.held()); }
+  if (call.fate == Fate::command_failed && !call.details.empty()) { return text::escaped(call.details); }
   return look_of(call.fate).words;
 }
 
 std::string story_of(const Call& call)
 {
-  std::string story = fmt::format("{}\nPID {}, lock {}\nbegan {}", command_of(call), call.pid, cli::escaped(call.lock),
+  std::string story = fmt::format("{}\nPID {}, lock {}\nbegan {}", command_of(call), call.pid, text::escaped(call.lock),
     clock_text(call.begin, "%F %T %Z"));
   const bool has_end = call.fate != Fate::open;
-  if (call.waited() > Moment(0)) { story += "\nwaited " + cli::duration_text(call.waited()); }
+  if (call.waited() > Moment(0)) { story += "\nwaited " + text::duration_text(call.waited()); }
   if (call.acquired) {
-    story += fmt::format("\nheld {}{}{}", has_end ? "" : "for at most ", cli::duration_text(call.held()),
+    story += fmt::format("\nheld {}{}{}", has_end ? "" : "for at most ", text::duration_text(call.held()),
       call.is_shared ? ", shared" : "");
   }
   story += fmt::format("\n{}", look_of(call.fate).words);
-  if (!call.details.empty()) { story += ": " + cli::escaped(call.details); }
+  if (!call.details.empty()) { story += ": " + text::escaped(call.details); }
   return story;
 }
 
@@ -222,7 +222,7 @@ std::string summary_of(const Lock& lock)
   }
   std::string text =
     fmt::format("{}; held {}%", count_text(lock.calls.size(), "call"), std::lround(share_held(lock) * 100));
-  if (longest >= 1ms) { text += ", waited at most " + cli::duration_text(longest); }
+  if (longest >= 1ms) { text += ", waited at most " + text::duration_text(longest); }
   const char* before = "; ";
   for (const auto& [fate, count] : fates) {
     text += fmt::format("{}{} {}", before, count, look_of(fate).words);
@@ -237,7 +237,7 @@ std::string headline_of(const Picture& picture)
   const bool is_one_day = clock_text(picture.begin, "%F") == clock_text(picture.end, "%F");
   return fmt::format("{} of {}, {} to {} ({})", count_text(picture.calls, "call"),
     count_text(picture.locks.size(), "lock"), clock_text(picture.begin, "%F %T"),
-    clock_text(picture.end, is_one_day ? "%T %Z" : "%F %T %Z"), cli::duration_text(picture.end - picture.begin));
+    clock_text(picture.end, is_one_day ? "%T %Z" : "%F %T %Z"), text::duration_text(picture.end - picture.begin));
 }
 
 } // namespace lockrun::timeline

@@ -1,7 +1,7 @@
 #include "timeline/svg.hpp"
 
-#include "cli/display_width.hpp"
-#include "cli/quote.hpp"
+#include "text/display_width.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -122,7 +122,7 @@ double Drawing::x_at(Moment moment) const
 
 void Drawing::text(double x, double y, const char* style, std::string_view words, double room)
 {
-  const std::string fits = cli::cut_to_width(words, static_cast<std::size_t>(std::max(room / k_letter, 0.0)));
+  const std::string fits = text::cut_to_width(words, static_cast<std::size_t>(std::max(room / k_letter, 0.0)));
   put("<text x=\"{}\" y=\"{}\" class=\"{}\">{}</text>\n", x, y, style, text_of(fits));
 }
 
@@ -175,10 +175,10 @@ void Drawing::bar(const Call& call, double height)
 void Drawing::lock(const Lock& lock)
 {
   m_y += 26;
-  const std::string name = cli::escaped(lock.name);
+  const std::string name = text::escaped(lock.name);
   text(k_margin, m_y, "name", name, m_width / 2);
   const std::string summary = summary_of(lock);
-  const double name_ends = k_margin + 1.4 * k_letter * static_cast<double>(cli::display_width(name)) + 16;
+  const double name_ends = k_margin + 1.4 * k_letter * static_cast<double>(text::display_width(name)) + 16;
   text(std::min(name_ends, m_width / 2 + 2 * k_margin), m_y, "faint", summary,
     m_width - std::min(name_ends, m_width / 2) - k_margin);
   m_y += 8;

@@ -1,7 +1,7 @@
 #include "timeline/terminal.hpp"
 
-#include "cli/display_width.hpp"
-#include "cli/quote.hpp"
+#include "text/display_width.hpp"
+#include "text/quote.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -68,8 +68,8 @@ Drawing::Drawing(const Picture& picture, const Paper& paper)
       continue;
     }
     for (const Call* call : lock.calls) {
-      m_label = std::max(m_label, cli::display_width(command_of(*call)));
-      m_note = std::max(m_note, cli::display_width(note_of(*call)));
+      m_label = std::max(m_label, text::display_width(command_of(*call)));
+      m_note = std::max(m_note, text::display_width(note_of(*call)));
     }
   }
   m_label = std::min({m_label, k_widest_label, paper.columns / 4});
@@ -108,13 +108,13 @@ std::string Drawing::shown(std::string text) const
 
 std::string Drawing::cut(const std::string& text, std::size_t columns) const
 {
-  return cli::cut_to_width(shown(text), columns);
+  return text::cut_to_width(shown(text), columns);
 }
 
 std::string Drawing::margin(const std::string& label) const
 {
   const std::string text = cut(label, m_label);
-  return "  " + text + std::string(m_label + 1 - cli::display_width(text), ' ');
+  return "  " + text + std::string(m_label + 1 - text::display_width(text), ' ');
 }
 
 std::string Drawing::space(std::size_t column) const
@@ -175,8 +175,8 @@ void Drawing::row(const Lane& lane, const std::string& label, const std::string&
 void Drawing::lock(const Lock& lock)
 {
   const std::size_t room = std::max<std::size_t>(m_paper.columns / 2, 8);
-  const std::string name = cli::cut_front_to_width(shown(cli::escaped(lock.name)), room);
-  const std::size_t used = cli::display_width(name) + 2;
+  const std::string name = text::cut_front_to_width(shown(text::escaped(lock.name)), room);
+  const std::size_t used = text::display_width(name) + 2;
   line("");
   line(inked(name, "1") + "  " +
        inked(cut(summary_of(lock), m_paper.columns > used ? m_paper.columns - used : 0), k_faint));

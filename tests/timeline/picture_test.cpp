@@ -3,7 +3,7 @@
 #include "timeline/svg.hpp"
 #include "timeline/terminal.hpp"
 
-#include "cli/display_width.hpp"
+#include "text/display_width.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -153,7 +153,7 @@ TEST(TerminalPicture, FitsTheWidthWhateverTheNumberOfCalls)
       for (const Glyphs glyphs : {Glyphs::ascii, Glyphs::unicode}) {
         const Lines lines = lines_of(drawn(crowd(count), {columns, Colours::none, glyphs}));
         EXPECT_LE(lines.size(), 40U) << count;
-        for (const std::string& line : lines) { EXPECT_LE(cli::display_width(line), columns) << line; }
+        for (const std::string& line : lines) { EXPECT_LE(text::display_width(line), columns) << line; }
       }
     }
   }

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 
 // The longest duration that can be asked for. It can be added to any clock without overflow.
 inline constexpr std::chrono::hours k_longest_duration{36500 * 24};
@@ -19,4 +19,4 @@ Result<std::chrono::nanoseconds, const char*> parse_duration(std::string_view te
 // "250ms", "1.5s", "30s", "3m12s", "2h5m", "4d3h": the two largest units.
 std::string duration_text(std::chrono::nanoseconds duration);
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 
 // How many columns a terminal needs for `text`, which is escaped already (quote.hpp): Chinese, Japanese and Korean
 // characters and emoji take two, combining marks none. Without the C library's wcwidth(3), which knows nothing of this
@@ -17,4 +17,4 @@ std::string cut_to_width(std::string_view text, std::size_t columns);
 // The same with its end, and "..." in front: of a path that tells the most.
 std::string cut_front_to_width(std::string_view text, std::size_t columns);
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

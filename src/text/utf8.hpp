@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 
 // One character of UTF-8: its number, and how many bytes it takes; no bytes if it is not valid (Unicode 15, table 3-7).
 struct Character {
@@ -15,4 +15,4 @@ struct Character {
 // The one that `text`, which is not empty, begins with.
 Character first_character(std::string_view text);
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

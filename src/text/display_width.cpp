@@ -1,11 +1,11 @@
-#include "cli/display_width.hpp"
+#include "text/display_width.hpp"
 
-#include "cli/utf8.hpp"
+#include "text/utf8.hpp"
 
 #include <algorithm>
 #include <cstdint>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 namespace {
 
 constexpr std::string_view k_dots = "...";
@@ -112,4 +112,4 @@ std::string cut_front_to_width(std::string_view text, std::size_t columns)
   return std::string(k_dots).append(text);
 }
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

@@ -1,8 +1,8 @@
-#include "cli/display_width.hpp"
+#include "text/display_width.hpp"
 
 #include <gtest/gtest.h>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 namespace {
 
 struct Row {
@@ -61,4 +61,4 @@ TEST(CutToWidth, KeepsWithinTheNarrowest)
 }
 
 } // namespace
-} // namespace lockrun::cli
+} // namespace lockrun::text

@@ -1,6 +1,6 @@
-#include "cli/utf8.hpp"
+#include "text/utf8.hpp"
 
-namespace lockrun::cli {
+namespace lockrun::text {
 
 Character first_character(std::string_view text)
 {
@@ -19,4 +19,4 @@ Character first_character(std::string_view text)
   return is_overlong || is_surrogate || code > 0x10ffff ? Character{0, 0} : Character{code, size};
 }
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

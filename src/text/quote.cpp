@@ -1,11 +1,11 @@
-#include "cli/quote.hpp"
+#include "text/quote.hpp"
 
-#include "cli/utf8.hpp"
+#include "text/utf8.hpp"
 
 #include <cstddef>
 #include <cstdint>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 namespace {
 
 // Control characters, and what is invisible or changes the direction or the line of the text around it.
@@ -84,4 +84,4 @@ std::string escaped(std::string_view text)
   return harmless(text, Quotes::plain);
 }
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

@@ -1,4 +1,4 @@
-#include "cli/duration.hpp"
+#include "text/duration.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 namespace {
 
 using namespace std::chrono_literals;
-using lockrun::cli::parse_duration;
+using lockrun::text::parse_duration;
 using std::chrono::nanoseconds;
 
 struct Row {

@@ -1,4 +1,4 @@
-#include "cli/duration.hpp"
+#include "text/duration.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-namespace lockrun::cli {
+namespace lockrun::text {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -126,4 +126,4 @@ std::string duration_text(nanoseconds duration)
   return text;
 }
 
-} // namespace lockrun::cli
+} // namespace lockrun::text

@@ -1,12 +1,10 @@
-#include "cli/quote.hpp"
+#include "text/quote.hpp"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
 namespace {
-
-using lockrun::cli::quoted;
 
 struct Row {
   const char* name;
@@ -51,7 +49,7 @@ class Quote : public testing::TestWithParam<Row> {};
 
 TEST_P(Quote, ShowsTheTextButCannotBeObeyed)
 {
-  EXPECT_EQ(quoted(GetParam().text), GetParam().expected);
+  EXPECT_EQ(lockrun::text::quoted(GetParam().text), GetParam().expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -61,7 +59,7 @@ TEST(Quote, LeavesNoControlCharacterOfAnySingleByte)
 {
   for (int byte = 0; byte < 256; ++byte) {
     const char character = static_cast<char>(byte);
-    for (const char shown : quoted(std::string_view(&character, 1))) {
+    for (const char shown : lockrun::text::quoted(std::string_view(&character, 1))) {
       EXPECT_GE(shown, ' ') << "byte " << byte;
       EXPECT_LT(shown, 0x7f) << "byte " << byte;
     }
