@@ -33,9 +33,9 @@
 // clang-format on
 
 #include "cli/exit_code.hpp"
+#include "cli/lines.hpp"
 #include "cli/options.hpp"
 #include "cli/print.hpp"
-#include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "cli/show_probe.hpp"
 #include "cli/show_status.hpp"
@@ -55,21 +55,25 @@ int answer(int argc, char** argv)
   if (flock::is_called_as_flock(argv[0])) { return flock::run_as_flock(argc, argv); }
   const auto options = cli::parse_options(argc, argv);
   if (!options) {
-    cli::report(options.error());
+    cli::tell(options.error());
     return cli::k_usage;
   }
-  switch (options->action) {
+  const cli::Call& call = options->call;
+  switch (call.action) {
   case cli::Action::help:
     return cli::print(cli::help());
   case cli::Action::version:
     return cli::print(std::string("lockrun ") + k_version + "\n");
   case cli::Action::status:
-    return cli::show_status(*options);
+    return cli::show_status(options->question, call.reporting, call.conflict_exit_code);
   case cli::Action::probe:
-    return cli::show_probe(*options);
-  default:
-    return cli::run(*options);
+    return cli::show_probe(options->question, call.reporting, call.conflict_exit_code);
+  case cli::Action::run:
+  case cli::Action::lock_descriptor:
+  case cli::Action::unlock_descriptor:
+    break;
   }
+  return cli::run(call);
 }
 
 } // namespace

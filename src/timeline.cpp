@@ -5,8 +5,8 @@
 // What was read is drawn, whatever else was in there: lines that are no events are counted, and that is said once.
 
 #include "cli/exit_code.hpp"
+#include "cli/lines.hpp"
 #include "cli/print.hpp"
-#include "cli/report.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "sys/file.hpp"
 #include "text/quote.hpp"

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,18 @@ enum class Reason {
   not_executable,   // the command exists, but cannot be executed
   unknown_ending,   // the command has ended, but the kernel did not say how
   lost,             // the lock was ours, but not for long enough to start the command
+
+  // Of locks beyond this machine, which an engine program holds for us.
+  engine_missing,     // there is no such program; detail is its name, hint says where we looked
+  engine_not_started, // it could not be executed; detail is its path
+  engine_unable,      // it cannot do what was asked for; detail is the capability, holder the program
+  engine_refused,     // it says so itself: status is an exit status, detail a sentence
+  engine_silent,      // detail, the program, said nothing for too long
+  engine_ended,       // it ended without an answer
+  engine_nonsense,    // it does not speak our language; holder is what it sends
 };
+
+struct LockStatus; // <lockrun/status.hpp>
 
 // A process that a failure is about.
 struct Party {
@@ -57,6 +69,11 @@ struct Error {
   // The caller's descriptor had a shared flock, and has lost it: the kernel gives it up before it tries to make it
   // exclusive (flock(2)).
   bool has_lost_shared = false;
+  std::string detail{};                     // engine_...: see there
+  std::string holder{};                     // of an engine's lock: who has it, in words
+  std::string hint{};                       // of an engine: what can be done about it
+  int status = 0;                           // engine_refused
+  std::shared_ptr<const LockStatus> seen{}; // the holders, as they were seen last; none: nothing is known of them
 };
 
 } // namespace lockrun

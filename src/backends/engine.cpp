@@ -9,6 +9,9 @@
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/program.hpp"
+#include "text/quote.hpp"
+
+#include <lockrun/status.hpp>
 
 #include <algorithm>
 #include <array>
@@ -26,8 +29,7 @@ using protocol::Message;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
-using Failed = tl::unexpected<EngineFailure>;
-using Kind = EngineFailure::Kind;
+using Failed = tl::unexpected<Error>;
 using Moment = std::optional<nanoseconds>;
 
 // An engine answers our greeting before it asks anybody else.
@@ -69,14 +71,39 @@ std::vector<std::string> places()
   return {ours + "/" + LOCKRUN_ENGINES, ours}; // wherever the whole was moved to; and where it was built
 }
 
-EngineFailure cannot_start(SysError cause)
+// `path` is that of the program; empty: it did not come so far.
+Error not_started(SysError cause, std::string path = {})
 {
-  return {Kind::not_started, cause.code, cause.call};
+  Error error{Reason::engine_not_started, {}, cause};
+  error.detail = std::move(path);
+  return error;
 }
 
-EngineFailure not_started(SysError cause, const std::string& path)
+Error interrupted_by(int signal)
 {
-  return {Kind::not_started, cause.code, cause.call, {}, {}, {}, 0, {path}};
+  return {Reason::interrupted, {}, {nullptr, signal}};
+}
+
+Error about(Reason reason, std::string detail, std::string holder = {})
+{
+  Error error{reason, {}};
+  error.detail = std::move(detail);
+  error.holder = std::move(holder);
+  return error;
+}
+
+// What a message says of one that has the lock.
+struct Known {
+  std::string words;
+  std::optional<Holder> who;
+};
+
+std::shared_ptr<const LockStatus> status_of(std::optional<Holder> who)
+{
+  if (!who) { return nullptr; }
+  auto status = std::make_shared<LockStatus>();
+  status->holders.push_back(std::move(*who));
+  return status;
 }
 
 // The number of a signal that ends the call; 0 if none has come.
@@ -162,19 +189,27 @@ const char* missing_capability(const LockRequest& request, std::string_view capa
   return nullptr;
 }
 
-// What is known of one who has the lock, from WAITING: whether it is an ancestor of ours, so that waiting for it would
-// never end, and whether its lock is good enough for what was asked for.
-std::optional<EngineFailure> nested_in(const Message& waiting, const LockRequest& request)
+// Whether the holder that WAITING tells of is an ancestor of ours, so that waiting for it would never end.
+bool is_held_by_ancestor(const Message& waiting, const LockRequest& request)
 {
+  if (waiting.number("holder_slot") && request.slots > 1) { return false; } // another one will do
   const auto pid = static_cast<pid_t>(waiting.number("holder_pid").value_or(0));
+  return is_ancestor(pid, waiting.text("holder_instance").value_or(""));
+}
+
+// Whether its lock is good enough for what was asked for.
+bool covers(const Message& waiting, const LockRequest& request)
+{
   const auto slot = waiting.number("holder_slot");
-  if (slot && request.slots > 1) { return std::nullopt; } // another one will do
-  if (!is_ancestor(pid, waiting.text("holder_instance").value_or(""))) { return std::nullopt; }
-  EngineFailure failure{Kind::nested, 0, {}, text_of(waiting, "holder"), {}, {}, pid};
   const bool excludes_all = waiting.text("holder_mode") == "exclusive" && !slot;
   const bool wants_company = request.mode == Mode::shared && request.slots == 0;
-  failure.covers = excludes_all || wants_company || (request.slots == 1 && slot == 0);
-  return failure;
+  return excludes_all || wants_company || (request.slots == 1 && slot == 0);
+}
+
+Error nested_under(const Message& waiting)
+{
+  const auto pid = static_cast<pid_t>(waiting.number("holder_pid").value_or(0));
+  return {Reason::nested, {}, {}, {{pid, sys::command_line(pid).value_or(""), {}}}};
 }
 
 bool is_nonblocking(const LockRequest& request)
@@ -242,14 +277,14 @@ Engine::Engine(Engine&& other) noexcept
     m_lines(std::move(other.m_lines)), m_ttl(other.m_ttl), m_is_stuck(other.m_is_stuck)
 {}
 
-EngineResult<Engine> Engine::start(std::string_view name, const sys::SignalSet& mask)
+Result<Engine, Error> Engine::start(std::string_view name, const sys::SignalSet& mask)
 {
   auto pair = sys::socket_pair(sys::SocketKind::stream);
-  if (!pair) { return Failed(cannot_start(pair.error())); }
+  if (!pair) { return Failed(not_started(pair.error())); }
   const std::string program_name = "lockrun-engine-" + std::string(name);
-  EngineFailure missing{Kind::missing};
-  missing.places = places();
-  for (const std::string& place : missing.places) {
+  Error missing = about(Reason::engine_missing, program_name);
+  for (const std::string& place : places()) {
+    missing.hint += (missing.hint.empty() ? "it is not in " : " and ") + text::quoted(place);
     std::string path(place);
     path.append("/").append(program_name);
     const auto found = sys::stat(path.c_str());
@@ -264,8 +299,7 @@ EngineResult<Engine> Engine::start(std::string_view name, const sys::SignalSet& 
     if (!started) { return Failed(not_started(started.error(), path)); }
     return Engine(program_name, path, *started, std::move(pair->ours));
   }
-  missing.text = program_name;
-  return Failed(missing);
+  return Failed(std::move(missing));
 }
 
 Engine::~Engine()
@@ -327,48 +361,51 @@ Engine::Heard Engine::await(Moment until, const sys::Descriptor* other)
   }
 }
 
-EngineFailure Engine::failure_of(const Heard& heard) const
+Error Engine::failure_of(const Heard& heard) const
 {
   switch (heard.kind) {
   case Heard::Kind::end:
     if (const auto failure = m_launch.failure()) { return not_started(*failure, m_path); }
-    return {Kind::ended, 0, m_name};
+    return about(Reason::engine_ended, m_name);
   case Heard::Kind::nonsense:
-    return {Kind::nonsense, 0, m_name, heard.complaint};
+    return about(Reason::engine_nonsense, m_name, heard.complaint);
   case Heard::Kind::message:
-    return {Kind::nonsense, 0, m_name, "an unexpected '" + heard.message.verb() + "'"};
-  default:
-    return {Kind::silent, 0, m_name};
+    return about(Reason::engine_nonsense, m_name, "an unexpected '" + heard.message.verb() + "'");
+  case Heard::Kind::nothing:
+    break;
   }
+  return about(Reason::engine_silent, m_name);
 }
 
-EngineFailure Engine::deaf() const
+Error Engine::deaf() const
 {
   return failure_of(Heard{});
 }
 
-EngineFailure Engine::failure_of(const Message& failed)
+Error Engine::failure_of(const Message& failed)
 {
   const std::string reason = text_of(failed, "reason");
-  EngineFailure failure{Kind::refused};
-  if (reason == "busy") { failure.kind = Kind::busy; }
-  if (reason == "timed_out") { failure.kind = Kind::timed_out; }
-  if (reason == "too_many_waiters") { failure.kind = Kind::too_many_waiters; }
-  failure.code = static_cast<int>(std::clamp<std::int64_t>(failed.number("status").value_or(0), 0, 255));
-  failure.text = text_of(failed, "text");
-  failure.holder = text_of(failed, "holder");
-  failure.hint = text_of(failed, "hint");
-  if (failure.text.empty()) { failure.text = reason; }
-  return failure;
+  Error error = about(Reason::engine_refused, text_of(failed, "text"), text_of(failed, "holder"));
+  if (reason == "busy") { error.reason = Reason::busy; }
+  if (reason == "timed_out") { error.reason = Reason::timed_out; }
+  if (reason == "too_many_waiters") { error.reason = Reason::too_many_waiters; }
+  error.status = static_cast<int>(std::clamp<std::int64_t>(failed.number("status").value_or(0), 0, 255));
+  error.hint = text_of(failed, "hint");
+  if (error.detail.empty()) { error.detail = reason; }
+  return error;
 }
 
 // Says what we are, and where the lock is; and at once what we want, if every engine can do it. Returns what the engine
 // is.
-EngineResult<Message> Engine::greet(
+Result<Message, Error> Engine::greet(
   const std::string& url, const Message* wish, Moment until, const sys::Descriptor* signals)
 {
   const Message introduction = Message("LOCKRUN").with("version", protocol::k_version).with("url", url);
-  if (!protocol::fits(introduction)) { return Failed({Kind::refused, EX_USAGE, "its URL is too long for an engine"}); }
+  if (!protocol::fits(introduction)) {
+    Error refused = about(Reason::engine_refused, "its URL is too long for an engine");
+    refused.status = EX_USAGE;
+    return Failed(std::move(refused));
+  }
   std::string lines = protocol::format(introduction);
   if (wish != nullptr) { lines += protocol::format(*wish); }
   m_is_stuck = !say(lines);
@@ -379,7 +416,7 @@ EngineResult<Message> Engine::greet(
   while (heard.kind == Heard::Kind::nothing && signals != nullptr && sys::steady_now() < *limit) {
     if (const int signal = ending_signal(*signals); signal != 0) {
       abandon();
-      return Failed({Kind::interrupted, signal});
+      return Failed(interrupted_by(signal));
     }
     heard = await(limit, signals);
   }
@@ -388,95 +425,130 @@ EngineResult<Message> Engine::greet(
   if (heard.message.is("FAIL")) { return Failed(failure_of(heard.message)); }
   if (!heard.message.is("ENGINE")) { return Failed(failure_of(heard)); }
   if (heard.message.number("version") != protocol::k_version) {
-    return Failed({Kind::nonsense, 0, m_name,
-      "version " + text_of(heard.message, "version") + " of the protocol, where we speak 1"});
+    return Failed(about(Reason::engine_nonsense, m_name,
+      "version " + text_of(heard.message, "version") + " of the protocol, where we speak 1"));
   }
   return heard.message;
 }
 
-EngineResult<Grant> Engine::acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener)
+// A call that asks for the lock.
+struct Engine::Asking {
+  const EngineQuestion& question;
+  EngineListener& listener;
+  nanoseconds began;
+  nanoseconds next_look; // on the steady clock
+  bool may_wait;
+  bool is_waiting = false; // the engine has told us that somebody else has it
+  Known holder{};
+  std::optional<std::int64_t> position{};
+
+  // When the engine must have answered, on the steady clock.
+  Moment limit() const
+  {
+    if (!may_wait) { return began + k_answer; }
+    if (!question.request.patience) { return std::nullopt; }
+    return began + *question.request.patience + (is_waiting ? nanoseconds(0) : nanoseconds(k_last_words));
+  }
+};
+
+Result<Grant, Error> Engine::acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener)
 {
-  const nanoseconds began = sys::steady_now();
   const LockRequest& request = question.request;
   const auto signals = sys::signal_descriptor(question.ended_by);
-  if (!signals) { return Failed(cannot_start(signals.error())); }
+  if (!signals) { return Failed(not_started(signals.error())); }
   const Message wish = acquire_message(question);
   const bool is_modest = missing_capability(request, {}) == nullptr;
-  const bool nonblock = !may_wait(request);
-  const Moment given = request.patience && !nonblock ? Moment(began + *request.patience + k_last_words) : std::nullopt;
-  const auto greeted = greet(url, is_modest ? &wish : nullptr, given, &*signals);
+  const nanoseconds began = sys::steady_now();
+  Asking asking{question, listener, began, began, may_wait(request)};
+  const auto greeted = greet(url, is_modest ? &wish : nullptr, asking.may_wait ? asking.limit() : Moment(), &*signals);
   if (!greeted) { return Failed(greeted.error()); }
   if (const char* const missing = missing_capability(request, text_of(*greeted, "can"))) {
-    return Failed({Kind::unable, 0, missing, m_name});
+    return Failed(about(Reason::engine_unable, missing, m_name));
   }
   if (!is_modest && !say(protocol::format(wish))) {
     m_is_stuck = true;
     return Failed(deaf());
   }
-
-  bool is_waiting = false; // the engine has told us that somebody else has it
-  std::string holder;
-  std::optional<Holder> who;
-  std::optional<std::int64_t> position;
-  nanoseconds next_look = began;
   for (;;) {
-    Moment limit;
-    if (nonblock) {
-      limit = began + k_answer;
-    } else if (request.patience) {
-      limit = began + *request.patience + (is_waiting ? nanoseconds(0) : nanoseconds(k_last_words));
-    }
-    Moment until = limit;
-    if (is_waiting && (!until || next_look < *until)) { until = next_look; }
-    const Heard heard = await(until, &*signals);
+    const Moment limit = asking.limit();
+    const bool looks_first = asking.is_waiting && (!limit || asking.next_look < *limit);
+    const Heard heard = await(looks_first ? Moment(asking.next_look) : limit, &*signals);
     if (heard.kind == Heard::Kind::nothing) {
-      if (const int signal = ending_signal(*signals); signal != 0) {
-        abandon();
-        return Failed({Kind::interrupted, signal});
-      }
-      const nanoseconds now = sys::steady_now();
-      if (limit && now >= *limit) {
-        abandon();
-        m_is_stuck = !is_waiting;
-        return Failed(is_waiting ? EngineFailure{Kind::timed_out, 0, {}, holder, std::move(who)} : failure_of(heard));
-      }
-      if (is_waiting && now >= next_look) { next_look = now + listener.waiting(now - began, holder, position); }
-      continue;
-    }
-    if (heard.kind != Heard::Kind::message) { return Failed(failure_of(heard)); }
-    const Message& message = heard.message;
-    if (message.is("HELD")) { return check(message); }
-    if (message.is("FAIL")) {
-      EngineFailure failure = failure_of(message);
-      if (failure.kind == Kind::busy && !is_nonblocking(request) && nonblock) { failure.kind = Kind::too_many_waiters; }
-      if (failure.holder.empty()) { failure.holder = holder; }
-      failure.who = failure.holder == holder ? who : holder_in(message, "holder_", failure.holder);
-      return Failed(std::move(failure));
-    }
-    if (message.is("TROUBLE")) {
-      listener.trouble(text_of(message, "text"));
-    } else if (message.is("WAITING")) {
-      is_waiting = !nonblock;
-      holder = text_of(message, "holder");
-      who = holder_in(message, "holder_", holder);
-      if (who->pid == 0 && who->command.empty()) { who.reset(); } // nothing is known
-      position = message.number("position");
-      if (asks_for_ancestors(request)) {
-        if (auto nested = nested_in(message, request)) {
-          abandon();
-          return Failed(std::move(*nested));
-        }
-      }
-    } else {
+      if (auto over = reason_to_stop(asking, *signals)) { return Failed(*std::move(over)); }
+    } else if (heard.kind != Heard::Kind::message) {
       return Failed(failure_of(heard));
+    } else if (auto answer = answer_in(heard.message, asking)) {
+      return *std::move(answer);
     }
   }
 }
 
-// Nothing that an engine says is believed that cannot be true.
-EngineResult<Grant> Engine::check(const Message& held)
+// While the engine says nothing.
+std::optional<Error> Engine::reason_to_stop(Asking& asking, const sys::Descriptor& signals)
 {
-  const auto nonsense = [this](const char* what) { return Failed({Kind::nonsense, 0, m_name, what}); };
+  if (const int signal = ending_signal(signals); signal != 0) {
+    abandon();
+    return interrupted_by(signal);
+  }
+  const nanoseconds now = sys::steady_now();
+  const Moment limit = asking.limit();
+  if (limit && now >= *limit) {
+    abandon();
+    m_is_stuck = !asking.is_waiting;
+    if (m_is_stuck) { return deaf(); }
+    Error late = about(Reason::timed_out, {}, asking.holder.words);
+    late.seen = status_of(std::move(asking.holder.who));
+    return late;
+  }
+  if (asking.is_waiting && now >= asking.next_look) {
+    asking.next_look = now + asking.listener.waiting(now - asking.began, asking.holder.words, asking.position);
+  }
+  return std::nullopt;
+}
+
+// None: it was no last word.
+std::optional<Result<Grant, Error>> Engine::answer_in(const Message& message, Asking& asking)
+{
+  if (message.is("HELD")) { return check(message); }
+  if (message.is("FAIL")) { return Failed(refusal_in(message, asking)); }
+  if (message.is("WAITING")) { return waiting_in(message, asking); }
+  if (!message.is("TROUBLE")) { return Failed(failure_of(Heard{Heard::Kind::message, message, {}})); }
+  asking.listener.trouble(text_of(message, "text"));
+  return std::nullopt;
+}
+
+Error Engine::refusal_in(const Message& message, Asking& asking)
+{
+  Error error = failure_of(message);
+  const bool only_others_may_not_wait = !asking.may_wait && !is_nonblocking(asking.question.request);
+  if (error.reason == Reason::busy && only_others_may_not_wait) { error.reason = Reason::too_many_waiters; }
+  if (error.holder.empty()) { error.holder = asking.holder.words; }
+  const bool is_known = error.holder == asking.holder.words;
+  error.seen = status_of(is_known ? std::move(asking.holder.who) : holder_in(message, "holder_", error.holder));
+  return error;
+}
+
+std::optional<Result<Grant, Error>> Engine::waiting_in(const Message& message, Asking& asking)
+{
+  const LockRequest& request = asking.question.request;
+  asking.is_waiting = asking.may_wait;
+  asking.holder.words = text_of(message, "holder");
+  asking.holder.who = holder_in(message, "holder_", asking.holder.words);
+  const bool is_known = asking.holder.who->pid != 0 || !asking.holder.who->command.empty();
+  if (!is_known) { asking.holder.who.reset(); }
+  asking.position = message.number("position");
+  if (!asks_for_ancestors(request) || !is_held_by_ancestor(message, request)) { return std::nullopt; }
+  abandon();
+  if (request.nested != Nested::run || !covers(message, request)) { return Failed(nested_under(message)); }
+  Grant grant;
+  grant.is_ancestors = true;
+  return grant;
+}
+
+// Nothing that an engine says is believed that cannot be true.
+Result<Grant, Error> Engine::check(const Message& held)
+{
+  const auto nonsense = [this](const char* what) { return Failed(about(Reason::engine_nonsense, m_name, what)); };
   const auto ttl = held.number("ttl_ms");
   if (!ttl || *ttl <= 0 || *ttl > protocol::k_longest_ttl) { return nonsense("a lock without a time to live"); }
   m_ttl = milliseconds(*ttl);
@@ -493,11 +565,11 @@ EngineResult<Grant> Engine::check(const Message& held)
   return grant;
 }
 
-EngineResult<std::vector<Message>> Engine::status(const std::string& url)
+Result<std::vector<Message>, Error> Engine::status(const std::string& url)
 {
   const auto greeted = greet(url, nullptr, std::nullopt, nullptr);
   if (!greeted) { return Failed(greeted.error()); }
-  if (!can(text_of(*greeted, "can"), "status")) { return Failed({Kind::unable, 0, "status", m_name}); }
+  if (!can(text_of(*greeted, "can"), "status")) { return Failed(about(Reason::engine_unable, "status", m_name)); }
   m_is_stuck = !say("STATUS\n");
   if (m_is_stuck) { return Failed(deaf()); }
   std::vector<Message> users;
@@ -534,7 +606,7 @@ Engine::Event Engine::next_event()
   // Without a deadline that can be, or with FAIL, another process may hold it already.
   const nanoseconds sure_until = deadline_in(message, m_ttl).value_or(nanoseconds(0));
   if (message.is("LOST")) { return {Event::Kind::lost, sure_until, text_of(message, "reason")}; }
-  if (message.is("FAIL")) { return {Event::Kind::lost, sure_until, failure_of(message).text}; }
+  if (message.is("FAIL")) { return {Event::Kind::lost, sure_until, failure_of(message).detail}; }
   return lost(m_name + " sends an unexpected '" + message.verb() + "'");
 }
 

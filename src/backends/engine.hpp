@@ -5,8 +5,8 @@
 #include "sys/program.hpp"
 #include "sys/signal.hpp"
 
+#include <lockrun/error.hpp>
 #include <lockrun/request.hpp>
-#include <lockrun/status.hpp>
 
 #include <chrono>
 #include <optional>
@@ -14,41 +14,8 @@
 #include <string_view>
 #include <vector>
 
-#include <tl/expected.hpp>
-
 // Our end of the conversation with an engine program, which holds a lock beyond this machine for us: lockrun-engine(7).
 namespace lockrun::backends {
-
-// Why an engine gave us nothing.
-struct EngineFailure {
-  enum class Kind {
-    missing,     // there is no such program; `places` has where we looked
-    not_started, // it could not be executed; code is errno
-    unable,      // it cannot do what was asked for; text names the capability
-    refused,     // it says so itself: code is an exit status, reason a word, text a sentence
-    busy,        // somebody else holds the lock
-    timed_out,
-    too_many_waiters,
-    nested,      // an ancestor of ours holds it; holder_pid, and whether that covers what was asked for
-    interrupted, // code is the signal
-    silent,      // it said nothing for too long
-    ended,       // it is gone
-    nonsense,    // it does not speak our language; text says what is wrong
-    too_late,    // it had the lock, but not for long enough to begin
-  };
-  Kind kind;
-  int code = 0;
-  std::string text{};
-  std::string holder{};        // in words
-  std::optional<Holder> who{}; // the same one, as far as it is known
-  std::string hint{};
-  pid_t holder_pid = 0;
-  std::vector<std::string> places{};
-  bool covers = false;
-};
-
-template <class T>
-using EngineResult = tl::expected<T, EngineFailure>;
 
 // "etcd" of "etcd://host/name", in lower case; empty if that is no URL, but the name of a file. A URL begins with a
 // letter or a digit, then letters, digits, '+', '-' and '.', and "://". Whether there is such an engine is not asked.
@@ -70,6 +37,7 @@ struct Grant {
   std::optional<int> slot;
   std::chrono::nanoseconds deadline{}; // on the elapsed clock
   std::chrono::nanoseconds ttl{};
+  bool is_ancestors = false; // nothing was granted: the lock of an ancestor of ours covers what was asked for
 };
 
 // Is told what happens while we wait.
@@ -87,7 +55,7 @@ class Engine {
 public:
   // Starts lockrun-engine-NAME, out of $LOCKRUN_ENGINE_PATH or the place where it is installed. It gets a session of
   // its own, so that the keys of our terminal are none of its business, and blocks the signals in `mask`.
-  static EngineResult<Engine> start(std::string_view name, const sys::SignalSet& mask);
+  static Result<Engine, Error> start(std::string_view name, const sys::SignalSet& mask);
 
   Engine(Engine&& other) noexcept;
   Engine& operator=(Engine&&) = delete;
@@ -95,10 +63,10 @@ public:
 
   // Asks for the lock at `url` and waits for it, within the limits of the request and some of our own: an engine that
   // says nothing does not hold us up.
-  EngineResult<Grant> acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener);
+  Result<Grant, Error> acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener);
 
   // Who holds the lock, and who waits: HOLDER and WAITER messages as they came.
-  EngineResult<std::vector<protocol::Message>> status(const std::string& url);
+  Result<std::vector<protocol::Message>, Error> status(const std::string& url);
 
   // While it is held.
   struct Event {
@@ -139,12 +107,17 @@ private:
   // False if the engine does not read. One that has ended is found out by hearing: after what it said last.
   bool say(const std::string& lines);
   // What the engine is, or why it did not say so before `until`, or before one of `signals` came.
-  EngineResult<protocol::Message> greet(const std::string& url, const protocol::Message* wish,
+  Result<protocol::Message, Error> greet(const std::string& url, const protocol::Message* wish,
     std::optional<std::chrono::nanoseconds> until, const sys::Descriptor* signals);
-  EngineFailure failure_of(const Heard& heard) const;
-  static EngineFailure failure_of(const protocol::Message& failed);
-  EngineFailure deaf() const;
-  EngineResult<Grant> check(const protocol::Message& held);
+  Error failure_of(const Heard& heard) const;
+  static Error failure_of(const protocol::Message& failed);
+  Error deaf() const;
+  struct Asking;
+  std::optional<Error> reason_to_stop(Asking& asking, const sys::Descriptor& signals);
+  std::optional<Result<Grant, Error>> answer_in(const protocol::Message& message, Asking& asking);
+  static Error refusal_in(const protocol::Message& message, Asking& asking);
+  std::optional<Result<Grant, Error>> waiting_in(const protocol::Message& message, Asking& asking);
+  Result<Grant, Error> check(const protocol::Message& held);
 
   std::string m_name;
   std::string m_path;

@@ -7,7 +7,7 @@
 
 namespace lockrun::backends {
 
-EngineResult<LockStatus> engine_status(const std::string& url)
+Result<LockStatus, Error> engine_status(const std::string& url)
 {
   auto engine = Engine::start(engine_name(url), {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2});
   if (!engine) { return tl::unexpected(engine.error()); }

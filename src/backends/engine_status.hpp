@@ -7,6 +7,6 @@
 namespace lockrun::backends {
 
 // Who holds the lock at `url`, and who waits for it, as its engine tells. Starts one for that.
-EngineResult<LockStatus> engine_status(const std::string& url);
+Result<LockStatus, Error> engine_status(const std::string& url);
 
 } // namespace lockrun::backends

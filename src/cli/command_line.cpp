@@ -172,7 +172,7 @@ Result<void, UsageError> check_values(const Occurrences& given)
 Result<void, UsageError> check_ending(const Occurrences& given, const Options& options)
 {
   const Occurrence* const detail = last_of(given, {OptionId::kill_after, OptionId::signal});
-  if (detail != nullptr && !options.max_hold && options.engine_url.empty()) {
+  if (detail != nullptr && !options.call.rules.max_hold && options.call.engine.url.empty()) {
     return Failed({in_quotes(*detail) + " means nothing without '--max-hold'", {}});
   }
   return {};
@@ -271,13 +271,13 @@ Result<void, UsageError> complete_look(const Occurrence& look, Options& options,
     if (!is_status && is_all_digits(word)) {
       return contradiction(in_quotes(look), "the descriptor " + quoted_word(word), "it opens the file twice");
     }
-    auto subject = subject_of(options.request, word);
-    if (!subject) { return tl::unexpected(subject.error()); }
-    options.asked.push_back(*std::move(subject));
+    const std::string url = backends::engine_name(word).empty() ? "" : word;
     hide_password(word);
+    auto subject = subject_of(options.call.request, word);
+    if (!subject) { return tl::unexpected(subject.error()); }
+    options.question.locks.push_back({*std::move(subject), url});
   }
-  options.action = is_status ? Action::status : Action::probe;
-  options.request = options.asked.front();
+  options.call.action = is_status ? Action::status : Action::probe;
   return {};
 }
 
@@ -293,7 +293,7 @@ Result<const char*, UsageError> take_lock(Options& options, const Occurrences& g
   operands = operands.subspan(1);
   if (*lock == '\0') { return Failed({"LOCK is empty", {}}); }
   if (!backends::engine_name(lock).empty()) {
-    options.engine_url = lock;
+    options.call.engine.url = lock;
     hide_password(lock); // from everybody who looks at our command line; and from our messages
   }
   return lock;
@@ -301,18 +301,18 @@ Result<const char*, UsageError> take_lock(Options& options, const Occurrences& g
 
 Result<void, UsageError> complete_engine(Options& options, const Occurrences& given, const char* lock)
 {
-  if (options.engine_url.empty()) { return {}; }
+  if (options.call.engine.url.empty()) { return {}; }
   const auto checked = check_rules(given, Subject::engine, text::quoted(lock));
   if (!checked) { return checked; }
   const auto bad_value = [lock](const char* parameter, const std::string& why) {
     return Failed({"bad value of '" + std::string(parameter) + "' in " + text::quoted(lock) + ": " + why, {}});
   };
-  const auto ttl = ttl_of(options.engine_url);
+  const auto ttl = ttl_of(options.call.engine.url);
   if (!ttl) { return bad_value("ttl", ttl.error()); }
-  options.ttl = *ttl;
-  const auto published = published_by(options.engine_url);
+  options.call.engine.ttl = *ttl;
+  const auto published = published_by(options.call.engine.url);
   if (!published) { return bad_value("publish", published.error()); }
-  options.published = *published;
+  options.call.engine.published = *published;
   return {};
 }
 
@@ -321,26 +321,26 @@ Result<void, UsageError> complete_bare_descriptor(Options& options, const Occurr
 {
   const auto checked = check_rules(given, Subject::bare_descriptor, "descriptor " + text::quoted(lock));
   if (!checked) { return checked; }
-  options.request.fd = descriptor_number(lock);
-  if (!options.request.fd) { return Failed({"there can be no descriptor " + text::quoted(lock), {}}); }
-  if (options.action == Action::run) { options.action = Action::lock_descriptor; }
+  options.call.request.fd = descriptor_number(lock);
+  if (!options.call.request.fd) { return Failed({"there can be no descriptor " + text::quoted(lock), {}}); }
+  if (options.call.action == Action::run) { options.call.action = Action::lock_descriptor; }
   return {};
 }
 
 // What is to be locked; `lock` is null with --fd.
 Result<void, UsageError> complete_subject(Options& options, const Occurrences& given, const char* lock)
 {
-  const bool has_command = !options.command.empty();
+  const bool has_command = !options.call.command.empty();
   const bool is_bare_descriptor = lock != nullptr && !has_command && is_all_digits(lock);
-  if (options.action == Action::unlock_descriptor && !is_bare_descriptor) {
-    return refused_unlock(given, lock, options.command);
+  if (options.call.action == Action::unlock_descriptor && !is_bare_descriptor) {
+    return refused_unlock(given, lock, options.call.command);
   }
   if (is_bare_descriptor) { return complete_bare_descriptor(options, given, lock); }
   if (!has_command && lock == nullptr) {
     return Failed({"missing command behind '--fd'", "'lockrun FD' locks a descriptor of the calling shell"});
   }
   if (!has_command) { return Failed({"missing command behind " + text::quoted(lock), {}}); }
-  if (lock != nullptr) { options.request.path = lock; }
+  if (lock != nullptr) { options.call.request.path = lock; }
   return {};
 }
 
@@ -365,11 +365,11 @@ Result<void, UsageError> complete_call(Options& options, const Occurrences& give
   if (const auto engine = complete_engine(options, given, *lock); !engine) { return engine; }
   auto command = find_command(given, operands);
   if (!command) { return tl::unexpected(command.error()); }
-  options.command = *std::move(command);
-  hide_passwords_in(options.command);
+  options.call.command = *std::move(command);
+  hide_passwords_in(options.call.command);
   if (const auto subject = complete_subject(options, given, *lock); !subject) { return subject; }
-  if (const auto checked = check_names(options.request); !checked) { return checked; }
-  if (!options.request.fd) { return {}; }
+  if (const auto checked = check_names(options.call.request); !checked) { return checked; }
+  if (!options.call.request.fd) { return {}; }
   return check_rules(given, Subject::descriptor, *lock == nullptr ? "'--fd'" : "descriptor " + text::quoted(*lock));
 }
 
@@ -379,7 +379,7 @@ Result<void, UsageError> complete(Options& options, const Occurrences& given, Op
 {
   if (const auto checked = check_rules(given, Subject::any, {}); !checked) { return checked; }
   if (const auto checked = check_values(given); !checked) { return checked; }
-  if (const auto range = complete_range(options.request, given); !range) { return range; }
+  if (const auto range = complete_range(options.call.request, given); !range) { return range; }
   if (const Occurrence* const look = last_of(given, {OptionId::status, OptionId::probe})) {
     return complete_look(*look, options, operands);
   }

@@ -1,10 +1,12 @@
 #include "cli/events.hpp"
 
+#include "cli/failure_words.hpp"
 #include "cli/holder_words.hpp"
-#include "cli/report.hpp"
+#include "cli/lines.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
+#include "text/quote.hpp"
 #include "text/words.hpp"
 
 #include <lockrun/status.hpp>
@@ -74,6 +76,13 @@ CallOutcome outcome_of(const Error& reason, bool was_held)
   case Reason::lock_failed:
   case Reason::bad_descriptor:
   case Reason::unknown_ending:
+  case Reason::engine_missing:
+  case Reason::engine_not_started:
+  case Reason::engine_unable:
+  case Reason::engine_refused:
+  case Reason::engine_silent:
+  case Reason::engine_ended:
+  case Reason::engine_nonsense:
     break;
   }
   return CallOutcome::failed;
@@ -81,6 +90,8 @@ CallOutcome outcome_of(const Error& reason, bool was_held)
 
 std::string words_of(const Error& reason)
 {
+  if (!reason.holder.empty() && is_conflict(reason.reason)) { return "held by " + plain_command(reason.holder); }
+  if (!reason.detail.empty() && !is_conflict(reason.reason)) { return plain_command(reason.detail); }
   switch (reason.reason) {
   case Reason::too_many_waiters:
     return "too many wait already";
@@ -105,16 +116,16 @@ std::string words_of(const Error& reason)
 
 } // namespace
 
-EventLog::EventLog(const Options& options)
-  : m_options(options), m_began(options.events.empty() ? nanoseconds(0) : sys::steady_now())
+EventLog::EventLog(const Call& call)
+  : m_call(call), m_began(call.reporting.events.empty() ? nanoseconds(0) : sys::steady_now())
 {}
 
 void EventLog::begin()
 {
-  if (m_options.events.empty()) { return; }
+  if (m_call.reporting.events.empty()) { return; }
   m_pid = sys::process_id();
-  auto file = open_events(m_options.events);
-  if (!file) { return report_events_failure(file.error(), m_options); }
+  auto file = open_events(m_call.reporting.events);
+  if (!file) { return complain(file.error()); }
   m_file = std::move(*file);
   m_is_on = true; // if the call ends while this blocks, there is nothing to write to
 }
@@ -128,7 +139,7 @@ void EventLog::acquired(std::optional<int> slot, const std::string& token)
 {
   if (!m_is_on) { return; }
   m_acquired = sys::steady_now();
-  write(acquired_line(head(), *m_acquired - m_began, m_options.request.mode, slot, token));
+  write(acquired_line(head(), *m_acquired - m_began, m_call.request.mode, slot, token));
 }
 
 void EventLog::released()
@@ -138,10 +149,10 @@ void EventLog::released()
 
 void EventLog::overtime(const child::TimeLimit& limit)
 {
-  if (m_is_on) { write(overtime_line(head(), *m_options.max_hold, limit.signal)); }
+  if (m_is_on) { write(overtime_line(head(), *m_call.rules.max_hold, limit.signal)); }
 }
 
-void EventLog::finished(const Error& reason, int exit_code, const LockStatus* seen)
+void EventLog::finished(const Error& reason, int exit_code)
 {
   if (!m_is_on) { return; }
   Finish finish;
@@ -150,52 +161,15 @@ void EventLog::finished(const Error& reason, int exit_code, const LockStatus* se
   if (finish.outcome == CallOutcome::interrupted) { finish.signal = reason.cause.code; }
   finish.error = words_of(reason);
   const bool is_of_holder = finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out;
-  if (is_of_holder && seen != nullptr && !seen->holders.empty()) { finish.holder = &seen->holders.front(); }
+  if (is_of_holder && reason.seen != nullptr && !reason.seen->holders.empty()) {
+    finish.holder = &reason.seen->holders.front();
+  }
   this->finish(std::move(finish));
 }
 
 void EventLog::lost(const std::string& reason)
 {
   if (m_is_on && !std::exchange(m_is_lost, true)) { write(lost_line(head(), plain_command(reason))); }
-}
-
-void EventLog::finished(const backends::EngineFailure& reason, int exit_code)
-{
-  if (!m_is_on) { return; }
-  using Kind = backends::EngineFailure::Kind;
-  Finish finish;
-  finish.exit_code = exit_code;
-  finish.outcome = CallOutcome::failed;
-  switch (reason.kind) {
-  case Kind::busy:
-  case Kind::too_many_waiters:
-    finish.outcome = CallOutcome::busy;
-    break;
-  case Kind::timed_out:
-    finish.outcome = CallOutcome::timed_out;
-    break;
-  case Kind::nested:
-    finish.outcome = CallOutcome::deadlock;
-    break;
-  case Kind::interrupted:
-    finish.outcome = CallOutcome::interrupted;
-    finish.signal = reason.code;
-    break;
-  case Kind::missing:
-  case Kind::not_started:
-  case Kind::unable:
-  case Kind::refused:
-  case Kind::silent:
-  case Kind::ended:
-  case Kind::nonsense:
-  case Kind::too_late:
-    finish.error = plain_command(reason.text); // without passwords
-    break;
-  }
-  const bool was_busy = finish.outcome == CallOutcome::busy || finish.outcome == CallOutcome::timed_out;
-  if (was_busy && !reason.holder.empty()) { finish.error = "held by " + plain_command(reason.holder); }
-  if (was_busy && reason.who) { finish.holder = &*reason.who; }
-  this->finish(std::move(finish));
 }
 
 void EventLog::finished(const child::Ending& ending, int exit_code)
@@ -211,7 +185,7 @@ void EventLog::finished(const child::Ending& ending, int exit_code)
     break;
   case child::Ending::How::overtime:
     finish.outcome = CallOutcome::overtime;
-    finish.signal = ending.needed_kill ? SIGKILL : m_options.end_signal;
+    finish.signal = ending.needed_kill ? SIGKILL : m_call.rules.end_signal;
     break;
   case child::Ending::How::lost:
     finish.outcome = CallOutcome::lost;
@@ -236,9 +210,16 @@ void EventLog::finish(Finish finish)
   write(finished_line(head(), finish));
 }
 
+void EventLog::complain(const SysError& error) const
+{
+  // Who does not read our events may not read this either.
+  tell_now(fmt::format("cannot write events to {}: {}, going on without", text::quoted(m_call.reporting.events),
+    text::errno_words(error.code)));
+}
+
 EventHead EventLog::head() const
 {
-  return {sys::wall_now(), name_of(m_options.request), m_pid, plain_command(m_options.command)};
+  return {sys::wall_now(), name_of(m_call.request), m_pid, plain_command(m_call.command)};
 }
 
 void EventLog::write(const std::string& line)
@@ -248,7 +229,7 @@ void EventLog::write(const std::string& line)
   if (m_has_complained) { return; }
   m_has_complained = true;
   // Of a full disk a part of the line may have been taken.
-  report_events_failure(written ? SysError{"write", ENOSPC} : written.error(), m_options);
+  complain(written ? SysError{"write", ENOSPC} : written.error());
 }
 
 } // namespace lockrun::cli

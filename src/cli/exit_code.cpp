@@ -5,6 +5,9 @@
 namespace lockrun::cli {
 namespace {
 
+constexpr int k_first_of_sysexits = k_usage;
+constexpr int k_last_of_sysexits = 78;
+
 // What the kernel's answer means, whichever call gave it.
 int exit_code_for_errno(int code)
 {
@@ -75,6 +78,18 @@ int exit_code_for(const Error& error, int conflict)
     return k_os_error;
   case Reason::start_failed:
     return error.cause.code == EAGAIN ? k_os_error : exit_code_for_errno(error.cause.code);
+  case Reason::engine_missing:
+    return k_unavailable;
+  case Reason::engine_unable:
+    return k_usage;
+  case Reason::engine_silent:
+    return k_io_error;
+  case Reason::engine_refused:
+    return error.status >= k_first_of_sysexits && error.status <= k_last_of_sysexits ? error.status : k_software;
+  case Reason::engine_ended:
+  case Reason::engine_nonsense:
+    return k_software;
+  case Reason::engine_not_started:
   case Reason::open_failed:
   case Reason::lock_failed:
   case Reason::not_removed:
@@ -97,39 +112,6 @@ int exit_code_for(const child::Ending& ending)
     break;
   }
   return ending.needed_kill ? k_overtime_killed : k_overtime;
-}
-
-int exit_code_for(const backends::EngineFailure& failure, int conflict)
-{
-  using Kind = backends::EngineFailure::Kind;
-  constexpr int k_first = k_usage; // of sysexits.h
-  constexpr int k_last = 78;
-  switch (failure.kind) {
-  case Kind::busy:
-  case Kind::timed_out:
-  case Kind::too_many_waiters:
-    return conflict;
-  case Kind::nested:
-    return k_busy;
-  case Kind::interrupted:
-    return k_signalled + failure.code;
-  case Kind::missing:
-    return k_unavailable;
-  case Kind::not_started:
-    return exit_code_for_errno(failure.code);
-  case Kind::unable:
-    return k_usage;
-  case Kind::silent:
-    return k_io_error;
-  case Kind::too_late:
-    return k_lost;
-  case Kind::refused:
-    return failure.code >= k_first && failure.code <= k_last ? failure.code : k_software;
-  case Kind::ended:
-  case Kind::nonsense:
-    break;
-  }
-  return k_software;
 }
 
 } // namespace lockrun::cli

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "backends/engine.hpp"
 #include "child/supervise.hpp"
 
 #include <lockrun/error.hpp>
@@ -30,7 +29,6 @@ enum ExitCode : int {
 
 // The exit status for a failure. `conflict` is what -E asked for.
 int exit_code_for(const Error& error, int conflict);
-int exit_code_for(const backends::EngineFailure& failure, int conflict);
 
 // And for how the command ended.
 int exit_code_for(const child::Ending& ending);

@@ -99,10 +99,10 @@ std::string hint_for_refused_file(const std::string& path, const sys::FileStatus
   return may(path, R_OK) ? "" : "this user may not read it; see 'ls -l'";
 }
 
-std::string hint_for_permission(const std::string& path, const Options& options)
+std::string hint_for_permission(const std::string& path, const LockRequest& request)
 {
   const auto file = sys::stat(path.c_str());
-  if (file) { return hint_for_refused_file(path, *file, options.request); }
+  if (file) { return hint_for_refused_file(path, *file, request); }
   if (file.error().code == EACCES) { return hint_for_closed_directory(path); }
   const std::string directory = directory_of(path);
   const bool is_link = sys::lstat(path.c_str()).has_value();
@@ -110,7 +110,7 @@ std::string hint_for_permission(const std::string& path, const Options& options)
   return fmt::format("this user may not create files in {}", text::quoted(directory));
 }
 
-std::string hint_for_missing(const std::string& path, const Options& options)
+std::string hint_for_missing(const std::string& path, const LockRequest& request)
 {
   const Way way = way_to(path);
   const bool is_on_the_way = path.find_first_not_of('/', way.at.size()) != path.npos;
@@ -118,7 +118,7 @@ std::string hint_for_missing(const std::string& path, const Options& options)
     if (sys::lstat(way.at.c_str())) { return fmt::format("the symbolic link {} leads nowhere", text::quoted(way.at)); }
     return fmt::format("the directory {} does not exist; lockrun creates files, not directories", text::quoted(way.at));
   }
-  if (!options.request.file.create) { return "with --no-create the file must exist"; }
+  if (!request.file.create) { return "with --no-create the file must exist"; }
   if (path.ends_with('/')) { return "lockrun creates files, not directories"; }
   if (sys::lstat(path.c_str())) { return "it is a symbolic link into a directory that does not exist"; }
   return {};
@@ -229,19 +229,19 @@ std::string search(const std::string& name, Look look)
 
 } // namespace
 
-std::string hint_for_open(const Error& error, const Options& options)
+std::string hint_for_open(const Error& error, const LockRequest& request)
 {
   const bool is_named = is_name(error.target);
   const std::string path = is_named ? path_of_name(error.target).value_or(std::string()) : error.target;
   switch (error.cause.code) {
   case ENOENT:
-    return hint_for_missing(path, options);
+    return hint_for_missing(path, request);
   case ENOTDIR: {
     const Way way = way_to(path);
     return way.code == ENOTDIR && way.at != path ? fmt::format("{} is not a directory", text::quoted(way.at)) : "";
   }
   case EACCES:
-    return hint_for_permission(path, options);
+    return hint_for_permission(path, request);
   case EPERM:
     if (error.cause.call != nullptr && std::string_view(error.cause.call) == "fchmod") {
       return "its file system does not keep the permissions that --mode asks for";
@@ -252,7 +252,7 @@ std::string hint_for_open(const Error& error, const Options& options)
   case ENAMETOOLONG:
     return hint_for_long_name(path);
   case ELOOP:
-    if (options.request.file.follow || !sys::lstat(path.c_str())) { return {}; }
+    if (request.file.follow || !sys::lstat(path.c_str())) { return {}; }
     return "it is a symbolic link, and --no-follow was given";
   case EMFILE:
     return "the limit on open files is too low; see 'ulimit -n'";
@@ -265,14 +265,14 @@ std::string hint_for_open(const Error& error, const Options& options)
   }
 }
 
-std::string hint_for_lock(const Error& error, const Options& options)
+std::string hint_for_lock(const Error& error, const LockRequest& request)
 {
   switch (error.cause.code) {
   case ENOLCK:
-    if (options.request.fd || !is_on_nfs(error.target)) { return {}; }
+    if (request.fd || !is_on_nfs(error.target)) { return {}; }
     return "an NFS server may not offer locking; use a file on a local file system";
   case EOPNOTSUPP:
-    if (queues(options.request) && std::string_view(error.cause.call) == "fstatfs") { // see lock/take.cpp
+    if (queues(request) && std::string_view(error.cause.call) == "fstatfs") { // see lock/take.cpp
       return "on this file system flock(2) and fcntl(2) locks see each other; --fair, --slots and --max-waiters need a "
              "local one";
     }
@@ -287,14 +287,14 @@ std::string hint_for_lock(const Error& error, const Options& options)
   }
 }
 
-std::string hint_for_descriptor(const Error& error, const Options& options)
+std::string hint_for_descriptor(const Error& error, const LockRequest& request)
 {
   if (error.cause.code != EBADF) { return {}; }
-  const int number = *options.request.fd;
+  const int number = *request.fd;
   const std::string_view call = error.cause.call != nullptr ? error.cause.call : "";
   const bool is_open = call == "flock" || call.starts_with("fcntl(F_OFD");
   if (!is_open) { return fmt::format("open it in the shell first, as in: exec {}>/tmp/app.lock", number); }
-  if (options.request.api != Api::flock) {
+  if (request.api != Api::flock) {
     return "an ofd lock needs a descriptor that is open for writing, a shared one for reading";
   }
   return fmt::format("it is open, but not in the way that this lock needs; open it for reading and writing, as in: "
@@ -315,9 +315,9 @@ std::string hint_for_command(const Error& error)
   return search(name, [](const std::string& path) { return hint_for_closed_directory(path); });
 }
 
-std::string hint_for_number(const Options& options)
+std::string hint_for_number(const LockRequest& request)
 {
-  const std::string& path = options.request.path;
+  const std::string& path = request.path;
   constexpr int k_above_standard = 3;
   constexpr std::size_t k_digits = 9; // descriptors are no larger
   if (path.empty() || path.size() > k_digits || path.find_first_not_of("0123456789") != path.npos) { return {}; }

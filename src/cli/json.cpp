@@ -1,7 +1,7 @@
 #include "cli/json.hpp"
 
 #include "cli/holder_words.hpp"
-#include "cli/report.hpp"
+#include "cli/lines.hpp"
 #include "sys/clock.hpp"
 #include "text/utf8.hpp"
 #include "text/words.hpp"

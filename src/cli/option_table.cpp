@@ -28,7 +28,7 @@ const char* set_wait(Options& options, std::string_view value)
 {
   const auto duration = text::parse_duration(value);
   if (!duration) { return duration.error(); }
-  options.request.patience = *duration;
+  options.call.request.patience = *duration;
   return nullptr;
 }
 
@@ -36,7 +36,7 @@ const char* set_conflict_exit_code(Options& options, std::string_view value)
 {
   const auto number = whole_number(value);
   if (!number || *number > 255) { return "it is no whole number from 0 to 255"; }
-  options.conflict_exit_code = static_cast<int>(*number);
+  options.call.conflict_exit_code = static_cast<int>(*number);
   return nullptr;
 }
 
@@ -44,7 +44,7 @@ const char* set_slots(Options& options, std::string_view value)
 {
   const auto number = whole_number(value);
   if (!number || *number < 1 || *number > backends::k_most_slots) { return "it is no whole number from 1 to 256"; }
-  options.request.slots = static_cast<int>(*number);
+  options.call.request.slots = static_cast<int>(*number);
   return nullptr;
 }
 
@@ -53,25 +53,25 @@ const char* set_max_waiters(Options& options, std::string_view value)
   constexpr int k_most = 100'000; // more processes than any machine runs
   const auto number = whole_number(value);
   if (!number || *number > k_most) { return "it is no whole number from 0 to 100000"; }
-  options.request.max_waiters = static_cast<int>(*number);
+  options.call.request.max_waiters = static_cast<int>(*number);
   return nullptr;
 }
 
 const char* add_lock(Options& options, std::string_view value, Mode mode)
 {
   if (value.empty()) { return "it is empty"; }
-  options.request.also.push_back({std::string(value), mode});
+  options.call.request.also.push_back({std::string(value), mode});
   return nullptr;
 }
 
 const char* set_hold(Options& options, std::string_view value)
 {
   if (value == "command") {
-    options.lifetime = Lifetime::command;
+    options.call.rules.lifetime = Lifetime::command;
   } else if (value == "tree") {
-    options.lifetime = Lifetime::tree;
+    options.call.rules.lifetime = Lifetime::tree;
   } else if (value == "wrapper") {
-    options.lifetime = Lifetime::wrapper;
+    options.call.rules.lifetime = Lifetime::wrapper;
   } else {
     return "it is none of 'command', 'tree' and 'wrapper'";
   }
@@ -83,7 +83,7 @@ const char* set_max_hold(Options& options, std::string_view value)
   const auto duration = text::parse_duration(value);
   if (!duration) { return duration.error(); }
   if (*duration == duration->zero()) { return "it would end the command at once"; }
-  options.max_hold = *duration;
+  options.call.rules.max_hold = *duration;
   return nullptr;
 }
 
@@ -91,8 +91,8 @@ const char* set_kill_after(Options& options, std::string_view value)
 {
   const auto duration = text::parse_duration(value);
   if (!duration) { return duration.error(); }
-  options.kill_after = *duration;
-  options.asks_for_grace = true;
+  options.call.rules.kill_after = *duration;
+  options.call.rules.asks_for_grace = true;
   return nullptr;
 }
 
@@ -113,18 +113,18 @@ const char* set_signal(Options& options, std::string_view value)
 {
   const int signal = signal_number(value);
   if (signal == 0) { return "it is no signal such as TERM, SIGTERM or 15"; }
-  options.end_signal = signal;
+  options.call.rules.end_signal = signal;
   return nullptr;
 }
 
 const char* set_nested(Options& options, std::string_view value)
 {
   if (value == "fail") {
-    options.request.nested = Nested::fail;
+    options.call.request.nested = Nested::fail;
   } else if (value == "run") {
-    options.request.nested = Nested::run;
+    options.call.request.nested = Nested::run;
   } else if (value == "wait") {
-    options.request.nested = Nested::wait;
+    options.call.request.nested = Nested::wait;
   } else {
     return "it is none of 'fail', 'run' and 'wait'";
   }
@@ -134,11 +134,11 @@ const char* set_nested(Options& options, std::string_view value)
 const char* set_api(Options& options, std::string_view value)
 {
   if (value == "flock") {
-    options.request.api = Api::flock;
+    options.call.request.api = Api::flock;
   } else if (value == "ofd") {
-    options.request.api = Api::ofd;
+    options.call.request.api = Api::ofd;
   } else if (value == "both") {
-    options.request.api = Api::both;
+    options.call.request.api = Api::both;
   } else {
     return "it is none of 'flock', 'ofd' and 'both'";
   }
@@ -151,7 +151,7 @@ const char* set_start(Options& options, std::string_view value)
 {
   const auto number = whole_number(value);
   if (!number || *number > Range{}.length) { return k_no_offset; }
-  options.request.range.start = *number;
+  options.call.request.range.start = *number;
   return nullptr;
 }
 
@@ -159,7 +159,7 @@ const char* set_length(Options& options, std::string_view value)
 {
   const auto number = whole_number(value);
   if (!number || *number > Range{}.length) { return k_no_offset; }
-  options.request.range.length = *number;
+  options.call.request.range.length = *number;
   return nullptr;
 }
 
@@ -167,7 +167,7 @@ const char* set_fd(Options& options, std::string_view value)
 {
   const auto number = whole_number(value);
   if (!number || *number > std::numeric_limits<int>::max()) { return "it is no descriptor's number"; }
-  options.request.fd = static_cast<int>(*number);
+  options.call.request.fd = static_cast<int>(*number);
   return nullptr;
 }
 
@@ -175,7 +175,7 @@ const char* set_mode(Options& options, std::string_view value)
 {
   const auto number = whole_number(value, 8);
   if (!number || *number > 07777) { return "it is no octal number from 0 to 7777"; }
-  options.request.file.mode = static_cast<mode_t>(*number);
+  options.call.request.file.mode = static_cast<mode_t>(*number);
   return nullptr;
 }
 
@@ -184,7 +184,7 @@ const char* set_progress(Options& options, std::string_view value)
   const auto interval = text::parse_duration(value.empty() ? "30s" : value);
   if (!interval) { return interval.error(); }
   if (*interval < std::chrono::seconds(1)) { return "it is less than a second"; }
-  options.progress = *interval;
+  options.call.reporting.progress = *interval;
   return nullptr;
 }
 
@@ -197,7 +197,7 @@ const char* set_events(Options& options, std::string_view value)
       return "a descriptor is a number behind 'fd:'; './fd:...' is a file of that name";
     }
   }
-  options.events = value;
+  options.call.reporting.events = value;
   return nullptr;
 }
 
@@ -218,20 +218,20 @@ constexpr const char* k_other = "Other";
 constexpr OptionSpec k_options[] = {
   {Id::exclusive, none, "xe", "exclusive", nullptr, k_kind,
    "only one process holds the lock (default)",
-   [](Options& o, std::string_view) -> const char* { o.request.mode = Mode::exclusive; o.action = Action::run; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.mode = Mode::exclusive; o.call.action = Action::run; return nullptr; }},
   {Id::shared, none, "s", "shared", nullptr, k_kind,
    "any number of shared holders, but no exclusive one",
-   [](Options& o, std::string_view) -> const char* { o.request.mode = Mode::shared; o.action = Action::run; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.mode = Mode::shared; o.call.action = Action::run; return nullptr; }},
   {Id::unlock, none, "u", "unlock", nullptr, k_kind,
    "free the lock of a descriptor FD",
-   [](Options& o, std::string_view) -> const char* { o.action = Action::unlock_descriptor; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.action = Action::unlock_descriptor; return nullptr; }},
   {Id::slots, required, "j", "slots", "N", k_kind,
    "N holders at once, in order as with --fair; the\ncommand finds the number of its slot, 0 to N-1, in\nLOCKRUN_SLOT",
    set_slots},
 
   {Id::nonblock, none, "n", "nonblock nb nonblocking", nullptr, k_waiting,
    "do not wait",
-   [](Options& o, std::string_view) -> const char* { o.request.patience = std::chrono::nanoseconds(0); return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.patience = std::chrono::nanoseconds(0); return nullptr; }},
   {Id::wait, required, "w", "wait timeout", "DURATION", k_waiting,
    "wait at most that long: 90 (seconds), .5, 30s, 5m,\n1h30m, 2d, 250ms; 0 is -n",
    set_wait},
@@ -240,7 +240,7 @@ constexpr OptionSpec k_options[] = {
    set_conflict_exit_code},
   {Id::fair, none, "", "fair", nullptr, k_waiting,
    "strictly first come first served, shared and\nexclusive alike, among all who say so",
-   [](Options& o, std::string_view) -> const char* { o.request.fair = true; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.fair = true; return nullptr; }},
   {Id::max_waiters, required, "", "max-waiters", "N", k_waiting,
    "do not wait when N wait already, of those who say so\n(not with --also)",
    set_max_waiters},
@@ -249,7 +249,7 @@ constexpr OptionSpec k_options[] = {
    set_nested},
   {Id::reentrant, none, "", "reentrant", nullptr, k_waiting,
    "the same as --nested run",
-   [](Options& o, std::string_view) -> const char* { o.request.nested = Nested::run; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.nested = Nested::run; return nullptr; }},
 
   {Id::command, required, "c", "command", "STRING", k_command,
    "run STRING with a shell",
@@ -259,14 +259,14 @@ constexpr OptionSpec k_options[] = {
    nullptr},
   {Id::no_fork, none, "F", "no-fork", nullptr, k_command,
    "become the command; the lock stays with it and with\nwhoever inherits it",
-   [](Options& o, std::string_view) -> const char* { o.lifetime = Lifetime::exec; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.rules.lifetime = Lifetime::exec; return nullptr; }},
 
   {Id::hold, required, "", "hold", "command|tree|wrapper", k_lifetime,
    "command: until the command ends, also if lockrun is\nkilled (default); tree: until all that it started\nhas ended; wrapper: until lockrun ends, the command\ndoes not inherit the lock",
    set_hold},
   {Id::close, none, "o", "close", nullptr, k_lifetime,
    "the same as --hold wrapper",
-   [](Options& o, std::string_view) -> const char* { o.lifetime = Lifetime::wrapper; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.rules.lifetime = Lifetime::wrapper; return nullptr; }},
   {Id::max_hold, required, "", "max-hold", "DURATION", k_lifetime,
    "end the command and all that it started when the\nlock is held that long (exit status 124)",
    set_max_hold},
@@ -282,7 +282,7 @@ constexpr OptionSpec k_options[] = {
    set_api},
   {Id::fcntl, none, "", "fcntl", nullptr, k_which,
    "the same as --api ofd",
-   [](Options& o, std::string_view) -> const char* { o.request.api = Api::ofd; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.api = Api::ofd; return nullptr; }},
   {Id::start, required, "", "start", "N", k_which,
    "first byte of the range (default 0); implies\n--api ofd",
    set_start},
@@ -304,20 +304,20 @@ constexpr OptionSpec k_options[] = {
    set_mode},
   {Id::no_create, none, "", "no-create", nullptr, k_file,
    "a missing file is an error",
-   [](Options& o, std::string_view) -> const char* { o.request.file.create = false; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.file.create = false; return nullptr; }},
   {Id::no_follow, none, "", "no-follow", nullptr, k_file,
    "LOCK may not be a symbolic link",
-   [](Options& o, std::string_view) -> const char* { o.request.file.follow = false; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.file.follow = false; return nullptr; }},
   {Id::unlink, none, "", "unlink", nullptr, k_file,
    "remove it at the end, if it is empty and nobody else\nholds it",
-   [](Options& o, std::string_view) -> const char* { o.request.file.unlink = true; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.request.file.unlink = true; return nullptr; }},
 
   {Id::verbose, none, "v", "verbose", nullptr, k_messages,
    "say more",
-   [](Options& o, std::string_view) -> const char* { o.verbosity = Verbosity::verbose; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.reporting.verbosity = Verbosity::verbose; return nullptr; }},
   {Id::quiet, none, "q", "quiet", nullptr, k_messages,
    "failures only",
-   [](Options& o, std::string_view) -> const char* { o.verbosity = Verbosity::quiet; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.reporting.verbosity = Verbosity::quiet; return nullptr; }},
 
   {Id::progress, optional, "", "progress", "DURATION", k_messages,
    "while waiting, say so each DURATION (default 30s),\nnot only once; a terminal shows it all the time",
@@ -327,14 +327,14 @@ constexpr OptionSpec k_options[] = {
    set_events},
   {Id::syslog, none, "", "syslog", nullptr, k_messages,
    "tell failures, and that it was busy, to the system's\nlog too",
-   [](Options& o, std::string_view) -> const char* { o.syslog = true; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.call.reporting.syslog = true; return nullptr; }},
 
   {Id::status, none, "", "status", nullptr, k_looking,
    "tell who holds each LOCK and who waits for it; exit\nstatus 0 if all are free, 75 if not",
    nullptr},
   {Id::json, none, "", "json", nullptr, k_looking,
    "with --status: for programs, one object a line",
-   [](Options& o, std::string_view) -> const char* { o.json = true; return nullptr; }},
+   [](Options& o, std::string_view) -> const char* { o.question.json = true; return nullptr; }},
   {Id::probe, none, "", "probe", nullptr, k_looking,
    "find out whether locking works where LOCK is",
    nullptr},

@@ -128,11 +128,11 @@ Result<Options, UsageError> parse_options(int argc, char* const* argv)
   const Occurrences& given = scanned->options;
   if (!given.empty()) {
     if (given.back().option->id == OptionId::help) {
-      options.action = Action::help;
+      options.call.action = Action::help;
       return options;
     }
     if (given.back().option->id == OptionId::version) {
-      options.action = Action::version;
+      options.call.action = Action::version;
       return options;
     }
     if (std::none_of(given.begin(), given.end(), takes_value)) { // -n, -s, -F: what most give

@@ -1,7 +1,7 @@
 #include "cli/print.hpp"
 
 #include "cli/exit_code.hpp"
-#include "cli/report.hpp"
+#include "cli/lines.hpp"
 #include "sys/file.hpp"
 #include "sys/signal.hpp"
 #include "text/words.hpp"

@@ -1,8 +1,8 @@
 #include "cli/progress.hpp"
 
 #include "cli/exit_code.hpp"
+#include "cli/failure_words.hpp"
 #include "cli/holder_words.hpp"
-#include "cli/report.hpp"
 #include "lock/place.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
 #include <string_view>
 
 #include <fcntl.h>
@@ -78,7 +79,7 @@ void Progress::waiting(const LockRequest& request)
   m_request.fd = request.fd;
   m_subject = m_request;
   // The file server may be dead when we look, and to follow the path could take for ever then.
-  if (!request.fd && m_options.verbosity != Verbosity::quiet) {
+  if (!request.fd && m_call.reporting.verbosity != Verbosity::quiet) {
     m_place = sys::open(request.path.c_str(), O_PATH).value_or(sys::Descriptor());
     if (m_place.is_open()) { m_subject.fd = m_place.get(); }
     m_names_users = !is_list_of_users(m_subject);
@@ -91,7 +92,7 @@ void Progress::waiting(const LockRequest& request)
   m_next_drawing = {};
   m_missed_turns = 0;
   m_signals.block(); // who sees that event sees how the wait ends, too
-  m_events.waiting(request);
+  m_reporter.waiting(request);
 }
 
 nanoseconds Progress::look(nanoseconds waited)
@@ -164,7 +165,7 @@ nanoseconds Progress::say(nanoseconds waited)
   if (waited < m_next_line) { return m_next_line - waited; }
   if (!refresh() && m_missed_turns < k_patience_for_turn) { return k_next_try * (1 << m_missed_turns++); }
   const nanoseconds so_far = waited - *m_began;
-  const bool is_first = so_far < m_options.progress.value_or(k_never);
+  const bool is_first = so_far < m_call.reporting.progress.value_or(k_never);
   const std::string lock = name();
   const std::string holder = m_has_seen ? ", " + held_words(m_seen) : "";
   const std::string where = place();
@@ -172,10 +173,10 @@ nanoseconds Progress::say(nanoseconds waited)
     lock, is_first ? "" : " after " + text::duration_text(std::chrono::floor<seconds>(so_far)), holder,
     where.empty() ? "" : ", place ", where));
   m_missed_turns = 0;
-  if (!m_options.progress) {
+  if (!m_call.reporting.progress) {
     m_next_line = waited + k_never;
   } else {
-    m_next_line = *m_began + (so_far / *m_options.progress + 1) * *m_options.progress;
+    m_next_line = *m_began + (so_far / *m_call.reporting.progress + 1) * *m_call.reporting.progress;
   }
   return m_next_line - waited;
 }
@@ -184,7 +185,7 @@ nanoseconds Progress::say(nanoseconds waited)
 std::string Progress::name() const
 {
   if (m_request.fd) { return fmt::format("descriptor {}", *m_request.fd); }
-  const std::string& written = m_options.request.path;
+  const std::string& written = m_call.request.path;
   const bool is_place_of_name = is_name(written) && path_of_name(written).value_or(std::string()) == m_request.path;
   return text::quoted(is_place_of_name ? written : m_request.path);
 }
@@ -206,7 +207,7 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
   const std::string where = place();
   const std::string place_text = where.empty() ? "" : ", place " + where;
   std::string rest = place_text;
-  if (m_options.request.patience) { rest += fmt::format(", {} left", rest_text(*m_options.request.patience - waited)); }
+  if (m_call.request.patience) { rest += fmt::format(", {} left", rest_text(*m_call.request.patience - waited)); }
   const std::string lock = name();
   if (!m_has_seen) { return text::cut_to_width(fmt::format("lockrun: waiting for {}{}", lock, rest), columns); }
 
@@ -248,22 +249,19 @@ std::string Progress::line(std::size_t columns, nanoseconds waited) const
 void Progress::stuck(const Error& reason)
 {
   if (m_is_drawn && may_draw()) { (void)sys::offer_standard_error("\r\x1b[K"); }
-  std::optional<LockStatus> seen; // another look might not come back either
-  {
-    const std::lock_guard guard(m_mutex);
-    if (m_has_seen) { seen = m_seen; }
-  }
-  const LockStatus* const holders = seen ? &*seen : nullptr;
   Error said = reason;
+  { // another look might not come back either
+    const std::lock_guard guard(m_mutex);
+    if (m_has_seen) { said.seen = std::make_shared<LockStatus>(m_seen); }
+  }
   if (!m_has_waited && reason.reason == Reason::timed_out) { said.cause.code = ETIMEDOUT; } // no lock was in the way
-  report(said, m_options, holders);
-  m_events.finished(reason, exit_code_for(reason, m_options.conflict_exit_code), holders);
+  (void)m_reporter.failed(said);
   end_now(reason);
 }
 
 void Progress::end_now(const Error& reason)
 {
-  const int exit_code = exit_code_for(reason, m_options.conflict_exit_code);
+  const int exit_code = exit_code_for(reason, m_call.conflict_exit_code);
   const bool by_signal = reason.reason == Reason::interrupted;
   sys::exit_now(by_signal ? end_by_signal(reason.cause.code, exit_code, m_signals.inherited) : exit_code);
 }
@@ -276,14 +274,10 @@ bool Progress::has_waited_for(std::string_view target) const
          (is_name(target) && m_request.path == path_of_name(target).value_or(std::string()));
 }
 
-std::optional<Sight> Progress::last_look(const Error& reason)
+std::optional<Sight> Progress::last_look(const Error& reason) const
 {
-  const bool is_of_holders =
-    reason.reason == Reason::busy || reason.reason == Reason::too_many_waiters || reason.reason == Reason::timed_out;
-  const bool is_told = m_options.verbosity != Verbosity::quiet || m_options.syslog || !m_options.events.empty();
-  if (!is_of_holders || !is_told) { return std::nullopt; }
   if (!has_waited_for(reason.target)) {
-    LockRequest request = m_options.request;
+    LockRequest request = m_call.request;
     if (!request.fd) { request.path = reason.target; }
     return look_in_turn(request);
   }
@@ -295,6 +289,19 @@ std::optional<Sight> Progress::last_look(const Error& reason)
   }
   if (sight) { forget_users(sight->status); }
   return sight;
+}
+
+Error Progress::with_holders(Error reason) const
+{
+  const Reporting& reporting = m_call.reporting;
+  const bool is_told = reporting.verbosity != Verbosity::quiet || reporting.syslog || !reporting.events.empty();
+  if (!is_conflict(reason.reason) || !is_told) { return reason; }
+  if (auto sight = last_look(reason)) {
+    // With its hint, which is for others as long as this is said.
+    const auto kept = std::make_shared<Sight>(*std::move(sight));
+    reason.seen = std::shared_ptr<const LockStatus>(kept, &kept->status);
+  }
+  return reason;
 }
 
 void Progress::end()

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cli/events.hpp"
-#include "cli/options.hpp"
+#include "cli/call.hpp"
+#include "cli/reporter.hpp"
 #include "cli/signals.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/status.hpp"
@@ -25,12 +25,12 @@ namespace lockrun::cli {
 class Progress final : public WaitObserver {
 public:
   // `signals` are blocked when the first wait begins.
-  Progress(const Options& options, EventLog& events, const Signals& signals)
-    : m_options(options), m_events(events), m_signals(signals)
+  Progress(const Call& call, Reporter& reporter, const Signals& signals)
+    : m_call(call), m_reporter(reporter), m_signals(signals)
   {}
 
   void waiting(const LockRequest& request) override;
-  bool talks() const override { return m_options.verbosity != Verbosity::quiet; }
+  bool talks() const override { return m_call.reporting.verbosity != Verbosity::quiet; }
   std::chrono::nanoseconds look(std::chrono::nanoseconds waited) override;
   void stuck(const Error& reason) override;
   void end_now(const Error& reason) override;
@@ -38,10 +38,9 @@ public:
   // Takes the line off the terminal. To be called when the wait is over, before anybody else writes.
   void end();
 
-  // The holders, for what is said of a call that ends without the lock because of `reason`: as the wait saw them last,
-  // if they are still there; otherwise it looks, but not for long, because many calls may end at the same time. None
-  // when that is not possible, or when nothing is said of holders.
-  std::optional<Sight> last_look(const Error& reason);
+  // `reason` with the holders, if a call that ends because of it says something of them: as the wait saw them last, if
+  // they are still there; otherwise it looks, but not for long, because many calls may end at the same time.
+  Error with_holders(Error reason) const;
 
 private:
   std::chrono::nanoseconds draw(std::chrono::nanoseconds waited);
@@ -51,12 +50,13 @@ private:
   void give_turn_back();
   void forget_users(LockStatus& status) const;
   bool has_waited_for(std::string_view target) const;
+  std::optional<Sight> last_look(const Error& reason) const;
   std::string name() const;
   std::string place() const;
   std::string line(std::size_t columns, std::chrono::nanoseconds waited) const;
 
-  const Options& m_options;
-  EventLog& m_events;
+  const Call& m_call;
+  Reporter& m_reporter;
   const Signals& m_signals;
   LockRequest m_request{};
   LockRequest m_subject{}; // the same as a descriptor

@@ -2,7 +2,7 @@
 
 #include "cli/exit_code.hpp"
 #include "cli/print.hpp"
-#include "cli/report.hpp"
+#include "cli/reporter.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "lock/probe.hpp"
 #include "text/quote.hpp"
@@ -146,17 +146,20 @@ std::string text_of(const Probe& probe, const std::string& name)
 
 } // namespace
 
-int show_probe(const Options& options)
+int show_probe(const Question& question, const Reporting& reporting, int conflict_exit_code)
 {
-  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
-  const auto probed = probe(options.request);
+  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), reporting); }
+  const LockRequest& request = question.locks.front().request;
+  auto probed = probe(request);
   if (!probed) {
-    report(probed.error(), options);
-    return exit_code_for(probed.error(), options.conflict_exit_code);
+    Error& error = probed.error();
+    if (error.reason == Reason::wrong_type) { error.detail = "neither a regular file nor a directory"; }
+    report(error, request, reporting);
+    return exit_code_for(error, conflict_exit_code);
   }
-  const int printed = print(text_of(*probed, options.request.path));
+  const int printed = print(text_of(*probed, request.path));
   if (printed != k_success) { return printed; }
-  return is_good_enough(*probed, options.request.api) ? k_success : k_unavailable;
+  return is_good_enough(*probed, request.api) ? k_success : k_unavailable;
 }
 
 } // namespace lockrun::cli

@@ -1,12 +1,11 @@
 #include "cli/show_status.hpp"
 
 #include "backends/engine_status.hpp"
-#include "cli/engine_url.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/json.hpp"
 #include "cli/print.hpp"
-#include "cli/report.hpp"
+#include "cli/reporter.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "text/display_width.hpp"
 #include "text/duration.hpp"
@@ -96,55 +95,43 @@ std::string table_of(const std::vector<Row>& rows)
   return text;
 }
 
-// None when there was a failure, which has been told; `exit_code` is for it.
-std::optional<LockStatus> status_here(const Options& about, int& exit_code)
+Result<LockStatus, Error> status_of(const Question::Lock& lock)
 {
-  auto seen = status(about.request);
-  if (seen) { return std::move(*seen); }
-  report(seen.error(), about);
-  exit_code = exit_code_for(seen.error(), about.conflict_exit_code);
-  return std::nullopt;
-}
-
-std::optional<LockStatus> status_beyond(const Options& about, int& exit_code)
-{
-  auto seen = backends::engine_status(about.engine_url);
-  if (seen) { return std::move(*seen); }
-  report(seen.error(), about);
-  exit_code = exit_code_for(seen.error(), about.conflict_exit_code);
-  return std::nullopt;
+  if (lock.engine_url.empty()) { return status(lock.request); }
+  auto seen = backends::engine_status(lock.engine_url);
+  if (!seen) { seen.error().target = lock.request.path; }
+  return seen;
 }
 
 } // namespace
 
-int show_status(const Options& options)
+int show_status(const Question& question, const Reporting& reporting, int conflict_exit_code)
 {
-  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), options); }
+  if (const auto filled = fill_standard_descriptors(); !filled) { return report_no_files(filled.error(), reporting); }
   int exit_code = k_success;
   std::string text;
   std::vector<Row> rows{{"LOCK", "STATE", "PID", "USER", "HELD FOR", "COMMAND"}};
-  for (const LockRequest& request : options.asked) {
-    const std::string name = request.fd ? fmt::format("{}", *request.fd) : without_password(request.path);
-    const bool is_beyond = !backends::engine_name(request.path).empty();
-    Options about = options; // the report speaks of one lock
-    about.request = request;
-    about.request.path = name;
-    if (is_beyond) { about.engine_url = request.path; }
-    const auto seen = is_beyond ? status_beyond(about, exit_code) : status_here(about, exit_code);
-    if (!seen) { continue; }
-    const bool is_failure = exit_code != k_success && exit_code != options.conflict_exit_code;
+  for (const Question::Lock& lock : question.locks) {
+    const std::string name = lock.request.fd ? fmt::format("{}", *lock.request.fd) : lock.request.path;
+    const auto seen = status_of(lock);
+    if (!seen) {
+      report(seen.error(), lock.request, reporting);
+      exit_code = exit_code_for(seen.error(), conflict_exit_code);
+      continue;
+    }
+    const bool is_failure = exit_code != k_success && exit_code != conflict_exit_code;
     if (seen->state == LockState::unknown) {
       exit_code = k_no_permission;
     } else if (seen->state != LockState::free && !is_failure) {
-      exit_code = options.conflict_exit_code;
+      exit_code = conflict_exit_code;
     }
-    if (options.json) {
+    if (question.json) {
       text += status_line(name, *seen);
     } else {
       add_rows(rows, name, *seen);
     }
   }
-  if (!options.json && rows.size() > 1) { text = table_of(rows); }
+  if (!question.json && rows.size() > 1) { text = table_of(rows); }
   const int printed = print(text);
   return printed == k_success ? exit_code : printed;
 }

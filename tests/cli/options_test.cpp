@@ -25,7 +25,7 @@ std::string described(const Options& options)
 {
   std::string text;
   const auto add = [&](const std::string& part) { text += (text.empty() ? "" : " ") + part; };
-  switch (options.action) {
+  switch (options.call.action) {
   case Action::run:
     break;
   case Action::lock_descriptor:
@@ -47,7 +47,8 @@ std::string described(const Options& options)
     add("version");
     break;
   }
-  const LockRequest& request = options.request;
+  const LockRequest& request =
+    options.question.locks.empty() ? options.call.request : options.question.locks.front().request;
   if (!request.path.empty()) { add("path=" + request.path); }
   if (request.fd) { add(fmt::format("fd={}", *request.fd)); }
   if (request.mode == Mode::shared) { add("shared"); }
@@ -65,25 +66,25 @@ std::string described(const Options& options)
     add((further.mode == Mode::shared ? "also-shared=" : "also=") + further.path);
   }
   if (request.max_waiters) { add(fmt::format("max-waiters={}", *request.max_waiters)); }
-  if (options.lifetime == Lifetime::wrapper) { add("wrapper"); }
-  if (options.lifetime == Lifetime::tree) { add("tree"); }
-  if (options.lifetime == Lifetime::exec) { add("exec"); }
-  if (options.max_hold) { add(fmt::format("max-hold={}ns", options.max_hold->count())); }
-  if (options.kill_after != std::chrono::seconds(10)) {
-    add(fmt::format("kill-after={}ns", options.kill_after.count()));
+  if (options.call.rules.lifetime == Lifetime::wrapper) { add("wrapper"); }
+  if (options.call.rules.lifetime == Lifetime::tree) { add("tree"); }
+  if (options.call.rules.lifetime == Lifetime::exec) { add("exec"); }
+  if (options.call.rules.max_hold) { add(fmt::format("max-hold={}ns", options.call.rules.max_hold->count())); }
+  if (options.call.rules.kill_after != std::chrono::seconds(10)) {
+    add(fmt::format("kill-after={}ns", options.call.rules.kill_after.count()));
   }
-  if (options.end_signal != SIGTERM) { add(fmt::format("signal={}", options.end_signal)); }
+  if (options.call.rules.end_signal != SIGTERM) { add(fmt::format("signal={}", options.call.rules.end_signal)); }
   if (request.nested == Nested::run) { add("nested=run"); }
   if (request.nested == Nested::wait) { add("nested=wait"); }
-  if (options.conflict_exit_code != 75) { add(fmt::format("conflict={}", options.conflict_exit_code)); }
-  if (options.verbosity == Verbosity::verbose) { add("verbose"); }
-  if (options.verbosity == Verbosity::quiet) { add("quiet"); }
-  if (options.progress) { add(fmt::format("progress={}ns", options.progress->count())); }
-  if (!options.events.empty()) { add("events=" + options.events); }
-  if (options.syslog) { add("syslog"); }
-  if (options.json) { add("json"); }
-  if (options.asked.size() > 1) { add(fmt::format("asked={}", options.asked.size())); }
-  for (const char* word : options.command) {
+  if (options.call.conflict_exit_code != 75) { add(fmt::format("conflict={}", options.call.conflict_exit_code)); }
+  if (options.call.reporting.verbosity == Verbosity::verbose) { add("verbose"); }
+  if (options.call.reporting.verbosity == Verbosity::quiet) { add("quiet"); }
+  if (options.call.reporting.progress) { add(fmt::format("progress={}ns", options.call.reporting.progress->count())); }
+  if (!options.call.reporting.events.empty()) { add("events=" + options.call.reporting.events); }
+  if (options.call.reporting.syslog) { add("syslog"); }
+  if (options.question.json) { add("json"); }
+  if (options.question.locks.size() > 1) { add(fmt::format("asked={}", options.question.locks.size())); }
+  for (const char* word : options.call.command) {
     if (word != nullptr) { add("[" + std::string(word) + "]"); }
   }
   return text;
@@ -430,7 +431,7 @@ TEST(Options, CommandPointsIntoArgvAndEndsWithANullPointer)
   const Arguments arguments({"L", "cmd", "a"});
   const auto options = parse_options(arguments.argc(), arguments.argv());
   ASSERT_TRUE(options.has_value());
-  EXPECT_EQ(options->command, (std::vector<char*>{arguments.argv()[2], arguments.argv()[3], nullptr}));
+  EXPECT_EQ(options->call.command, (std::vector<char*>{arguments.argv()[2], arguments.argv()[3], nullptr}));
 }
 
 TEST(Options, ShellIsNotTakenFromTheEnvironment)
@@ -441,7 +442,7 @@ TEST(Options, ShellIsNotTakenFromTheEnvironment)
   const auto options = parse_options(arguments.argc(), arguments.argv());
   ASSERT_EQ(setenv("SHELL", before.c_str(), 1), 0);
   ASSERT_TRUE(options.has_value());
-  EXPECT_STREQ(options->command.front(), "/bin/sh");
+  EXPECT_STREQ(options->call.command.front(), "/bin/sh");
 }
 
 // Nothing in the table is there and empty.
@@ -557,15 +558,16 @@ TEST(Options, AnyCommandLineGetsAnAnswer)
       for (const char c : options.error().text) { ASSERT_FALSE(c >= 0 && c < ' ') << arguments.text(); }
       continue;
     }
-    const bool has_command = !options->command.empty();
-    ASSERT_EQ(has_command, options->action == Action::run) << arguments.text();
+    const bool has_command = !options->call.command.empty();
+    ASSERT_EQ(has_command, options->call.action == Action::run) << arguments.text();
     if (has_command) {
-      ASSERT_NE(options->command.front(), nullptr) << arguments.text();
-      ASSERT_EQ(options->command.back(), nullptr) << arguments.text();
+      ASSERT_NE(options->call.command.front(), nullptr) << arguments.text();
+      ASSERT_EQ(options->call.command.back(), nullptr) << arguments.text();
     }
-    const bool is_answer = options->action == Action::help || options->action == Action::version;
-    ASSERT_EQ(options->request.fd.has_value() != !options->request.path.empty(), !is_answer) << arguments.text();
-    const Range& range = options->request.range;
+    const bool is_answer = options->call.action == Action::help || options->call.action == Action::version;
+    ASSERT_EQ(options->call.request.fd.has_value() != !options->call.request.path.empty(), !is_answer)
+      << arguments.text();
+    const Range& range = options->call.request.range;
     ASSERT_TRUE(is_answer || (range.start >= 0 && range.length > 0 && range.start <= Range{}.length - range.length))
       << arguments.text();
   }

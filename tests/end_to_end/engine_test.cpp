@@ -560,7 +560,7 @@ const std::vector<Failed> k_failed = {
     "lockrun: gave up waiting for 'fake://host/deploy' after 1m, held by X\n"},
   {"too_many", "status=75 reason=too_many_waiters holder=X", {"-E", "5", "-q"}, 5, ""},
   {"none_may_wait", "status=75 reason=busy holder=X", {"--max-waiters", "0", "-E", "5"}, 5,
-    "lockrun: 'fake://host/deploy' is held by X, and the limit of 0 waiting for it is reached\n"},
+    "lockrun: 'fake://host/deploy' is held by X, and the limit of waiters (0) is reached\n"},
   {"no_wait_and_none_may", "status=75 reason=busy holder=X", {"-n", "--max-waiters", "0"}, 75,
     "lockrun: 'fake://host/deploy' is held by X\n"},
   {"unreachable", "status=69 reason=unreachable text=no%20way hint=look", {"-E", "5"}, 69,

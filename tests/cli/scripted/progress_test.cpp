@@ -36,7 +36,7 @@ protected:
   ProgressLines()
   {
     ::setenv("TERM", "vt100", 1);
-    options.request.path = "/x";
+    call.request.path = "/x";
   }
 
   void begin()
@@ -44,7 +44,7 @@ protected:
     sys::FileStatus users;
     users.identity = {9, 9};
     kernel.answers("stat", users);
-    progress.waiting(options.request);
+    progress.waiting(call.request);
   }
 
   // What the next look of the kernel takes, and how long.
@@ -67,7 +67,7 @@ protected:
     kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(pid, false)}});
     (void)progress.look(1s);
   }
-  // What another call says of the holder; 0: it looks for it.
+  // What another line says of the holder; 0: it looks for it.
   sys::Conflict hint_at(pid_t pid)
   {
     (void)HolderHint::leave({1, 1}, pid); // of the file that the kernel shows us
@@ -79,16 +79,16 @@ protected:
   Range last_locked() const
   {
     Range range;
-    const std::string call = kernel.calls("ofd_lock").back();
-    EXPECT_EQ(std::sscanf(call.c_str(), "ofd_lock(shared, %ld+%ld", &range.start, &range.length), 2) << call;
+    const std::string line = kernel.calls("ofd_lock").back();
+    EXPECT_EQ(std::sscanf(line.c_str(), "ofd_lock(shared, %ld+%ld", &range.start, &range.length), 2) << line;
     return range;
   }
   void kernel_shows(const std::vector<sys::LockLine>& lines) { kernel.answers("all_locks", lines); }
 
-  cli::Options options;
-  cli::EventLog events{options};
+  cli::Call call;
+  cli::Reporter reporter{call};
   cli::Signals signals{sys::SignalSet{}};
-  cli::Progress progress{options, events, signals};
+  cli::Progress progress{call, reporter, signals};
   FakeSys kernel;
   nanoseconds now = 0s;
   const Error timed_out{Reason::timed_out, "/x", {}, {}};
@@ -129,7 +129,7 @@ TEST_F(ProgressLines, ThePathIsFollowedOnlyBeforeTheWait)
 
 TEST_F(ProgressLines, QuietNeverLooks)
 {
-  options.verbosity = cli::Verbosity::quiet;
+  call.reporting.verbosity = cli::Verbosity::quiet;
   begin();
   EXPECT_GE(progress.look(0s), 1h);
   EXPECT_THAT(kernel.calls("owns_terminal"), IsEmpty());
@@ -148,7 +148,7 @@ TEST_F(ProgressLines, SaysOneLineWithoutATerminal)
 
 TEST_F(ProgressLines, SaysOneEachInterval)
 {
-  options.progress = 30s;
+  call.reporting.progress = 30s;
   begin();
   (void)progress.look(0s);
   EXPECT_EQ(progress.look(1s), 29s);
@@ -263,10 +263,10 @@ TEST_F(ProgressLines, TheLastWordsUseWhatTheWaitHasSeen)
   kernel.answers("descriptors_of", std::vector<int>{3});
   kernel.answers("descriptor_info", sys::DescriptorInfo{0, 0, 1, {line_of(5, false)}});
   const auto looks = kernel.calls("all_locks").size();
-  const auto seen = progress.last_look(timed_out);
+  const auto seen = progress.with_holders(timed_out).seen;
   ASSERT_TRUE(seen);
-  ASSERT_EQ(seen->status.holders.size(), 1U);
-  EXPECT_EQ(seen->status.holders.front().pid, 5);
+  ASSERT_EQ(seen->holders.size(), 1U);
+  EXPECT_EQ(seen->holders.front().pid, 5);
   EXPECT_EQ(kernel.calls("all_locks").size(), looks);
 }
 
@@ -274,9 +274,9 @@ TEST_F(ProgressLines, TheLastWordsDoNotNameAHolderThatHasGone)
 {
   see_holder(5);
   const auto looks = kernel.calls("all_locks").size();
-  const auto seen = progress.last_look(timed_out);
+  const auto seen = progress.with_holders(timed_out).seen;
   ASSERT_TRUE(seen);
-  EXPECT_THAT(seen->status.holders, IsEmpty());
+  EXPECT_THAT(seen->holders, IsEmpty());
   EXPECT_GT(kernel.calls("all_locks").size(), looks);
 }
 
@@ -292,7 +292,7 @@ TEST_F(ProgressLines, WhileAnotherCallLooksTheLastWordsWaitForItsHintButNotForLo
   kernel.answers("ofd_conflict", std::optional(hint_at(0)));
   for (const auto moment : {0ms, 10ms, 20ms, 30ms}) { kernel.answers("steady_now", nanoseconds(moment)); }
   kernel.answers("ofd_conflict", std::optional(hint_at(0)));
-  EXPECT_FALSE(progress.last_look(timed_out));
+  EXPECT_FALSE(progress.with_holders(timed_out).seen);
   EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
   EXPECT_EQ(kernel.calls("wait_signal").size(), 3U);
 }
@@ -302,15 +302,15 @@ TEST_F(ProgressLines, AStoppedCallKeepsNobodyFromLooking)
   begin();
   for (int i = 0; i < 4; ++i) { kernel.answers("flock", sys::Attempt::busy); }
   for (const auto moment : {0ms, 10ms, 20ms, 30ms}) { kernel.answers("steady_now", nanoseconds(moment)); }
-  EXPECT_TRUE(progress.last_look(timed_out));
+  EXPECT_TRUE(progress.with_holders(timed_out).seen);
   EXPECT_THAT(kernel.calls("all_locks"), Not(IsEmpty()));
 }
 
 TEST_F(ProgressLines, QuietDoesNotLookForTheLastWords)
 {
-  options.verbosity = cli::Verbosity::quiet;
+  call.reporting.verbosity = cli::Verbosity::quiet;
   begin();
-  EXPECT_FALSE(progress.last_look(timed_out));
+  EXPECT_FALSE(progress.with_holders(timed_out).seen);
   EXPECT_THAT(kernel.calls("all_locks"), IsEmpty());
 }
 
@@ -408,7 +408,7 @@ class Widths : public ProgressLines, public ::testing::WithParamInterface<WidthR
 
 TEST_P(Widths, TheLineTellsWhatFits)
 {
-  options.request.patience = 60s;
+  call.request.patience = 60s;
   begin();
   kernel.answers("owns_terminal", true);
   (void)progress.look(0s);
@@ -429,8 +429,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_F(ProgressLines, AStuckWaitEndsTheProcessWithTheStatusOfATimeOut)
 {
-  options.request.patience = 5s;
-  options.conflict_exit_code = 9;
+  call.request.patience = 5s;
+  call.conflict_exit_code = 9;
   begin();
   try {
     progress.stuck({Reason::timed_out, "/x", {}});

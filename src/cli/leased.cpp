@@ -1,0 +1,144 @@
+#include "cli/leased.hpp"
+
+#include "cli/holder_words.hpp"
+#include "sys/clock.hpp"
+#include "sys/process.hpp"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace lockrun::cli {
+namespace {
+
+using backends::Engine;
+using backends::Grant;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+class Listener final : public backends::EngineListener {
+public:
+  Listener(const Call& call, Reporter& reporter) : m_call(call), m_reporter(reporter) {}
+
+  nanoseconds waiting(nanoseconds waited, const std::string& holder, std::optional<std::int64_t> position) override
+  {
+    if (!std::exchange(m_is_told, true)) { m_reporter.waiting(m_call.request); }
+    constexpr seconds k_silence{1}; // most waits are over by then
+    if (waited < k_silence) { return k_silence - waited; }
+    m_reporter.waiting_for(holder, position);
+    return m_call.reporting.progress.value_or(std::chrono::hours(24));
+  }
+  void trouble(const std::string& text) override
+  {
+    if (std::exchange(m_last_trouble, text) != text) { m_reporter.trouble(text); }
+  }
+
+private:
+  std::string m_last_trouble;
+  bool m_is_told = false;
+  const Call& m_call;
+  Reporter& m_reporter;
+};
+
+// Passes on what the engine says while the command runs.
+class EngineKeeper final : public child::Keeper {
+public:
+  EngineKeeper(Engine& engine, Reporter& reporter) : m_engine(engine), m_reporter(reporter) {}
+
+  const sys::Descriptor& source() const override { return m_engine.socket(); }
+  News news() override
+  {
+    const Engine::Event event = m_engine.next_event();
+    switch (event.kind) {
+    case Engine::Event::Kind::none:
+      break;
+    case Engine::Event::Kind::renewed:
+      m_is_in_trouble = false;
+      return {News::Kind::renewed, event.deadline};
+    case Engine::Event::Kind::trouble:
+      if (!std::exchange(m_is_in_trouble, true)) { m_reporter.trouble(event.text); }
+      return {News::Kind::other, {}};
+    case Engine::Event::Kind::lost:
+      m_reporter.lost(event.text);
+      return {News::Kind::lost, event.deadline};
+    }
+    return {};
+  }
+  void abandon() override { m_engine.abandon(); }
+  void release_unheard() override { m_engine.release_unheard(); }
+
+private:
+  Engine& m_engine;
+  Reporter& m_reporter;
+  bool m_is_in_trouble = false;
+};
+
+// What others see of the command.
+std::string published_command(const Call& call)
+{
+  if (call.engine.published == Published::command) { return plain_command(call.command); }
+  const std::string_view word = call.command.front();
+  return std::string(word.substr(word.rfind('/') + 1)); // npos + 1 is 0
+}
+
+child::LeaseTerms terms_of(const Grant& grant, const CommandRules& rules)
+{
+  child::LeaseTerms terms{};
+  terms.deadline = grant.deadline;
+  terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
+  // Time to end in is time in which the lock is not renewed any more: without a wish for it an outage may take more.
+  terms.grace = std::min(rules.kill_after, grant.ttl / (rules.asks_for_grace ? 3 : 15));
+  // Half of the margin, so that the other half is left for the kernel and us.
+  terms.last_grace = rules.asks_for_grace ? terms.grace : std::min(terms.grace, terms.margin / 2);
+  return terms;
+}
+
+} // namespace
+
+Result<child::Ending, Error> LeasedLock::run(const sys::Program& program, const child::Supervision& how)
+{
+  EngineKeeper keeper(m_engine, m_reporter);
+  return m_guard.run(program, how, terms_of(m_grant, m_call.rules), m_call.rules.end_signal, keeper);
+}
+
+bool LeasedLock::release(const Result<child::Ending, Error>& ending)
+{
+  const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
+  // A server that does not answer for so long will not do so before the lock has run out by itself, or soon after. The
+  // engine for etcd tries for five seconds, and has more to say then than we know.
+  const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(m_grant.ttl, seconds(6));
+  const auto released = m_engine.release(patience);
+  if (!was_lost && released == Engine::Release::was_lost) {
+    m_reporter.lost_late();
+    return false;
+  }
+  if (!was_lost && released == Engine::Release::unknown) { m_reporter.not_released(m_grant.ttl); }
+  m_reporter.released(!was_lost && released == Engine::Release::done);
+  return true;
+}
+
+Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Reporter& reporter, const Signals& signals)
+{
+  auto guard = child::Guard::prepare();
+  if (!guard) { return tl::unexpected(Error{Reason::start_failed, call.command.front(), guard.error()}); }
+  const auto about_lock = [&](Error error) {
+    error.target = call.request.path;
+    return tl::unexpected(std::move(error));
+  };
+  sys::SignalSet engines_mask = signals.inherited;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) { engines_mask.add(signal); }
+  auto engine = Engine::start(backends::engine_name(call.engine.url), engines_mask);
+  if (!engine) { return about_lock(engine.error()); }
+  guard->leave_out(engine->pid());
+  Listener listener(call, reporter);
+  auto grant = engine->acquire(
+    call.engine.url, {call.request, call.engine.ttl, published_command(call), signals.ending}, listener);
+  if (!grant) { return about_lock(grant.error()); }
+  if (grant->is_ancestors) { return nullptr; }
+  return std::make_unique<LeasedLock>(std::move(*guard), std::move(*engine), *std::move(grant), call, reporter);
+}
+
+} // namespace lockrun::cli

@@ -1,0 +1,33 @@
+#pragma once
+
+#include "backends/engine.hpp"
+#include "child/guard.hpp"
+#include "cli/obtain.hpp"
+
+namespace lockrun::cli {
+
+// A lock that an engine holds for us, and that can be lost. As Holding, which see.
+class LeasedLock {
+public:
+  LeasedLock(child::Guard guard, backends::Engine engine, backends::Grant grant, const Call& call, Reporter& reporter)
+    : m_guard(std::move(guard)), m_engine(std::move(engine)), m_grant(std::move(grant)), m_call(call),
+      m_reporter(reporter)
+  {}
+
+  LockFacts facts() const { return {m_grant.slot, m_grant.token, m_grant.epoch, m_grant.key, m_grant.deadline}; }
+  Result<child::Ending, Error> run(const sys::Program& program, const child::Supervision& how);
+  bool release(const Result<child::Ending, Error>& ending);
+
+private:
+  child::Guard m_guard;
+  backends::Engine m_engine;
+  backends::Grant m_grant;
+  const Call& m_call;
+  Reporter& m_reporter;
+};
+
+// Starts the engine and gets the lock. Null: the lock of an ancestor covers what was asked for, as --nested run wants.
+// Signals are blocked by now.
+Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Reporter& reporter, const Signals& signals);
+
+} // namespace lockrun::cli
