@@ -56,7 +56,7 @@ int answer(int argc, char** argv)
   const auto options = cli::parse_options(argc, argv);
   if (!options) {
     cli::tell(options.error());
-    return cli::k_usage;
+    return k_usage;
   }
   const cli::Call& call = options->call;
   switch (call.action) {

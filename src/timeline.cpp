@@ -4,11 +4,10 @@
 //
 // What was read is drawn, whatever else was in there: lines that are no events are counted, and that is said once.
 
-#include "cli/exit_code.hpp"
-#include "cli/lines.hpp"
 #include "cli/print.hpp"
 #include "cli/standard_descriptors.hpp"
 #include "sys/file.hpp"
+#include "text/exit_status.hpp"
 #include "text/quote.hpp"
 #include "text/words.hpp"
 #include "timeline/options.hpp"
@@ -83,15 +82,15 @@ int draw(const timeline::Options& options)
   // What is opened must not become standard output, or standard error.
   if (const auto filled = cli::fill_standard_descriptors(); !filled) {
     say("cannot open any file: " + text::errno_words(filled.error().code));
-    return cli::k_os_error;
+    return k_os_error;
   }
-  int status = cli::k_success;
+  int status = k_success;
   timeline::Reader reader;
   for (const std::string& file : options.files) {
     const auto done = read(file, reader);
     if (done) { continue; }
     say(fmt::format("cannot read {}: {}", text::quoted(file), text::errno_words(done.error())));
-    status = cli::k_no_input;
+    status = k_no_input;
   }
   if (const std::size_t lines = reader.skipped(); lines > 0) {
     say(fmt::format("skipped {} that {} no event", lines == 1 ? "1 line" : fmt::format("{} lines", lines),
@@ -101,18 +100,18 @@ int draw(const timeline::Options& options)
   const timeline::Picture picture = timeline::picture_of(calls, options.selection);
   if (options.svg.empty()) {
     const int printed = print(timeline::terminal_picture(picture, timeline::paper_of(options)));
-    return printed != cli::k_success ? printed : status;
+    return printed != k_success ? printed : status;
   }
   constexpr std::size_t k_usual_pixels = 1200;
   const std::string svg = timeline::svg_picture(picture, options.width.value_or(k_usual_pixels));
   if (options.svg == "-") {
     const int printed = print(svg);
-    return printed != cli::k_success ? printed : status;
+    return printed != k_success ? printed : status;
   }
   const auto written = write(options.svg, svg);
   if (written) { return status; }
   say(fmt::format("cannot write {}: {}", text::quoted(options.svg), text::errno_words(written.error())));
-  return cli::k_cannot_create;
+  return k_cannot_create;
 }
 
 } // namespace
@@ -123,7 +122,7 @@ int main(int argc, char** argv)
   if (!options) {
     say(options.error());
     say("try 'lockrun-timeline --help'");
-    return cli::k_usage;
+    return k_usage;
   }
   switch (options->action) {
   case timeline::Options::Action::help:

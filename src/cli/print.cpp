@@ -1,9 +1,8 @@
 #include "cli/print.hpp"
 
-#include "cli/exit_code.hpp"
-#include "cli/lines.hpp"
 #include "sys/file.hpp"
 #include "sys/signal.hpp"
+#include "text/exit_status.hpp"
 #include "text/words.hpp"
 
 #include <csignal>
