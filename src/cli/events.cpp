@@ -3,6 +3,7 @@
 #include "cli/failure_words.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/lines.hpp"
+#include "cli/reason_table.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
@@ -44,48 +45,6 @@ Result<sys::Descriptor> open_events(const std::string& place)
 std::string name_of(const LockRequest& request)
 {
   return request.fd ? fmt::format("{}", *request.fd) : request.path;
-}
-
-CallOutcome outcome_of(const Error& reason, bool was_held)
-{
-  switch (reason.reason) {
-  case Reason::busy:
-  case Reason::too_many_waiters:
-    return CallOutcome::busy;
-  case Reason::timed_out:
-    return CallOutcome::timed_out;
-  case Reason::deadlock:
-  case Reason::nested:
-    return CallOutcome::deadlock;
-  case Reason::interrupted:
-  case Reason::called_off:
-    return CallOutcome::interrupted;
-  case Reason::not_found:
-  case Reason::not_executable:
-    return CallOutcome::exec_failed;
-  case Reason::lost:
-    return CallOutcome::lost;
-  case Reason::start_failed: // the command, or the thread that would have watched the clock while we wait
-    return was_held ? CallOutcome::exec_failed : CallOutcome::failed;
-  case Reason::open_failed:
-  case Reason::missing:
-  case Reason::wrong_type:
-  case Reason::harmful_device:
-  case Reason::not_removed:
-  case Reason::unsafe_place:
-  case Reason::lock_failed:
-  case Reason::bad_descriptor:
-  case Reason::unknown_ending:
-  case Reason::engine_missing:
-  case Reason::engine_not_started:
-  case Reason::engine_unable:
-  case Reason::engine_refused:
-  case Reason::engine_silent:
-  case Reason::engine_ended:
-  case Reason::engine_nonsense:
-    break;
-  }
-  return CallOutcome::failed;
 }
 
 std::string words_of(const Error& reason)
@@ -156,7 +115,8 @@ void EventLog::finished(const Error& reason, int exit_code)
 {
   if (!m_is_on) { return; }
   Finish finish;
-  finish.outcome = outcome_of(reason, m_acquired.has_value());
+  finish.outcome = row_of(reason.reason).outcome;
+  if (reason.reason == Reason::start_failed && m_acquired) { finish.outcome = CallOutcome::exec_failed; }
   finish.exit_code = exit_code;
   if (finish.outcome == CallOutcome::interrupted) { finish.signal = reason.cause.code; }
   finish.error = words_of(reason);

@@ -1,5 +1,7 @@
 #include "cli/exit_code.hpp"
 
+#include "cli/reason_table.hpp"
+
 #include <cerrno>
 
 namespace lockrun::cli {
@@ -49,53 +51,20 @@ int exit_code_for_errno(int code)
 
 int exit_code_for(const Error& error, int conflict)
 {
-  switch (error.reason) {
-  case Reason::busy:
-  case Reason::too_many_waiters:
-  case Reason::timed_out:
+  const int code = error.cause.code;
+  const int exit_code = row_of(error.reason).exit_code;
+  switch (exit_code) {
+  case ReasonRow::k_conflict:
     return conflict;
-  case Reason::interrupted:
-  case Reason::called_off:
-    return k_signalled + error.cause.code;
-  case Reason::deadlock:
-  case Reason::nested:
-    return k_busy;
-  case Reason::missing:
-    return k_no_input;
-  case Reason::unsafe_place:
-  case Reason::wrong_type:
-  case Reason::harmful_device:
-    return k_no_permission;
-  case Reason::bad_descriptor:
-    return k_bad_data;
-  case Reason::not_found:
-    return k_not_found;
-  case Reason::not_executable:
-    return k_cannot_execute;
-  case Reason::lost:
-    return k_lost;
-  case Reason::unknown_ending:
-    return k_os_error;
-  case Reason::start_failed:
-    return error.cause.code == EAGAIN ? k_os_error : exit_code_for_errno(error.cause.code);
-  case Reason::engine_missing:
-    return k_unavailable;
-  case Reason::engine_unable:
-    return k_usage;
-  case Reason::engine_silent:
-    return k_io_error;
-  case Reason::engine_refused:
+  case ReasonRow::k_signal:
+    return k_signalled + code;
+  case ReasonRow::k_engines:
     return error.status >= k_first_of_sysexits && error.status <= k_last_of_sysexits ? error.status : k_software;
-  case Reason::engine_ended:
-  case Reason::engine_nonsense:
-    return k_software;
-  case Reason::engine_not_started:
-  case Reason::open_failed:
-  case Reason::lock_failed:
-  case Reason::not_removed:
-    break;
+  case ReasonRow::k_errno:
+    return error.reason == Reason::start_failed && code == EAGAIN ? k_os_error : exit_code_for_errno(code);
+  default:
+    return exit_code;
   }
-  return exit_code_for_errno(error.cause.code);
 }
 
 int exit_code_for(const child::Ending& ending)

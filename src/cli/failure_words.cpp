@@ -2,6 +2,7 @@
 
 #include "cli/hints.hpp"
 #include "cli/holder_words.hpp"
+#include "cli/reason_table.hpp"
 #include "sys/process.hpp"
 #include "text/duration.hpp"
 #include "text/quote.hpp"
@@ -51,9 +52,8 @@ FailureWords conflict_words(const Error& error, const LockRequest& request, cons
 {
   if (error.reason == Reason::timed_out) {
     const bool is_silent = error.cause.code == ETIMEDOUT;
-    return {severity_of(error.reason),
-      {fmt::format("gave up waiting for {} after {}, {}", name, text::duration_text(*request.patience),
-        is_silent ? "a file server does not answer" : held_by(error))}};
+    return {{fmt::format("gave up waiting for {} after {}, {}", name, text::duration_text(*request.patience),
+      is_silent ? "a file server does not answer" : held_by(error))}};
   }
   std::string fact = fmt::format("{} is {}", name, held_by(error));
   if (error.reason == Reason::busy) {
@@ -61,7 +61,7 @@ FailureWords conflict_words(const Error& error, const LockRequest& request, cons
   } else {
     fact += fmt::format(", and the limit of waiters ({}) is reached", request.max_waiters.value_or(0));
   }
-  return {severity_of(error.reason), {fact}};
+  return {{fact}};
 }
 
 FailureWords nested_words(const Error& error, const LockRequest& request, const std::string& name)
@@ -73,11 +73,11 @@ FailureWords nested_words(const Error& error, const LockRequest& request, const 
                             ? fmt::format("through a descriptor that this lockrun (PID {}) inherited", us)
                             : fmt::format("by {}, a parent process of this lockrun (PID {})", party_words(holder), us);
   if (request.nested == Nested::run) {
-    return {Severity::failure, {fmt::format("{} is held shared {}: no exclusive lock can be had under it", name, who)},
+    return {{fmt::format("{} is held shared {}: no exclusive lock can be had under it", name, who)},
       "--nested wait waits until that lock is released"};
   }
   const char* const consequence = is_ours ? "keeps it locked while this lockrun waits" : "waits for it";
-  return {Severity::failure, {fmt::format("{} is held {}, which probably {}", name, who, consequence)},
+  return {{fmt::format("{} is held {}, which probably {}", name, who, consequence)},
     "use --nested run to run under that lock, or --nested wait to wait anyway"};
 }
 
@@ -111,34 +111,33 @@ FailureWords wrong_type_words(const Error& error, const LockRequest& request, co
   constexpr const char* k_regular = "--fair, --slots and --max-waiters need a regular file";
   const bool has_queue = locks_bytes(request);
   if (error.cause.code != 0) { // a directory, for writing
-    return {Severity::failure, {fmt::format("cannot open {} for writing: {}", name, errno_words(error.cause.code))},
+    return {{fmt::format("cannot open {} for writing: {}", name, errno_words(error.cause.code))},
       has_queue ? k_regular : "only --api flock can lock a directory"};
   }
-  if (has_queue) { return {Severity::failure, {fmt::format("cannot lock {}: {}", name, k_regular)}}; }
+  if (has_queue) { return {{fmt::format("cannot lock {}: {}", name, k_regular)}}; }
   const std::string lockable = error.detail.empty() ? "neither a regular file, a directory nor a device" : error.detail;
-  return {Severity::failure, {fmt::format("cannot lock {}: it is {}", name, lockable)}};
+  return {{fmt::format("cannot lock {}: it is {}", name, lockable)}};
 }
 
 FailureWords unsafe_place_words(const Error& error)
 {
   const std::string why =
     error.cause.code != 0 ? errno_words(error.cause.code) : "it is not this user's, or others may enter it";
-  return {Severity::failure, {fmt::format("cannot use the directory {}: {}", text::quoted(error.target), why)},
+  return {{fmt::format("cannot use the directory {}: {}", text::quoted(error.target), why)},
     "somebody else made it; look with 'ls -ld', and let its owner or root remove it"};
 }
 
 // "cannot open 'x': ...".
 FailureWords cannot(const char* verb, const std::string& name, const Error& error, std::string hint = {})
 {
-  return {
-    Severity::failure, {fmt::format("cannot {} {}: {}", verb, name, errno_words(error.cause.code))}, std::move(hint)};
+  return {{fmt::format("cannot {} {}: {}", verb, name, errno_words(error.cause.code))}, std::move(hint)};
 }
 
 // About the command, and a call that the kernel refused.
 FailureWords cannot_for_call(const char* what, const Error& error)
 {
-  return {Severity::failure, {fmt::format(fmt::runtime(what), text::quoted(error.target)) +
-                               fmt::format(": {}: {}", error.cause.call, errno_words(error.cause.code))}};
+  return {{fmt::format(fmt::runtime(what), text::quoted(error.target)) +
+           fmt::format(": {}: {}", error.cause.call, errno_words(error.cause.code))}};
 }
 
 FailureWords not_run_words(const Error& error)
@@ -148,7 +147,7 @@ FailureWords not_run_words(const Error& error)
   const bool is_searched = error.target.find('/') == error.target.npos;
   // If PATH has it, something that it needs is missing.
   if (error.reason == Reason::not_found && is_searched && hint.empty()) {
-    return {Severity::failure, {fmt::format("cannot run {}: not found in PATH", name)},
+    return {{fmt::format("cannot run {}: not found in PATH", name)},
       error.target.starts_with('-') ? "options go before LOCK" : ""};
   }
   return cannot("run", name, error, std::move(hint));
@@ -164,7 +163,7 @@ std::string option_of(std::string capability)
 FailureWords engine_failure_words(const Error& error, const std::string& name)
 {
   const auto failure = [](std::string fact, std::string hint = {}) {
-    return FailureWords{Severity::failure, {std::move(fact)}, std::move(hint)};
+    return FailureWords{{std::move(fact)}, std::move(hint)};
   };
   switch (error.reason) {
   case Reason::engine_missing: {
@@ -196,21 +195,6 @@ FailureWords engine_failure_words(const Error& error, const std::string& name)
 bool is_conflict(Reason reason)
 {
   return reason == Reason::busy || reason == Reason::too_many_waiters || reason == Reason::timed_out;
-}
-
-Severity severity_of(Reason reason)
-{
-  switch (reason) {
-  case Reason::busy:
-  case Reason::too_many_waiters:
-  case Reason::interrupted:
-  case Reason::called_off:
-    return Severity::note;
-  case Reason::timed_out:
-    return Severity::warning;
-  default:
-    return Severity::failure;
-  }
 }
 
 std::string lock_name(const LockRequest& request)
@@ -245,18 +229,18 @@ FailureWords words_of(const Error& error, const LockRequest& request)
   case Reason::unsafe_place:
     return unsafe_place_words(error);
   case Reason::interrupted:
-    return {Severity::note, {fmt::format("gave up waiting for {}: got {}", name, text::signal_name(error.cause.code))}};
+    return {{fmt::format("gave up waiting for {}: got {}", name, text::signal_name(error.cause.code))}};
   case Reason::missing:
   case Reason::open_failed:
     return cannot("open", name, error, hint_for_open(error, request));
   case Reason::wrong_type:
     return wrong_type_words(error, request, name);
   case Reason::harmful_device:
-    return {Severity::failure,
+    return {
       {fmt::format("cannot lock {}: opening a watchdog starts its countdown, and closing a tape rewinds it", name)}};
   case Reason::not_removed:
-    return {Severity::failure, {fmt::format("cannot remove {}: {}; the lock on it is released",
-                                 text::quoted(error.target), errno_words(error.cause.code))}};
+    return {{fmt::format(
+      "cannot remove {}: {}; the lock on it is released", text::quoted(error.target), errno_words(error.cause.code))}};
   case Reason::lock_failed:
     return cannot("lock", name, error, hint_for_lock(error, request));
   case Reason::bad_descriptor:
@@ -269,12 +253,11 @@ FailureWords words_of(const Error& error, const LockRequest& request)
     return words;
   }
   case Reason::called_off:
-    return {Severity::note,
-      {fmt::format("did not start {}: got {}", text::quoted(error.target), text::signal_name(error.cause.code))}};
+    return {{fmt::format("did not start {}: got {}", text::quoted(error.target), text::signal_name(error.cause.code))}};
   case Reason::unknown_ending:
     return cannot_for_call("cannot tell how {} ended", error);
   case Reason::lost:
-    return {Severity::failure,
+    return {
       {fmt::format("{} was not ours for long enough to start {}", lock_name(request), text::quoted(error.target))}};
   case Reason::not_found:
   case Reason::not_executable:

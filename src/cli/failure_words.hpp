@@ -1,7 +1,5 @@
 #pragma once
 
-#include "cli/system_log.hpp"
-
 #include <lockrun/error.hpp>
 #include <lockrun/request.hpp>
 
@@ -12,7 +10,6 @@ namespace lockrun::cli {
 
 // A failure in words: facts, one a line, without the "lockrun: " in front; and a hint where we truly know one.
 struct FailureWords {
-  Severity severity = Severity::failure;
   std::vector<std::string> facts{};
   std::string hint{};
 };
@@ -23,7 +20,6 @@ FailureWords words_of(const Error& error, const LockRequest& request);
 // Whether the lock is simply somebody else's, which is no failure of anything: notes and warnings are not for
 // everybody.
 bool is_conflict(Reason reason);
-Severity severity_of(Reason reason);
 
 // "'/tmp/app.lock'", "descriptor 9".
 std::string lock_name(const LockRequest& request);

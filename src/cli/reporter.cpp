@@ -4,6 +4,7 @@
 #include "cli/failure_words.hpp"
 #include "cli/hints.hpp"
 #include "cli/lines.hpp"
+#include "cli/reason_table.hpp"
 #include "sys/clock.hpp"
 #include "text/duration.hpp"
 #include "text/quote.hpp"
@@ -184,11 +185,11 @@ void Reporter::lease_ran_out()
 
 void report(const Error& error, const LockRequest& request, const Reporting& reporting)
 {
-  const bool is_told =
-    severity_of(error.reason) == Severity::failure || reporting.syslog || reporting.verbosity != Verbosity::quiet;
+  const Severity severity = row_of(error.reason).severity;
+  const bool is_told = severity == Severity::failure || reporting.syslog || reporting.verbosity != Verbosity::quiet;
   if (is_told) {
     const FailureWords words = words_of(error, request);
-    for (const std::string& fact : words.facts) { announce(reporting, words.severity, fact); }
+    for (const std::string& fact : words.facts) { announce(reporting, severity, fact); }
     tell_hint(words.hint, reporting.verbosity);
   }
   if (error.has_lost_shared) {

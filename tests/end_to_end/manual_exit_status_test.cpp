@@ -1,5 +1,5 @@
 // The tables in EXIT STATUS of man/lockrun.1, against the only place that knows the numbers.
-#include "cli/exit_code.hpp"
+#include "text/exit_status.hpp"
 #include "support/temp_dir.hpp"
 
 #include <cerrno>
@@ -57,7 +57,7 @@ TEST(Manual, ListsEveryExitStatusUnderItsName)
     in_manual[row[1]] = row[4];
   }
   std::map<std::string, std::string> in_source;
-  const auto source = lines_of(read_file(k_source + "/src/cli/exit_code.hpp"));
+  const auto source = lines_of(read_file(k_source + "/src/text/exit_status.hpp"));
   for (const auto& row : rows(source, std::regex(R"(^ +k_\w+ = ([0-9]+),( +// (EX_\w+))?)"))) {
     in_source[row[1]] = row[3];
   }
