@@ -1,6 +1,8 @@
 #include "cli/leased.hpp"
 
+#include "cli/failure_words.hpp"
 #include "cli/holder_words.hpp"
+#include "cli/wait_line.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
 
@@ -19,28 +21,45 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-class Listener final : public backends::EngineListener {
+class Listener final : public backends::EngineListener, private WaitFactsSource {
 public:
   Listener(const Call& call, Reporter& reporter) : m_call(call), m_reporter(reporter) {}
+  ~Listener() override { m_line.end(); }
 
   nanoseconds waiting(nanoseconds waited, const std::string& holder, std::optional<std::int64_t> position) override
   {
-    if (!std::exchange(m_is_told, true)) { m_reporter.waiting(m_call.request); }
-    constexpr seconds k_silence{1}; // most waits are over by then
-    if (waited < k_silence) { return k_silence - waited; }
-    m_reporter.waiting_for(holder, position);
-    return m_call.reporting.progress.value_or(std::chrono::hours(24));
+    if (!m_began) {
+      m_began = waited;
+      m_reporter.waiting(m_call.request);
+    }
+    m_holder = holder.empty() ? "another process" : engine_words(holder);
+    m_position = position;
+    return m_line.look(waited - *m_began, *this);
   }
   void trouble(const std::string& text) override
   {
-    if (std::exchange(m_last_trouble, text) != text) { m_reporter.trouble(text); }
+    if (std::exchange(m_last_trouble, text) == text) { return; }
+    m_line.end(); // it is drawn anew below
+    m_reporter.trouble(text);
   }
 
 private:
-  std::string m_last_trouble;
-  bool m_is_told = false;
+  bool refresh() override { return true; } // the engine says what it knows by itself
+  WaitFacts facts(nanoseconds waited) const override
+  {
+    WaitFacts facts{lock_name(m_call.request), "held by " + m_holder, m_holder};
+    if (m_position) { facts.place = "we are number " + std::to_string(*m_position); }
+    if (m_call.request.patience) { facts.left = *m_call.request.patience - *m_began - waited; }
+    return facts;
+  }
+
   const Call& m_call;
   Reporter& m_reporter;
+  WaitLine m_line{m_call.reporting};
+  std::string m_last_trouble;
+  std::string m_holder;
+  std::optional<std::int64_t> m_position;
+  std::optional<nanoseconds> m_began;
 };
 
 // Passes on what the engine says while the command runs.

@@ -8,15 +8,11 @@
 #include "sys/file.hpp"
 #include "sys/passwd.hpp"
 #include "sys/process.hpp"
-#include "sys/terminal.hpp"
 #include "sys/thread.hpp"
-#include "text/display_width.hpp"
-#include "text/duration.hpp"
 #include "text/quote.hpp"
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <memory>
 #include <string_view>
 
@@ -30,30 +26,9 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-// Most waits are over by then, and have cost nothing.
-constexpr milliseconds k_silence{200};
-constexpr milliseconds k_first_line{1000};
-constexpr seconds k_tick{1};
 // At most 1 % of the time is spent looking.
 constexpr int k_rest_per_look = 100;
-// Others have their turn to look: how often to ask again before a line is said without a holder, and how soon; each
-// time twice as late.
-constexpr int k_patience_for_turn = 3;
-constexpr milliseconds k_next_try{400};
 constexpr std::chrono::hours k_never{24};
-// What a window should have at least; in a smaller one the line is cut.
-constexpr std::size_t k_usual_columns = 80;
-constexpr std::size_t k_shortest_command = 8;
-// Terminals wrap in the last column; and show the "^C" of who has waited enough, which must not wrap either.
-constexpr std::size_t k_margin = 3;
-
-bool may_draw()
-{
-  if (!sys::owns_terminal()) { return false; }
-  const char* const terminal = std::getenv("TERM");
-  return terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
-}
-
 // Whether to look up a user's name would cost the place in the queue: it is lost when anything closes the file.
 bool is_list_of_users(const LockRequest& request)
 {
@@ -61,12 +36,6 @@ bool is_list_of_users(const LockRequest& request)
     request.fd ? sys::descriptor_status(sys::process_id(), *request.fd) : sys::stat(request.path.c_str());
   const auto users = sys::stat(sys::k_users);
   return file && users && file->identity == users->identity;
-}
-
-// "12s", "3m12s"; rounded up, so that it does not say that nothing is left.
-std::string rest_text(nanoseconds rest)
-{
-  return text::duration_text(std::chrono::ceil<seconds>(std::max(rest, nanoseconds(0))));
 }
 
 } // namespace
@@ -88,9 +57,7 @@ void Progress::waiting(const LockRequest& request)
   m_announced = sys::steady_now();
   m_began.reset();
   m_has_seen = false;
-  m_next_line = {};
-  m_next_drawing = {};
-  m_missed_turns = 0;
+  m_line.begin();
   m_signals.block(); // who sees that event sees how the wait ends, too
   m_reporter.waiting(request);
 }
@@ -99,11 +66,7 @@ nanoseconds Progress::look(nanoseconds waited)
 {
   if (!talks()) { return k_never; }
   if (!m_began) { m_began = std::max(waited - (sys::steady_now() - m_announced), nanoseconds(0)); }
-  const bool draws = may_draw();
-  if (!draws) { m_is_drawn = false; } // in the background now, and the shell has gone on below
-  const nanoseconds silence = draws ? k_silence : k_first_line;
-  if (waited - *m_began < silence) { return *m_began + silence - waited; }
-  const nanoseconds next = draws ? draw(waited) : say(waited);
+  const nanoseconds next = m_line.look(waited - *m_began, *this);
   const nanoseconds now = sys::steady_now();
   if (m_turn && now >= m_next_look) { give_turn_back(); }
   return m_turn ? std::min(next, m_next_look - now) : next;
@@ -148,39 +111,6 @@ void Progress::forget_users(LockStatus& status) const
   for (Holder& holder : status.holders) { holder.user.reset(); }
 }
 
-nanoseconds Progress::draw(nanoseconds waited)
-{
-  if (waited < m_next_drawing) { return m_next_drawing - waited; }
-  m_next_drawing = waited + k_tick;
-  (void)refresh();
-  const std::size_t columns = sys::terminal_columns().value_or(k_usual_columns);
-  const std::size_t room = columns - std::min(columns, k_margin);
-  (void)sys::offer_standard_error("\r" + line(room, waited) + "\x1b[K");
-  m_is_drawn = true;
-  return k_tick;
-}
-
-nanoseconds Progress::say(nanoseconds waited)
-{
-  if (waited < m_next_line) { return m_next_line - waited; }
-  if (!refresh() && m_missed_turns < k_patience_for_turn) { return k_next_try * (1 << m_missed_turns++); }
-  const nanoseconds so_far = waited - *m_began;
-  const bool is_first = so_far < m_call.reporting.progress.value_or(k_never);
-  const std::string lock = name();
-  const std::string holder = m_has_seen ? ", " + held_words(m_seen) : "";
-  const std::string where = place();
-  (void)sys::offer_standard_error(fmt::format("lockrun: {} for {}{}{}{}{}\n", is_first ? "waiting" : "still waiting",
-    lock, is_first ? "" : " after " + text::duration_text(std::chrono::floor<seconds>(so_far)), holder,
-    where.empty() ? "" : ", place ", where));
-  m_missed_turns = 0;
-  if (!m_call.reporting.progress) {
-    m_next_line = waited + k_never;
-  } else {
-    m_next_line = *m_began + (so_far / *m_call.reporting.progress + 1) * *m_call.reporting.progress;
-  }
-  return m_next_line - waited;
-}
-
 // As the caller wrote it, where that is known.
 std::string Progress::name() const
 {
@@ -190,65 +120,39 @@ std::string Progress::name() const
   return text::quoted(is_place_of_name ? written : m_request.path);
 }
 
-// "2 of 5"; empty when we are alone, or when the kernel does not tell, as for ofd locks.
+// "place 2 of 5"; empty when we are alone, or when the kernel does not tell, as for ofd locks.
 std::string Progress::place() const
 {
   const auto& waiters = m_seen.waiters;
   const auto ours =
     std::find_if(waiters.begin(), waiters.end(), [](const Waiter& waiter) { return waiter.pid == sys::process_id(); });
-  if (!m_has_seen || ours == waiters.end() || waiters.size() == 1) { return {}; }
-  return fmt::format("{} of {}", ours->position, waiters.size());
+  if (ours == waiters.end() || waiters.size() == 1) { return {}; }
+  return fmt::format("place {} of {}", ours->position, waiters.size());
 }
 
-// The most telling line that fits: everything; without users and with as much of the command as there is room for; and
-// then less and less.
-std::string Progress::line(std::size_t columns, nanoseconds waited) const
+WaitFacts Progress::facts(nanoseconds waited) const
 {
-  const std::string where = place();
-  const std::string place_text = where.empty() ? "" : ", place " + where;
-  std::string rest = place_text;
-  if (m_call.request.patience) { rest += fmt::format(", {} left", rest_text(*m_call.request.patience - waited)); }
-  const std::string lock = name();
-  if (!m_has_seen) { return text::cut_to_width(fmt::format("lockrun: waiting for {}{}", lock, rest), columns); }
-
-  std::string who = "somebody unseen";
-  std::string command;
-  std::string time;
-  std::string more;
-  const char* verb = "held";
-  if (!m_seen.holders.empty()) {
-    const Holder& first = m_seen.holders.front();
-    who = fmt::format("PID {}", first.pid);
-    if (first.evidence != Holder::Evidence::descriptor) { verb = "taken"; }
-    if (const std::size_t count = m_seen.holders.size() - 1 + m_seen.more_holders; count > 0) {
-      more = fmt::format(" and {} more", count);
-    } else if (const std::string words = held_time_words(first); !words.empty()) {
-      time = " " + words;
-    }
-    const std::size_t others =
-      text::display_width(fmt::format("lockrun: waiting for {}, {} by {} (){}{}{}", lock, verb, who, more, time, rest));
-    if (others + k_shortest_command <= columns) {
-      command = " (" + command_words(first.command, columns - others) + ")";
-    }
+  WaitFacts facts{name(), {}, "somebody unseen"};
+  if (m_call.request.patience) { facts.left = *m_call.request.patience - *m_began - waited; }
+  if (!m_has_seen) { return facts; }
+  facts.held = held_words(m_seen);
+  facts.place = place();
+  if (m_seen.holders.empty()) { return facts; }
+  const Holder& first = m_seen.holders.front();
+  facts.who = fmt::format("PID {}", first.pid);
+  facts.command = first.command;
+  if (first.evidence != Holder::Evidence::descriptor) { facts.verb = "taken"; }
+  if (const std::size_t count = m_seen.holders.size() - 1 + m_seen.more_holders; count > 0) {
+    facts.more = fmt::format(" and {} more", count);
+  } else if (const std::string words = held_time_words(first); !words.empty()) {
+    facts.time = " " + words;
   }
-  const std::string candidates[] = {
-    fmt::format("lockrun: waiting for {}, {}{}", lock, held_words(m_seen), rest),
-    fmt::format("lockrun: waiting for {}, {} by {}{}{}{}{}", lock, verb, who, command, more, time, rest),
-    fmt::format("lockrun: waiting for {}, {} by {}{}{}", lock, verb, who, more, rest),
-    fmt::format("lockrun: waiting for {}{}{}{}", who, more, time, rest),
-    fmt::format("lockrun: waiting for {}{}{}", who, more, place_text),
-    fmt::format("lockrun: waiting for {}{}", who, more),
-    fmt::format("lockrun: waiting for {}", who),
-  };
-  for (const std::string& text : candidates) {
-    if (text::display_width(text) <= columns) { return text; }
-  }
-  return text::cut_to_width(std::end(candidates)[-1], columns);
+  return facts;
 }
 
 void Progress::stuck(const Error& reason)
 {
-  if (m_is_drawn && may_draw()) { (void)sys::offer_standard_error("\r\x1b[K"); }
+  m_line.end();
   Error said = reason;
   { // another look might not come back either
     const std::lock_guard guard(m_mutex);
@@ -306,8 +210,7 @@ Error Progress::with_holders(Error reason) const
 
 void Progress::end()
 {
-  if (m_is_drawn && may_draw()) { (void)sys::offer_standard_error("\r\x1b[K"); }
-  m_is_drawn = false;
+  m_line.end();
   give_turn_back();
 }
 

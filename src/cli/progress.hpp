@@ -3,6 +3,7 @@
 #include "cli/call.hpp"
 #include "cli/reporter.hpp"
 #include "cli/signals.hpp"
+#include "cli/wait_line.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/status.hpp"
 #include "sys/descriptor.hpp"
@@ -10,7 +11,6 @@
 #include <lockrun/lock.hpp>
 #include <lockrun/status.hpp>
 
-#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <optional>
@@ -19,10 +19,9 @@
 
 namespace lockrun::cli {
 
-// Says why nothing happens while a call waits: on a terminal one line that is drawn anew each second, elsewhere one
-// line after a second and, with --progress, one each interval. Looks at the kernel's locks rarely enough to cost
-// nothing.
-class Progress final : public WaitObserver {
+// Looks at the kernel's locks while a call waits, rarely enough to cost nothing, for the line that says why nothing
+// happens.
+class Progress final : public WaitObserver, private WaitFactsSource {
 public:
   // `signals` are blocked when the first wait begins.
   Progress(const Call& call, Reporter& reporter, const Signals& signals)
@@ -43,9 +42,8 @@ public:
   Error with_holders(Error reason) const;
 
 private:
-  std::chrono::nanoseconds draw(std::chrono::nanoseconds waited);
-  std::chrono::nanoseconds say(std::chrono::nanoseconds waited);
-  bool refresh();
+  bool refresh() override;
+  WaitFacts facts(std::chrono::nanoseconds waited) const override;
   void take_note(LockStatus seen);
   void give_turn_back();
   void forget_users(LockStatus& status) const;
@@ -53,7 +51,6 @@ private:
   std::optional<Sight> last_look(const Error& reason) const;
   std::string name() const;
   std::string place() const;
-  std::string line(std::size_t columns, std::chrono::nanoseconds waited) const;
 
   const Call& m_call;
   Reporter& m_reporter;
@@ -71,10 +68,7 @@ private:
   std::optional<LookTurn> m_turn;
   std::optional<HolderHint> m_hint;       // as long as the turn
   std::chrono::nanoseconds m_next_look{}; // on the steady clock; until then m_turn is kept
-  std::chrono::nanoseconds m_next_line{}; // in terms of `waited`, as the next
-  std::chrono::nanoseconds m_next_drawing{};
-  int m_missed_turns = 0;
-  std::atomic<bool> m_is_drawn{false};
+  WaitLine m_line{m_call.reporting};
 };
 
 } // namespace lockrun::cli

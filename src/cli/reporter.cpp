@@ -51,14 +51,6 @@ void Reporter::begin()
   if (is_verbose()) { m_began = sys::steady_now(); }
 }
 
-void Reporter::waiting_for(const std::string& holder, std::optional<std::int64_t> position)
-{
-  if (m_call.reporting.verbosity == Verbosity::quiet) { return; }
-  const std::string who = holder.empty() ? "another process" : engine_words(holder);
-  const std::string place = position ? fmt::format(", we are number {}", *position) : "";
-  tell_now(fmt::format("waiting for {}, held by {}{}", lock_name(m_call.request), who, place));
-}
-
 void Reporter::trouble(const std::string& text)
 {
   if (m_call.reporting.verbosity == Verbosity::quiet) { return; }

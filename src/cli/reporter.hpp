@@ -26,8 +26,6 @@ public:
 
   // The call is about to queue; again for each further lock or file.
   void waiting(const LockRequest& request) { m_events.waiting(request); }
-  // For an engine's lock: who has it, in words, and our place.
-  void waiting_for(const std::string& holder, std::optional<std::int64_t> position);
   // An engine's server cannot be reached, which may pass.
   void trouble(const std::string& text);
 

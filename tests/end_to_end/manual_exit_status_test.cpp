@@ -1,5 +1,5 @@
 // The tables in EXIT STATUS of man/lockrun.1, against the only place that knows the numbers.
-#include "text/exit_status.hpp"
+#include "cli/exit_code.hpp"
 #include "support/temp_dir.hpp"
 
 #include <cerrno>
