@@ -143,7 +143,6 @@ OptionSet set_of(const Occurrences& given)
 // The rules about `subject`, which is called `name` in a message.
 Result<void, UsageError> check_rules(const Occurrences& given, Subject subject, const std::string& name)
 {
-  if (given.empty()) { return {}; } // as in most calls
   const OptionSet set = set_of(given);
   for (const Rule& rule : rules()) {
     if (rule.subject != subject || !set.meets(rule.options)) { continue; }
@@ -157,7 +156,6 @@ Result<void, UsageError> check_rules(const Occurrences& given, Subject subject, 
 // What depends on more than whether an option is there.
 Result<void, UsageError> check_values(const Occurrences& given)
 {
-  if (given.empty()) { return {}; }
   const Occurrence* const slots = last_of(given, {OptionId::slots});
   const Occurrence* const kind = last_of(given, {OptionId::shared, OptionId::exclusive});
   if (slots != nullptr && kind != nullptr && kind->option->id == OptionId::shared) {
@@ -377,6 +375,7 @@ Result<void, UsageError> complete_call(Options& options, const Occurrences& give
 
 Result<void, UsageError> complete(Options& options, const Occurrences& given, Operands operands)
 {
+  if (given.empty()) { return complete_call(options, given, operands); } // as most calls
   if (const auto checked = check_rules(given, Subject::any, {}); !checked) { return checked; }
   if (const auto checked = check_values(given); !checked) { return checked; }
   if (const auto range = complete_range(options.call.request, given); !range) { return range; }

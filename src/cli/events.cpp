@@ -94,11 +94,11 @@ void EventLog::waiting(const LockRequest& request)
   if (m_is_on) { write(waiting_line(head(), name_of(request))); }
 }
 
-void EventLog::acquired(std::optional<int> slot, const std::string& token)
+void EventLog::acquired(std::optional<int> slot, std::string_view token)
 {
   if (!m_is_on) { return; }
   m_acquired = sys::steady_now();
-  write(acquired_line(head(), *m_acquired - m_began, m_call.request.mode, slot, token));
+  write(acquired_line(head(), *m_acquired - m_began, m_call.request.mode, slot, std::string(token)));
 }
 
 void EventLog::released()

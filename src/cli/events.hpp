@@ -12,6 +12,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace lockrun::cli {
 
@@ -27,7 +28,7 @@ public:
   void begin();
 
   void waiting(const LockRequest& request);
-  void acquired(std::optional<int> slot, const std::string& token = {});
+  void acquired(std::optional<int> slot, std::string_view token = {});
   void released();
   void overtime(const child::TimeLimit& limit);
   void lost(const std::string& reason); // once, however often it is said

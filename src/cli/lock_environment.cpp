@@ -9,6 +9,13 @@ namespace {
 
 using Assignments = std::vector<std::string>;
 
+void add(Assignments& assignments, std::string_view name, std::string_view value)
+{
+  std::string& text = assignments.emplace_back();
+  text.reserve(name.size() + 1 + value.size());
+  text.append(name).append(1, '=').append(value);
+}
+
 class NestedVariables {
 public:
   explicit NestedVariables(Assignments& assignments) : m_assignments(assignments)
@@ -18,14 +25,12 @@ public:
 
   void put(const std::string& name, std::string_view value)
   {
-    if (!value.empty()) { add(name + "_" + std::to_string(m_depth), value); }
+    if (!value.empty()) { add(m_assignments, name + "_" + std::to_string(m_depth), value); }
     // What this lock does not have must not seem to be that of the lock around it.
-    if (!value.empty() || sys::environment(name.c_str()) != nullptr) { add(name, value); }
+    if (!value.empty() || sys::environment(name.c_str()) != nullptr) { add(m_assignments, name, value); }
   }
 
 private:
-  void add(const std::string& name, std::string_view value) { m_assignments.emplace_back(name + "=").append(value); }
-
   Assignments& m_assignments;
   int m_depth = 1;
 };
@@ -37,12 +42,16 @@ std::vector<std::string> lock_environment(const LockRequest& request, const Lock
   Assignments told;
   told.reserve(3);
   if (facts.token.empty()) {
-    told.emplace_back("LOCKRUN_LOCK=").append(request.fd ? std::to_string(*request.fd) : request.path);
-    told.emplace_back("LOCKRUN_PID=").append(std::to_string(sys::process_id()));
-    if (facts.slot) { told.emplace_back("LOCKRUN_SLOT=").append(std::to_string(*facts.slot)); }
+    if (request.fd) {
+      add(told, "LOCKRUN_LOCK", std::to_string(*request.fd));
+    } else {
+      add(told, "LOCKRUN_LOCK", request.path);
+    }
+    add(told, "LOCKRUN_PID", std::to_string(sys::process_id()));
+    if (facts.slot) { add(told, "LOCKRUN_SLOT", std::to_string(*facts.slot)); }
     return told;
   }
-  told.push_back("LOCKRUN_PID=" + std::to_string(sys::process_id()));
+  add(told, "LOCKRUN_PID", std::to_string(sys::process_id()));
   NestedVariables variables(told);
   variables.put("LOCKRUN_LOCK", request.path);
   variables.put("LOCKRUN_TOKEN", facts.token);

@@ -63,7 +63,7 @@ void Reporter::acquired(std::optional<int> slot, std::string_view token)
     m_acquired = sys::steady_now();
     tell_now(fmt::format("got {} after {}", lock_name(m_call.request), text::duration_text(m_acquired - m_began)));
   }
-  m_events.acquired(slot, std::string(token));
+  m_events.acquired(slot, token);
 }
 
 void Reporter::lost(const std::string& reason)

@@ -11,7 +11,7 @@ namespace lockrun::cli {
 // A set of options.
 class OptionSet {
 public:
-  constexpr OptionSet(std::initializer_list<OptionId> ids) noexcept
+  consteval OptionSet(std::initializer_list<OptionId> ids) noexcept
   {
     for (const OptionId id : ids) { add(id); }
   }
