@@ -1,5 +1,6 @@
 #pragma once
 
+#include "child/deadline.hpp"
 #include "child/supervise.hpp"
 #include "child/tree.hpp"
 

@@ -1,6 +1,5 @@
 #include "child/supervise.hpp"
 
-#include "child/deadline.hpp"
 #include "child/relay.hpp"
 #include "child/terminator.hpp"
 #include "child/tree.hpp"
@@ -239,16 +238,14 @@ private:
   void obey(Leash& leash, nanoseconds now)
   {
     if (m_phase == Phase::being_killed) { return; }
-    const bool time_to_kill = now >= leash.deadline().kill_at();
+    const bool time_to_kill = now >= leash.kill_at();
     if (time_to_kill || leash.is_loose()) {
       m_cause = Ending::How::lost;
-      if (leash.deadline().claim_asking() && !leash.deadline().is_told() && !leash.is_loose()) {
-        m_how.observer->lease_ran_out();
-      }
+      if (leash.claim_asking() && !leash.is_told() && !leash.is_loose()) { m_how.observer->lease_ran_out(); }
       begin_killing();
-    } else if (m_phase == Phase::running && (leash.deadline().is_asked() || now >= leash.deadline().ask_at())) {
-      const bool is_our_turn = leash.deadline().claim_asking();
-      if (is_our_turn && !leash.deadline().is_told()) { m_how.observer->lease_ran_out(); }
+    } else if (m_phase == Phase::running && (leash.is_asked() || now >= leash.ask_at())) {
+      const bool is_our_turn = leash.claim_asking();
+      if (is_our_turn && !leash.is_told()) { m_how.observer->lease_ran_out(); }
       if (is_our_turn) { return ask(Ending::How::lost, leash.signal()); }
       m_phase = Phase::asked_to_end; // the guard has asked
       m_cause = Ending::How::lost;
@@ -287,8 +284,8 @@ private:
     if (m_how.limit && m_phase == Phase::running) { next = m_how.limit->moment; }
     if (m_phase == Phase::asked_to_end && m_cause == Ending::How::overtime) { next = m_kill_at; }
     if (m_how.leash != nullptr) {
-      const Deadline& deadline = m_how.leash->deadline();
-      next = std::min(next, m_phase == Phase::running ? deadline.ask_at() : deadline.kill_at());
+      const Leash& leash = *m_how.leash;
+      next = std::min(next, m_phase == Phase::running ? leash.ask_at() : leash.kill_at());
     }
     (void)m_alarm->set(next);
   }
@@ -383,7 +380,7 @@ Error cannot_supervise(const sys::Program& program, SysError cause)
 nanoseconds first_alarm(const Supervision& how)
 {
   const nanoseconds limit = how.limit ? how.limit->moment : nanoseconds::max();
-  return how.leash != nullptr ? std::min(limit, how.leash->deadline().ask_at()) : limit;
+  return how.leash != nullptr ? std::min(limit, how.leash->ask_at()) : limit;
 }
 
 } // namespace

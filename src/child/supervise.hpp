@@ -1,7 +1,6 @@
 #pragma once
 
 #include "child/control_group.hpp"
-#include "child/deadline.hpp"
 #include "sys/proc.hpp"
 #include "sys/process.hpp"
 #include "sys/program.hpp"
@@ -21,7 +20,7 @@ struct Ending {
     exited,
     killed,
     overtime, // it was ended because of the time limit
-    lost,     // or because its lock is, or soon would have been, somebody else's (guard.hpp)
+    lost,     // it was ended at the end of the leash: its lock is, or soon would have been, another process's
   };
   How how = How::exited;
   int value = 0;                                 // the exit status, or the signal's number
@@ -51,7 +50,7 @@ public:
   virtual void lease_ran_out() {}
 };
 
-// What ties the supervisor of a command to a guard, when the lock is one that can be lost (guard.hpp).
+// What ties the supervisor of a command to a process that watches it, and may have the tree ended.
 class Leash {
 public:
   virtual ~Leash() = default;
@@ -59,9 +58,14 @@ public:
   virtual Result<std::optional<sys::Signal>> wait(std::optional<std::chrono::nanoseconds> patience) = 0;
   // Nobody is at the other end any more: the tree must end at once.
   virtual bool is_loose() const = 0;
-  virtual Deadline& deadline() = 0;
-  virtual pid_t group() const = 0; // the guard's process group, and the command's
-  virtual int signal() const = 0;  // the polite one
+  // When the tree has to be asked to end, and when killed, on the elapsed clock. Both may still change.
+  virtual std::chrono::nanoseconds ask_at() const = 0;
+  virtual std::chrono::nanoseconds kill_at() const = 0;
+  virtual bool is_asked() const = 0;
+  virtual bool claim_asking() = 0;  // whether it is for us to ask it
+  virtual bool is_told() const = 0; // people know why
+  virtual pid_t group() const = 0;  // the guard's process group, and the command's
+  virtual int signal() const = 0;   // the polite one
   // It begins only then: we leave the guard's process group and session before.
   virtual void command_started(pid_t command) = 0;
   virtual void command_stopped(int signal) = 0;

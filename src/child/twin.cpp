@@ -53,7 +53,11 @@ public:
     return (*ready & 4U) != 0 ? sys::read_signal(m_children) : std::optional<sys::Signal>();
   }
   bool is_loose() const override { return !m_task.channel.is_open(); }
-  Deadline& deadline() override { return m_task.deadline; }
+  nanoseconds ask_at() const override { return m_task.deadline.ask_at(); }
+  nanoseconds kill_at() const override { return m_task.deadline.kill_at(); }
+  bool is_asked() const override { return m_task.deadline.is_asked(); }
+  bool claim_asking() override { return m_task.deadline.claim_asking(); }
+  bool is_told() const override { return m_task.deadline.is_told(); }
   int signal() const override { return m_task.signal; }
   pid_t group() const override { return m_group; }
   // The command has the guard's process group and session. We leave both before it begins: what kills all of the group
