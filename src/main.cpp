@@ -3,7 +3,7 @@
 //
 // The map of the house. One way in, and every step of the story is the next door:
 //
-//   argv ─► cli/options ─► Options ─► lock/acquire ─► Lock ─► child/supervise ─► Ending ─► cli/exit_code ─► exit status
+//   argv ─► options/parse ─► Options ─► lock/acquire ─► Lock ─► child/supervise ─► Ending ─► cli/exit_code ─► exit status
 //                │                        │                        │
 //                └── usage error ─────────┴── busy, failed ────────┴── not started ──► cli/report (all our words)
 //
@@ -34,12 +34,12 @@
 
 #include "cli/exit_code.hpp"
 #include "cli/lines.hpp"
-#include "cli/options.hpp"
-#include "cli/print.hpp"
 #include "cli/run.hpp"
 #include "cli/show_probe.hpp"
 #include "cli/show_status.hpp"
 #include "flock/run.hpp"
+#include "options/parse.hpp"
+#include "startup/print.hpp"
 #include "sys/process.hpp"
 
 #include <lockrun/version.hpp>

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Who may include whom. Prints every #include that goes up the stairs or through a wall.
+# Which directory may include which. Prints every #include that breaks the rule.
 set -u
 cd "$(dirname "$(readlink -f "$0")")/.."
 
-# A room, and what it may name besides itself. <lockrun/...> is open to all.
+# A directory, and what it may include besides itself. <lockrun/...> is open to all.
 declare -A allowed=(
-  [main]="cli flock lock child backends sys text timeline" # the front doors: src/*.cpp
-  [timeline]="cli sys text"
-  [flock]="cli lock sys"
-  [cli]="lock child backends sys text"
-  [lock]="backends sys"
-  [child]="sys"
-  [backends]="sys engines/protocol text"
-  [engines]="sys"
+  [main]="cli flock options startup sys" # src/main.cpp
+  [timeline]="options startup sys text"
+  [cli]="options startup lock remote kernel child sys text"
+  [flock]="startup lock kernel sys text"
+  [options]="lock remote kernel sys text"
+  [startup]="sys text"
+  [lock]="kernel sys text"
+  [remote]="kernel child protocol sys text"
+  [kernel]="sys text"
+  [child]="sys text"
+  [engines]="protocol sys text"
+  [protocol]="text"
   [text]=""
   [sys]=""
   [include]=""
@@ -27,25 +31,25 @@ offence()
 
 while IFS=: read -r file line include; do
   case $file in
-    include/*) room=include ;;
-    src/*/*) room=${file#src/} room=${room%%/*} ;;
-    *) room=main ;;
+    include/*) layer=include ;;
+    src/*/*) layer=${file#src/} layer=${layer%%/*} ;;
+    *) layer=main ;;
   esac
-  if [ -z "${allowed[$room]+known}" ]; then
-    offence "$file" "$line" "the room '$room' is not in the table of tests/layers.sh"
+  if [ -z "${allowed[$layer]+known}" ]; then
+    offence "$file" "$line" "the directory '$layer' is not in the table of tests/layers.sh"
     continue
   fi
   [[ $include =~ ([\"<])([^\">]+) ]] || continue
   target=${BASH_REMATCH[2]}
   if [ "${BASH_REMATCH[1]}" = "<" ]; then
-    [[ $target != CLI/* || $file == src/cli/* || $file == src/timeline/options.cpp ]] ||
-      offence "$file" "$line" "CLI11 lives in cli and in timeline/options, and nowhere else"
+    [[ $target != CLI/* || $file == src/options/* || $file == src/timeline/options.cpp ]] ||
+      offence "$file" "$line" "CLI11 lives in options and in timeline/options, and nowhere else"
     continue
   fi
-  for place in "$room" ${allowed[$room]}; do
-    [[ $target == *..* || $room == include ]] || [[ $target != "$place"/* && $target != "$place".* ]] || continue 2
+  for place in "$layer" ${allowed[$layer]}; do
+    [[ $target == *..* || $layer == include ]] || [[ $target != "$place"/* && $target != "$place".* ]] || continue 2
   done
-  offence "$file" "$line" "$room may not include \"$target\" (open to it: ${allowed[$room]:-nothing but <lockrun/...>})"
+  offence "$file" "$line" "$layer may not include \"$target\" (open to it: ${allowed[$layer]:-nothing but <lockrun/...>})"
 done < <(grep -rnE --include='*.[ch]pp' '^[[:space:]]*#[[:space:]]*include' src include)
 
 [ "$offenders" -eq 0 ]

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "child/supervise.hpp"
-#include "cli/call.hpp"
 #include "cli/json.hpp"
+#include "options/call.hpp"
 #include "sys/descriptor.hpp"
 
 #include <lockrun/error.hpp>

@@ -1,6 +1,6 @@
 #include "cli/hints.hpp"
 
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 #include "lock/place.hpp"
 #include "sys/file.hpp"
 #include "sys/mount.hpp"

@@ -1,8 +1,8 @@
 #include "cli/holder_words.hpp"
 
-#include "cli/engine_url.hpp"
-#include "cli/option_table.hpp"
-#include "cli/scan.hpp"
+#include "options/engine_url.hpp"
+#include "options/option_table.hpp"
+#include "options/scan.hpp"
 #include "sys/clock.hpp"
 #include "sys/passwd.hpp"
 #include "text/display_width.hpp"

@@ -15,13 +15,13 @@
 namespace lockrun::cli {
 namespace {
 
-using backends::Engine;
-using backends::Grant;
+using remote::Engine;
+using remote::Grant;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-class Listener final : public backends::EngineListener, private WaitFactsSource {
+class Listener final : public remote::EngineListener, private WaitFactsSource {
 public:
   Listener(const Call& call, Reporter& reporter) : m_call(call), m_reporter(reporter) {}
   ~Listener() override { m_line.end(); }
@@ -63,7 +63,7 @@ private:
 };
 
 // Passes on what the engine says while the command runs.
-class EngineKeeper final : public child::Keeper {
+class EngineKeeper final : public remote::Keeper {
 public:
   EngineKeeper(Engine& engine, Reporter& reporter) : m_engine(engine), m_reporter(reporter) {}
 
@@ -103,9 +103,9 @@ std::string published_command(const Call& call)
   return std::string(word.substr(word.rfind('/') + 1)); // npos + 1 is 0
 }
 
-child::LeaseTerms terms_of(const Grant& grant, const CommandRules& rules)
+remote::LeaseTerms terms_of(const Grant& grant, const CommandRules& rules)
 {
-  child::LeaseTerms terms{};
+  remote::LeaseTerms terms{};
   terms.deadline = grant.deadline;
   terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
   // Time to end in is time in which the lock is not renewed any more: without a wish for it an outage may take more.
@@ -141,7 +141,7 @@ bool LeasedLock::release(const Result<child::Ending, Error>& ending)
 
 Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Reporter& reporter, const Signals& signals)
 {
-  auto guard = child::Guard::prepare();
+  auto guard = remote::Guard::prepare();
   if (!guard) { return tl::unexpected(Error{Reason::start_failed, call.command.front(), guard.error()}); }
   const auto about_lock = [&](Error error) {
     error.target = call.request.path;
@@ -149,7 +149,7 @@ Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Repor
   };
   sys::SignalSet engines_mask = signals.inherited;
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) { engines_mask.add(signal); }
-  auto engine = Engine::start(backends::engine_name(call.engine.url), engines_mask);
+  auto engine = Engine::start(remote::engine_name(call.engine.url), engines_mask);
   if (!engine) { return about_lock(engine.error()); }
   guard->leave_out(engine->pid());
   Listener listener(call, reporter);

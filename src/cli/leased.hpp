@@ -1,15 +1,15 @@
 #pragma once
 
-#include "backends/engine.hpp"
-#include "child/guard.hpp"
 #include "cli/obtain.hpp"
+#include "remote/engine.hpp"
+#include "remote/guard.hpp"
 
 namespace lockrun::cli {
 
 // A lock that an engine holds for us, and that can be lost. As Holding, which see.
 class LeasedLock {
 public:
-  LeasedLock(child::Guard guard, backends::Engine engine, backends::Grant grant, const Call& call, Reporter& reporter)
+  LeasedLock(remote::Guard guard, remote::Engine engine, remote::Grant grant, const Call& call, Reporter& reporter)
     : m_guard(std::move(guard)), m_engine(std::move(engine)), m_grant(std::move(grant)), m_call(call),
       m_reporter(reporter)
   {}
@@ -19,9 +19,9 @@ public:
   bool release(const Result<child::Ending, Error>& ending);
 
 private:
-  child::Guard m_guard;
-  backends::Engine m_engine;
-  backends::Grant m_grant;
+  remote::Guard m_guard;
+  remote::Engine m_engine;
+  remote::Grant m_grant;
   const Call& m_call;
   Reporter& m_reporter;
 };

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cli/call.hpp"
-#include "cli/options.hpp"
+#include "options/call.hpp"
+#include "options/parse.hpp"
 
 #include <string_view>
 

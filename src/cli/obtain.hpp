@@ -1,9 +1,9 @@
 #pragma once
 
 #include "child/supervise.hpp"
-#include "cli/call.hpp"
 #include "cli/reporter.hpp"
 #include "cli/signals.hpp"
+#include "options/call.hpp"
 
 #include <lockrun/error.hpp>
 #include <lockrun/lock.hpp>

@@ -1,11 +1,11 @@
 #pragma once
 
-#include "cli/call.hpp"
 #include "cli/reporter.hpp"
 #include "cli/signals.hpp"
 #include "cli/wait_line.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/status.hpp"
+#include "options/call.hpp"
 #include "sys/descriptor.hpp"
 
 #include <lockrun/lock.hpp>

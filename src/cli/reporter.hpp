@@ -1,8 +1,8 @@
 #pragma once
 
 #include "child/supervise.hpp"
-#include "cli/call.hpp"
 #include "cli/events.hpp"
+#include "options/call.hpp"
 
 #include <lockrun/error.hpp>
 

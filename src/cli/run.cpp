@@ -6,7 +6,7 @@
 #include "cli/obtain.hpp"
 #include "cli/reporter.hpp"
 #include "cli/signals.hpp"
-#include "cli/standard_descriptors.hpp"
+#include "startup/standard_descriptors.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
 #include "sys/signal.hpp"

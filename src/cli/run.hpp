@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cli/call.hpp"
+#include "options/call.hpp"
 
 namespace lockrun::cli {
 

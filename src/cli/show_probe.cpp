@@ -1,10 +1,10 @@
 #include "cli/show_probe.hpp"
 
 #include "cli/exit_code.hpp"
-#include "cli/print.hpp"
 #include "cli/reporter.hpp"
-#include "cli/standard_descriptors.hpp"
 #include "lock/probe.hpp"
+#include "startup/print.hpp"
+#include "startup/standard_descriptors.hpp"
 #include "text/quote.hpp"
 #include "text/words.hpp"
 

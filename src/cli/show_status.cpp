@@ -1,12 +1,12 @@
 #include "cli/show_status.hpp"
 
-#include "backends/engine_status.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/json.hpp"
-#include "cli/print.hpp"
 #include "cli/reporter.hpp"
-#include "cli/standard_descriptors.hpp"
+#include "remote/engine_status.hpp"
+#include "startup/print.hpp"
+#include "startup/standard_descriptors.hpp"
 #include "text/display_width.hpp"
 #include "text/duration.hpp"
 #include "text/quote.hpp"
@@ -98,7 +98,7 @@ std::string table_of(const std::vector<Row>& rows)
 Result<LockStatus, Error> status_of(const Question::Lock& lock)
 {
   if (lock.engine_url.empty()) { return status(lock.request); }
-  auto seen = backends::engine_status(lock.engine_url);
+  auto seen = remote::engine_status(lock.engine_url);
   if (!seen) { seen.error().target = lock.request.path; }
   return seen;
 }

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "engines/protocol.hpp"
 #include "engines/url.hpp"
+#include "protocol/protocol.hpp"
 #include "sys/poller.hpp"
 
 #include <lockrun/request.hpp>

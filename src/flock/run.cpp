@@ -1,10 +1,10 @@
 #include "flock/run.hpp"
 
-#include "cli/standard_descriptors.hpp"
 #include "flock/options.hpp"
 #include "lock/hold.hpp"
 #include "lock/lock_file.hpp"
 #include "lock/place.hpp"
+#include "startup/standard_descriptors.hpp"
 #include "sys/clock.hpp"
 #include "sys/process.hpp"
 #include "sys/program.hpp"

@@ -1,7 +1,7 @@
 #include "lock/acquire.hpp"
 
-#include "backends/kernel_lock.hpp"
-#include "backends/slots.hpp"
+#include "kernel/kernel_lock.hpp"
+#include "kernel/slots.hpp"
 #include "lock/hold.hpp"
 #include "lock/lock_file.hpp"
 #include "lock/nested.hpp"
@@ -23,8 +23,8 @@
 namespace lockrun {
 namespace {
 
-using backends::kernel_locks;
-using backends::KernelLock;
+using kernel::kernel_locks;
+using kernel::KernelLock;
 using std::chrono::nanoseconds;
 
 bool is_bad_descriptor(const Error& error)
@@ -208,7 +208,7 @@ Result<void, Error> Lock::release()
     for (const KernelLock* const kind : kernel_locks(hold.api)) {
       keep_first_error(unlocked, Reason::lock_failed, hold, unlock_but(hold.fd, *kind, hold.range, hold.before));
     }
-    if (hold.slot) { keep_first_error(unlocked, Reason::lock_failed, hold, backends::free_slot(hold.fd, *hold.slot)); }
+    if (hold.slot) { keep_first_error(unlocked, Reason::lock_failed, hold, kernel::free_slot(hold.fd, *hold.slot)); }
   }
   m_holds.clear();
   return unlocked ? removed : unlocked;

@@ -1,8 +1,8 @@
 #include "lock/deadlock.hpp"
 
-#include "backends/ancestry.hpp"
-#include "backends/queue.hpp"
-#include "backends/slots.hpp"
+#include "kernel/ancestry.hpp"
+#include "kernel/queue.hpp"
+#include "kernel/slots.hpp"
 #include "lock/lock_line.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/nested.hpp"
@@ -41,9 +41,9 @@ bool blocks(const LockLine& held, const LockLine& wanted)
 
 bool waits_for_slot(const LockLine& line)
 {
-  const auto first = backends::byte_of_slot(0).start;
+  const auto first = kernel::byte_of_slot(0).start;
   return line.waits && line.kind == LockLine::Kind::ofd && line.start >= first &&
-         line.start < first + backends::k_most_slots;
+         line.start < first + kernel::k_most_slots;
 }
 
 // For a slot only the first one in the queue of its file waits, with an ofd lock, which has no number: it is the one
@@ -52,7 +52,7 @@ pid_t head_of_queue(const std::vector<LockLine>& lines, const LockLine& slot)
 {
   const LockLine* head = nullptr;
   for (const LockLine& line : lines) {
-    const bool is_in_queue = !line.waits && line.kind == LockLine::Kind::posix && line.start >= backends::k_queue;
+    const bool is_in_queue = !line.waits && line.kind == LockLine::Kind::posix && line.start >= kernel::k_queue;
     if (!is_in_queue || !is_same_file(line, slot)) { continue; }
     if (head == nullptr || line.start < head->start) { head = &line; }
   }
@@ -63,7 +63,7 @@ pid_t head_of_queue(const std::vector<LockLine>& lines, const LockLine& slot)
 bool is_from_first_slot_on(const std::vector<LockLine>& wanted)
 {
   for (std::size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i].start != backends::byte_of_slot(static_cast<int>(i)).start) { return false; }
+    if (wanted[i].start != kernel::byte_of_slot(static_cast<int>(i)).start) { return false; }
   }
   return true;
 }
@@ -111,7 +111,7 @@ public:
   bool has_something_to_give(pid_t pid)
   {
     return any_in_tree_of(pid, [](pid_t, const std::vector<LockLine>& held) {
-      return !std::all_of(held.begin(), held.end(), backends::is_place);
+      return !std::all_of(held.begin(), held.end(), kernel::is_place);
     });
   }
 
@@ -190,7 +190,7 @@ private:
       const auto& has = taker.held;
       return std::any_of(has.begin(), has.end(), [&](const LockLine& its) {
         return is_same_file(its, line) && is_same_lock(its, line);
-      }) && backends::frees_its_lock(taker.status);
+      }) && kernel::frees_its_lock(taker.status);
     };
     kept.erase(std::remove_if(kept.begin(), kept.end(), is_freed), kept.end());
     return kept;
@@ -201,7 +201,7 @@ private:
   static bool is_adopted(Process& child, const Process& parent)
   {
     if (!child.is_adopted) {
-      child.is_adopted = !parent.held.empty() && backends::is_adopted(child.status, parent.status);
+      child.is_adopted = !parent.held.empty() && kernel::is_adopted(child.status, parent.status);
     }
     return *child.is_adopted;
   }
@@ -434,7 +434,7 @@ namespace {
 bool looks_too(const sys::ProcessStatus& other)
 {
   if (other.name == "flock") { return false; }
-  if (backends::runs_our_program(other)) { return true; }
+  if (kernel::runs_our_program(other)) { return true; }
   // Another version, the one before an upgrade; or one that we may not look into.
   const auto us = sys::process_status(sys::process_id());
   return us && us->name == other.name;

@@ -1,6 +1,6 @@
 #include "lock/in_turn.hpp"
 
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 
 #include <cerrno>
 #include <utility>
@@ -13,7 +13,7 @@ using sys::Attempt;
 Result<void, Error> queue_up(
   Wanted& wanted, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience)
 {
-  backends::QueuePlace place(queue);
+  kernel::QueuePlace place(queue);
   const auto call = [&]() -> Result<Attempt> {
     auto answer = place.enter();
     if (answer && *answer == Attempt::acquired) { answer = place.wait_turn(); }
@@ -34,10 +34,10 @@ Result<Taken, Error> take_in_turn(Wanted& wanted, const sys::Descriptor& fd, con
   const auto failed = [&](SysError cause) {
     return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
   };
-  const auto queued = backends::look_at_queue(queue);
+  const auto queued = kernel::look_at_queue(queue);
   if (!queued) { return failed(queued.error()); }
   // Whoever passes the door from now on has come later.
-  if (*queued == backends::Queued::nobody) {
+  if (*queued == kernel::Queued::nobody) {
     const auto attempt = wanted.ask(Wait::never);
     if (!attempt) { return failed(attempt.error()); }
     if (*attempt == Attempt::acquired) { return wanted.taken(); }
@@ -67,7 +67,7 @@ Result<Taken, Error> take_in_turn(Wanted& wanted, const sys::Descriptor& fd, con
     }
   }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
-  backends::WaitingPlace place(queue);
+  kernel::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
   announce_wait(patience, request);
   auto waited = queue_up(wanted, queue, request, patience);

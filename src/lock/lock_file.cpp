@@ -99,7 +99,7 @@ Result<sys::Descriptor> open_or_create(const LockRequest& request, int flags, Ex
   return opened;
 }
 
-// Beside the lock itself: see backends/queue and backends/slots.
+// Beside the lock itself: see kernel/queue and kernel/slots.
 bool queues(const LockRequest& request)
 {
   return request.fair || request.slots > 0 || request.max_waiters;

@@ -15,7 +15,7 @@ struct LockFile {
   sys::FileStatus status;
   sys::Descriptor own_queue_fd{}; // open for writing where `fd` is not, and the request queues
 
-  // For what is locked beside the lock itself: see backends/queue.hpp.
+  // For what is locked beside the lock itself: see kernel/queue.hpp.
   const sys::Descriptor& queue_fd() const noexcept { return own_queue_fd.is_open() ? own_queue_fd : fd; }
 };
 

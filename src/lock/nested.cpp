@@ -1,7 +1,7 @@
 #include "lock/nested.hpp"
 
-#include "backends/ancestry.hpp"
-#include "backends/queue.hpp"
+#include "kernel/ancestry.hpp"
+#include "kernel/queue.hpp"
 #include "lock/lock_line.hpp"
 #include "lock/look_turn.hpp"
 #include "sys/file.hpp"
@@ -55,7 +55,7 @@ private:
       const auto status = sys::process_status(pid);
       // The parent has ended since, and another process has got its number.
       if (child && status && status->start > child->start) { return; }
-      if (child && status && backends::is_adopted(*child, *status)) {
+      if (child && status && kernel::is_adopted(*child, *status)) {
         m_adopter = pid;
         m_tree.may_change = true;
         return;
@@ -88,7 +88,7 @@ private:
       const bool is_it = status->identity == m_identity;
       if (!is_it && (m_tree.has_any || !sys::may_be_locked(status->type))) { continue; }
       const auto lines = sys::locks_of(pid, fd).value_or(std::vector<LockLine>());
-      m_tree.has_any = m_tree.has_any || (!std::all_of(lines.begin(), lines.end(), backends::is_place) &&
+      m_tree.has_any = m_tree.has_any || (!std::all_of(lines.begin(), lines.end(), kernel::is_place) &&
                                            !LookTurn::may_be_on(status->identity));
       if (!is_it) { continue; }
       std::copy_if(lines.begin(), lines.end(), std::back_inserter(found),
@@ -117,7 +117,7 @@ private:
     const auto all = sys::all_locks_checked().value_or(sys::LockList()).lines;
     std::optional<sys::FileIdentity> name;
     for (const LockLine& line : all) {
-      if (line.waits || !contains(m_hidden, line.pid) || backends::is_place(line) || LookTurn::may_be_on(line)) {
+      if (line.waits || !contains(m_hidden, line.pid) || kernel::is_place(line) || LookTurn::may_be_on(line)) {
         continue;
       }
       m_tree.has_any = true;
@@ -151,7 +151,7 @@ private:
     for (const pid_t pid : others) {
       if (pid <= 0 || contains(m_walked, pid)) { continue; }
       const auto status = sys::process_status(pid);
-      if (!status || !backends::frees_its_lock(*status)) { continue; }
+      if (!status || !kernel::frees_its_lock(*status)) { continue; }
       const auto lines = lines_of(pid);
       const auto is_freed = [&](const AncestorLock& lock) {
         if (!lines) { return lines.error().code != ESRCH && lock.line.pid == pid; }

@@ -35,7 +35,7 @@ struct TreeLocks {
 // - a lock of our own open file description, `fd` (or the caller's descriptor that it is a copy of): it is not in our
 //   way, and nobody's whom we would wait for;
 // - a descriptor that outlived its lock;
-// - what the ancestors of a lockrun that adopted us hold (backends/ancestry.hpp), and that lockrun itself;
+// - what the ancestors of a lockrun that adopted us hold (kernel/ancestry.hpp), and that lockrun itself;
 // - a lock that we inherited while the lockrun that will free it lives, and is no ancestor of ours.
 // Nothing also when nothing can be seen.
 TreeLocks locks_of_tree(const sys::Descriptor& fd, std::optional<int> callers);

@@ -1,6 +1,6 @@
 #include "lock/probe.hpp"
 
-#include "backends/kernel_lock.hpp"
+#include "kernel/kernel_lock.hpp"
 #include "lock/place.hpp"
 #include "sys/file.hpp"
 #include "sys/lock.hpp"
@@ -26,13 +26,13 @@ struct Pair {
   bool is_writable = true;
 };
 
-Result<Attempt> try_lock(const backends::KernelLock& kind, const sys::Descriptor& fd)
+Result<Attempt> try_lock(const kernel::KernelLock& kind, const sys::Descriptor& fd)
 {
   return kind.lock(fd, Mode::exclusive, Range{}, Wait::never);
 }
 
 // Busy at the first attempt: somebody else has it.
-Result<ProbedLock, Attempt> try_out(const backends::KernelLock& kind, const Pair& files)
+Result<ProbedLock, Attempt> try_out(const kernel::KernelLock& kind, const Pair& files)
 {
   const auto first = try_lock(kind, files.one);
   if (!first) { return ProbedLock{Outcome::refused, first.error()}; }
@@ -57,10 +57,10 @@ bool is_lockable(sys::FileType type)
 
 bool see_each_other(const Pair& files)
 {
-  const auto flock = try_lock(backends::k_flock, files.one);
-  const auto ofd = try_lock(backends::k_ofd, files.other);
-  (void)backends::k_flock.unlock(files.one, Range{});
-  (void)backends::k_ofd.unlock(files.other, Range{});
+  const auto flock = try_lock(kernel::k_flock, files.one);
+  const auto ofd = try_lock(kernel::k_ofd, files.other);
+  (void)kernel::k_flock.unlock(files.one, Range{});
+  (void)kernel::k_ofd.unlock(files.other, Range{});
   return flock && *flock == Attempt::acquired && ofd && *ofd == Attempt::busy;
 }
 
@@ -97,11 +97,11 @@ Result<Probe, Attempt> try_out_all(const Pair& files, const std::string& name)
   Probe result;
   result.file = name;
   if (auto mount = sys::mount_of(files.one)) { result.mount = std::move(*mount); }
-  const auto flock = try_out(backends::k_flock, files);
+  const auto flock = try_out(kernel::k_flock, files);
   if (!flock) { return tl::unexpected(flock.error()); }
   result.flock = *flock;
   if (files.type == sys::FileType::directory || !files.is_writable) { return result; }
-  const auto ofd = try_out(backends::k_ofd, files);
+  const auto ofd = try_out(kernel::k_ofd, files);
   if (!ofd) { return tl::unexpected(ofd.error()); }
   result.ofd = *ofd;
   const bool both_work = result.flock.outcome == Outcome::excludes && result.ofd.outcome == Outcome::excludes;

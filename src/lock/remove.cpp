@@ -1,6 +1,6 @@
 #include "lock/remove.hpp"
 
-#include "backends/kernel_lock.hpp"
+#include "kernel/kernel_lock.hpp"
 
 #include <cerrno>
 
@@ -10,7 +10,7 @@ namespace {
 bool is_ours_alone(const Hold& hold)
 {
   if (hold.mode == Mode::exclusive) { return true; }
-  for (const backends::KernelLock* const kind : backends::kernel_locks(hold.api)) {
+  for (const kernel::KernelLock* const kind : kernel::kernel_locks(hold.api)) {
     const auto turned = kind->lock(hold.fd, Mode::exclusive, hold.range, Wait::never);
     if (!turned || *turned != sys::Attempt::acquired) { return false; }
   }

@@ -1,7 +1,7 @@
 #include "lock/status.hpp"
 
-#include "backends/queue.hpp"
-#include "backends/slots.hpp"
+#include "kernel/queue.hpp"
+#include "kernel/slots.hpp"
 #include "lock/lock_file.hpp"
 #include "lock/lock_line.hpp"
 #include "lock/place.hpp"
@@ -90,16 +90,16 @@ struct Sighting {
 
 std::optional<unsigned> slot_of(const LockLine& line)
 {
-  const std::int64_t slot = line.start - backends::k_first_slot;
+  const std::int64_t slot = line.start - kernel::k_first_slot;
   if (line.kind != LockLine::Kind::ofd || slot < 0) { return std::nullopt; }
-  if (slot >= backends::k_most_slots) { return std::nullopt; }
+  if (slot >= kernel::k_most_slots) { return std::nullopt; }
   return static_cast<unsigned>(slot);
 }
 
 // A place in the queue of --fair and --slots; whose it is, is certain: such a lock ends with its process.
 bool is_place_in_queue(const LockLine& line)
 {
-  return line.kind == LockLine::Kind::posix && !line.waits && line.start >= backends::k_queue;
+  return line.kind == LockLine::Kind::posix && !line.waits && line.start >= kernel::k_queue;
 }
 
 bool contains(const std::vector<pid_t>& pids, pid_t pid)

@@ -41,7 +41,7 @@ Result<Taken, Error> take_kinds(Wanted& wanted, const sys::Descriptor& fd, const
   if (!nested) { return tl::unexpected(nested.error()); }
   if (*nested) { return std::move(**nested); }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
-  backends::WaitingPlace place(queue);
+  kernel::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
   announce_wait(patience, request);
   const auto call = [&] { return wanted.ask(Wait::allowed); };
@@ -57,9 +57,9 @@ Result<Taken, Error> take_kinds(Wanted& wanted, const sys::Descriptor& fd, const
 // Queues, slots and places are fcntl locks beside the lock itself, whose flock must not cover them.
 Result<void, Error> check_separate(const sys::Descriptor& fd, const LockRequest& request)
 {
-  const auto locks = backends::locks_on(fd);
+  const auto locks = kernel::locks_on(fd);
   if (!locks) { return tl::unexpected(Error{Reason::lock_failed, request.path, locks.error(), {}}); }
-  if (*locks == backends::Locks::separate) { return {}; }
+  if (*locks == kernel::Locks::separate) { return {}; }
   return tl::unexpected(Error{Reason::lock_failed, request.path, {"fstatfs", EOPNOTSUPP}, {}});
 }
 
@@ -126,7 +126,7 @@ Result<std::optional<Taken>, Error> go_before_ancestors(
   return tl::unexpected(Error{Reason::nested, request.path, {}, {party_of(*lock)}});
 }
 
-Result<void, Error> take_waiting_place(backends::WaitingPlace& place, const LockRequest& request)
+Result<void, Error> take_waiting_place(kernel::WaitingPlace& place, const LockRequest& request)
 {
   if (!request.max_waiters) { return {}; }
   const auto placed = place.take(*request.max_waiters);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 #include "lock/nested.hpp"
 #include "lock/wait.hpp"
 #include "lock/wanted.hpp"
@@ -53,6 +53,6 @@ Result<std::optional<Taken>, Error> go_before_ancestors(
   Wanted& wanted, const TreeLocks& tree, const LockRequest& request);
 
 // With request.max_waiters: one of the places, or the reason too_many_waiters.
-Result<void, Error> take_waiting_place(backends::WaitingPlace& place, const LockRequest& request);
+Result<void, Error> take_waiting_place(kernel::WaitingPlace& place, const LockRequest& request);
 
 } // namespace lockrun

@@ -1,6 +1,6 @@
 #include "lock/wanted.hpp"
 
-#include "backends/slots.hpp"
+#include "kernel/slots.hpp"
 #include "lock/lock_line.hpp"
 #include "sys/process.hpp"
 
@@ -11,8 +11,8 @@
 namespace lockrun {
 namespace {
 
-using backends::kernel_locks;
-using backends::KernelLock;
+using kernel::kernel_locks;
+using kernel::KernelLock;
 using sys::Attempt;
 using sys::LockLine;
 
@@ -59,7 +59,7 @@ Result<Attempt> Wanted::ask_step_by_step(Wait wait)
 {
   if (m_wants_slot && !m_slot) {
     const auto slot =
-      wait == Wait::never ? backends::try_slot(m_fd, m_request.slots) : backends::wait_slot(m_fd, m_request.slots);
+      wait == Wait::never ? kernel::try_slot(m_fd, m_request.slots) : kernel::wait_slot(m_fd, m_request.slots);
     if (!slot) { return tl::unexpected(slot.error()); }
     if (!*slot) { return wait == Wait::never ? Attempt::busy : Attempt::interrupted; }
     m_slot = *slot;
@@ -77,7 +77,7 @@ void Wanted::give_back()
     const auto last = step(m_steps - 1);
     (void)unlock_but(m_fd, *last->kind, *last->range, m_before); // closing frees it as well, unless it is the caller's
   }
-  if (m_slot) { (void)backends::free_slot(m_fd, *m_slot); }
+  if (m_slot) { (void)kernel::free_slot(m_fd, *m_slot); }
   m_slot.reset();
 }
 
@@ -123,7 +123,7 @@ const AncestorLock* Wanted::slot_in_the_way(const TreeLocks& tree) const
 {
   const AncestorLock* found = nullptr;
   for (int slot = 0; slot < m_request.slots; ++slot) {
-    const LockLine wanted = line_of(LockLine::Kind::ofd, Mode::exclusive, backends::byte_of_slot(slot));
+    const LockLine wanted = line_of(LockLine::Kind::ofd, Mode::exclusive, kernel::byte_of_slot(slot));
     if (!uncovered(tree, wanted).empty()) { return nullptr; }
     found = lockrun::in_the_way(tree, wanted);
   }
@@ -142,7 +142,7 @@ const AncestorLock* Wanted::in_the_way(const TreeLocks& tree) const
 
 bool Wanted::is_touched_by(const TreeLocks& tree) const
 {
-  const Range slots{backends::byte_of_slot(0).start, m_request.slots};
+  const Range slots{kernel::byte_of_slot(0).start, m_request.slots};
   if (m_request.slots > 0 && lockrun::in_the_way(tree, line_of(LockLine::Kind::ofd, Mode::exclusive, slots))) {
     return true;
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "backends/kernel_lock.hpp"
+#include "kernel/kernel_lock.hpp"
 #include "lock/nested.hpp"
 #include "sys/descriptor.hpp"
 #include "sys/lock.hpp"
@@ -61,10 +61,10 @@ public:
 
 private:
   struct Step {
-    const backends::KernelLock* kind;
+    const kernel::KernelLock* kind;
     const Range* range;
   };
-  std::span<const Range> ranges_of(const backends::KernelLock& kind) const;
+  std::span<const Range> ranges_of(const kernel::KernelLock& kind) const;
   std::optional<Step> step(std::size_t number) const;
   Result<sys::Attempt> ask_step_by_step(Wait wait);
   const AncestorLock* slot_in_the_way(const TreeLocks& tree) const;
@@ -81,7 +81,7 @@ private:
 };
 
 // Frees `range` of one kind, but for what `before` says, which the descriptor then has again.
-Result<void> unlock_but(const sys::Descriptor& fd, const backends::KernelLock& kind, const Range& range,
+Result<void> unlock_but(const sys::Descriptor& fd, const kernel::KernelLock& kind, const Range& range,
   const std::vector<sys::LockLine>& before);
 
 } // namespace lockrun

@@ -1,5 +1,5 @@
 // What runs inside the process, without its start: reading a command line, reading /proc/locks.
-#include "cli/options.hpp"
+#include "options/parse.hpp"
 #include "sys/proc.hpp"
 
 #include <benchmark/benchmark.h>

@@ -1,7 +1,7 @@
 // First come, first served, whatever the mix of shared and exclusive.
 
-#include "backends/queue.hpp"
 #include "contract/contender.hpp"
+#include "kernel/queue.hpp"
 #include "support/eventually.hpp"
 #include "support/kernel_locks.hpp"
 #include "support/temp_dir.hpp"
@@ -193,7 +193,7 @@ TEST_F(Fair, WhoGivesUpIsInNobodysWay)
 
 TEST_F(Fair, TheDoorIsWaitedForWithinTheLimit)
 {
-  const HoldingProcess stopped_on_its_way(path, Mode::exclusive, LockKind::posix, {backends::k_door, 1});
+  const HoldingProcess stopped_on_its_way(path, Mode::exclusive, LockKind::posix, {kernel::k_door, 1});
   const HeldLock held(path);
   const auto lock = acquire(waiting_at_most(request(), std::chrono::milliseconds(5)), {});
   ASSERT_FALSE(lock);

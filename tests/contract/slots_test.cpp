@@ -1,7 +1,7 @@
 // So many at once and no more, each with a number of its own.
 
-#include "backends/slots.hpp"
 #include "contract/contender.hpp"
+#include "kernel/slots.hpp"
 #include "support/eventually.hpp"
 #include "support/kernel_locks.hpp"
 #include "support/shared.hpp"
@@ -61,7 +61,7 @@ protected:
     std::set<int> slots;
     for (const auto& line : kernel_holders(path)) {
       if (line.api != "OFDLCK") { continue; }
-      const Range first = backends::byte_of_slot(0);
+      const Range first = kernel::byte_of_slot(0);
       for (auto byte = std::stoll(line.start); byte <= std::stoll(line.end); ++byte) {
         slots.insert(static_cast<int>(byte - first.start));
       }

@@ -1,6 +1,6 @@
 #include "lock/tree_watch.hpp"
 
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 #include "lock/nested.hpp"
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
@@ -167,7 +167,7 @@ TEST_F(TreeHas, NothingMoreWithATurnToLook)
 TEST_F(TreeHas, NothingMoreWithAPlaceInAQueue)
 {
   const bool before = anything();
-  backends::QueuePlace place(file);
+  kernel::QueuePlace place(file);
   ASSERT_EQ(place.enter(), sys::Attempt::acquired);
   EXPECT_EQ(anything(), before);
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engines/protocol.hpp"
+#include "protocol/protocol.hpp"
 #include "support/process.hpp"
 
 #include <chrono>

@@ -1,7 +1,7 @@
 // First come, first served, by any mix of shared and exclusive, whoever is killed on the way. LOCKRUN_TORTURE_GRANTS
 // says how often (above 1000 by 200 processes), LOCKRUN_SEED how the dice fall; scripts/torture runs long.
 
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 #include "support/eventually.hpp"
 #include "support/kernel_locks.hpp"
 #include "support/process.hpp"
@@ -112,7 +112,7 @@ private:
       const Mode mode = random() % 2 == 0 ? Mode::shared : Mode::exclusive;
       const auto fd = sys::open(m_path.c_str(), O_RDWR | O_CREAT, 0600);
       if (!fd) { return 1; }
-      backends::QueuePlace place(*fd);
+      kernel::QueuePlace place(*fd);
       const unsigned long before = now();
       if (place.enter() != Attempt::acquired) { return 2; }
       const unsigned long arrived = now();

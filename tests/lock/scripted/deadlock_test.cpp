@@ -1,6 +1,6 @@
 #include "lock/deadlock.hpp"
 
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 #include "support/fake_sys.hpp"
 #include "sys/file.hpp"
 #include "sys/proc.hpp"
@@ -306,7 +306,7 @@ LockLine place_of(pid_t pid, int number)
 {
   LockLine line = held_by(pid, k_wanted);
   line.kind = LockLine::Kind::posix;
-  line.start = line.end = backends::k_queue + number;
+  line.start = line.end = kernel::k_queue + number;
   return line;
 }
 

@@ -1,4 +1,4 @@
-#include "backends/queue.hpp"
+#include "kernel/queue.hpp"
 #include "support/fake_sys.hpp"
 #include "sys/lock.hpp"
 
@@ -71,7 +71,7 @@ TEST_F(InTurn, ASlotIsGivenBackWhenTheLockIsBusy)
 TEST_F(InTurn, SomebodyWhoQueuesIsReasonEnoughNotToTry)
 {
   request.patience = std::chrono::nanoseconds(0);
-  kernel.answers("posix_conflict", std::optional<sys::Conflict>({Mode::exclusive, {backends::k_queue, 1}, 1}));
+  kernel.answers("posix_conflict", std::optional<sys::Conflict>({Mode::exclusive, {kernel::k_queue, 1}, 1}));
   EXPECT_EQ(error().reason, Reason::busy);
   EXPECT_THAT(kernel.calls("flock"), IsEmpty());
 }

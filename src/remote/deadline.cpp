@@ -1,0 +1,39 @@
+#include "remote/deadline.hpp"
+
+#include "sys/memory.hpp"
+
+#include <algorithm>
+#include <new>
+
+namespace lockrun::remote {
+
+using std::chrono::nanoseconds;
+
+Result<Deadline> Deadline::create(const LeaseTerms& terms)
+{
+  const auto memory = sys::shared_memory(sizeof(Shared));
+  if (!memory) { return tl::unexpected(memory.error()); }
+  auto* const shared = new (*memory) Shared{};
+  shared->kill_at = (terms.deadline - terms.margin).count();
+  shared->ask_at = (terms.deadline - terms.margin - terms.grace).count();
+  return Deadline(shared, terms);
+}
+
+void Deadline::renew(nanoseconds deadline, nanoseconds now) noexcept
+{
+  const nanoseconds later = deadline - m_terms.margin;
+  if (is_asked() || now >= kill_at() || later <= kill_at()) { return; }
+  // SIGKILL's moment first: whoever reads in between asks too early at worst, and never kills too late.
+  m_shared->kill_at = later.count();
+  m_shared->ask_at = (later - m_terms.grace).count();
+}
+
+void Deadline::lose(nanoseconds sure_until, nanoseconds now) noexcept
+{
+  const nanoseconds latest = std::max(sure_until - m_terms.margin, now + m_terms.last_grace);
+  m_shared->is_told = true;
+  m_shared->kill_at = std::min({kill_at(), now + m_terms.grace, latest}).count();
+  m_shared->ask_at = std::min(ask_at(), now).count();
+}
+
+} // namespace lockrun::remote

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <lockrun/error.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+namespace lockrun::remote {
+
+// How long a lock is ours that somebody elsewhere grants, and when the tree under it has to end for that.
+struct LeaseTerms {
+  std::chrono::nanoseconds deadline;   // on the elapsed clock: from then on it may be somebody else's
+  std::chrono::nanoseconds margin;     // SIGKILL comes so long before it
+  std::chrono::nanoseconds grace;      // and the polite signal so long before SIGKILL
+  std::chrono::nanoseconds last_grace; // the same when another process may hold the lock already
+};
+
+// When the tree under such a lock has to end. Guard and twin share it in memory, so that each knows how things stand
+// however long the other is stopped.
+class Deadline {
+public:
+  // Shared with all processes that are forked later; it is never freed.
+  static Result<Deadline> create(const LeaseTerms& terms);
+
+  std::chrono::nanoseconds ask_at() const noexcept { return std::chrono::nanoseconds(m_shared->ask_at.load()); }
+  std::chrono::nanoseconds kill_at() const noexcept { return std::chrono::nanoseconds(m_shared->kill_at.load()); }
+
+  // The lock is ours for longer. Comes to nothing once the tree has been asked to end, or has to be killed: what is
+  // lost stays lost, whatever a late answer says. Also when it would be ours for shorter.
+  void renew(std::chrono::nanoseconds deadline, std::chrono::nanoseconds now) noexcept;
+
+  // It is lost: the tree has to end now, in the grace at most, and never later than before. `sure_until`: when it was
+  // still ours for certain; once that is over, only the last grace is left.
+  void lose(std::chrono::nanoseconds sure_until, std::chrono::nanoseconds now) noexcept;
+
+  // The one of us who asks the tree to end: true for the first caller.
+  bool claim_asking() noexcept { return !m_shared->is_asked.exchange(true); }
+  bool is_asked() const noexcept { return m_shared->is_asked.load(); }
+
+  // Whether people have been told why.
+  bool is_told() const noexcept { return m_shared->is_told.load(); }
+
+private:
+  struct Shared {
+    std::atomic<std::int64_t> ask_at;
+    std::atomic<std::int64_t> kill_at;
+    std::atomic<bool> is_asked;
+    std::atomic<bool> is_told;
+  };
+  static_assert(std::atomic<std::int64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free,
+    "two processes share them");
+
+  Deadline(Shared* shared, const LeaseTerms& terms) noexcept : m_shared(shared), m_terms(terms) {}
+
+  Shared* m_shared;
+  LeaseTerms m_terms;
+};
+
+} // namespace lockrun::remote

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "remote/engine.hpp"
+
+#include <lockrun/status.hpp>
+
+namespace lockrun::remote {
+
+// Who holds the lock at `url`, and who waits for it, as its engine tells. Starts one for that.
+Result<LockStatus, Error> engine_status(const std::string& url);
+
+} // namespace lockrun::remote

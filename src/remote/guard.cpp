@@ -1,0 +1,310 @@
+#include "remote/guard.hpp"
+
+#include "child/relay.hpp"
+#include "child/terminator.hpp"
+#include "remote/twin.hpp"
+#include "sys/channel.hpp"
+#include "sys/clock.hpp"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include <sys/wait.h>
+
+namespace lockrun::remote {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+// The twin asks the tree to end; if it has not done so by then, it is stopped.
+constexpr milliseconds k_twins_turn{20};
+constexpr milliseconds k_first_sweep{2};
+constexpr milliseconds k_last_sweep{1000};
+constexpr int k_news_at_a_time = 100;
+constexpr int k_chase = 1000; // see supervise.cpp
+
+class Watch {
+public:
+  Watch(pid_t twin, sys::Descriptor channel, sys::Descriptor signals, sys::Alarm alarm, const child::Supervision& how,
+    Deadline deadline, int polite_signal, child::Tree& tree, Keeper& keeper)
+    : m_twin(twin), m_channel(std::move(channel)), m_signals(std::move(signals)), m_alarm(std::move(alarm)), m_how(how),
+      m_deadline(deadline), m_polite_signal(polite_signal), m_tree(tree), m_keeper(keeper)
+  {
+    m_terminator.emplace(tree, [](const auto&) {}); // the twin complains
+    m_terminator->use(how.control_group);
+  }
+
+  // What the twin said at last; `ended`, if it could not.
+  Report stay()
+  {
+    set_alarm();
+    while (!m_result) {
+      const auto ready = sys::wait_readable({&m_signals, &m_channel, &m_keeper.source()}, patience());
+      // Read before the news: a renewal that was waiting for us while we were stopped came too late.
+      const nanoseconds now = sys::elapsed_now();
+      if (!ready) { continue; }
+      hear_keeper(now);
+      hear_twin();
+      hear_signals();
+      act_on_clock(now);
+    }
+    end_twin();
+    return *m_result;
+  }
+
+private:
+  std::optional<nanoseconds> patience()
+  {
+    if (m_is_behind) { return nanoseconds(0); }
+    if (!m_kills) { return std::nullopt; }
+    return std::exchange(m_next_sweep, std::min(m_next_sweep * 2, k_last_sweep));
+  }
+
+  void hear_keeper(nanoseconds now)
+  {
+    m_is_behind = false;
+    for (int i = 0; m_keeper.source().is_open(); ++i) {
+      // Somebody who talks and talks must not keep us from everything else.
+      if (i == k_news_at_a_time) {
+        m_is_behind = true;
+        return;
+      }
+      const Keeper::News news = m_keeper.news();
+      switch (news.kind) {
+      case Keeper::News::Kind::none:
+        return;
+      case Keeper::News::Kind::other:
+        break;
+      case Keeper::News::Kind::renewed:
+        // Were we killed now, a stopped twin could not end the tree: both of us are needed for more time.
+        if (!is_stopped(m_twin)) { m_deadline.renew(news.deadline, now); }
+        break;
+      case Keeper::News::Kind::lost:
+        m_deadline.lose(news.deadline, now);
+        order({Order::Kind::look});
+      }
+    }
+  }
+
+  void order(const Order& order)
+  {
+    // A twin that does not read is stopped: it looks at the deadline when it goes on, and signals for its command come
+    // to nothing.
+    if (m_channel.is_open()) { (void)sys::send(m_channel, std::as_bytes(std::span(&order, 1))); }
+  }
+
+  void hear_twin()
+  {
+    while (m_channel.is_open() && !m_result) {
+      Report report;
+      const auto count = sys::receive(m_channel, std::as_writable_bytes(std::span(&report, 1)));
+      if (!count) { return; }
+      if (*count == 0) { return lose_twin(); }
+      switch (report.kind) {
+      case Report::Kind::started:
+        (void)sys::block_signals(child::supervised_signals());
+        break;
+      case Report::Kind::stopped:
+        // Not if both of us were stopped by the same key and have been continued.
+        if (is_stopped(report.process) && child::stop_beside(report.process, report.signal)) {
+          order({Order::Kind::resume});
+        }
+        break;
+      case Report::Kind::witness_made:
+        m_tree.leave_out(report.process);
+        break;
+      case Report::Kind::cannot_end:
+        m_has_immortals = true;
+        break;
+      default:
+        m_result = report;
+      }
+    }
+  }
+
+  // All that it had has fallen to us.
+  void lose_twin()
+  {
+    m_channel = sys::Descriptor();
+    (void)sys::wait_child(m_twin, WEXITED); // closing the channel was one of its last deeds
+    m_tree.reach_through(0);
+    m_twin = 0;
+    m_terminator.emplace(m_tree, [this](const std::vector<sys::ProcessStatus>& members) {
+      m_has_immortals = true;
+      m_how.observer->cannot_end(members);
+    });
+    m_terminator->use(m_how.control_group);
+    begin_killing();
+  }
+
+  void hear_signals()
+  {
+    for (;;) {
+      auto signal = sys::read_signal(m_signals);
+      if (!signal || !*signal) { return; }
+      if ((*signal)->number == child::alarm_signal()) { continue; } // the clock is looked at anyway
+      if ((*signal)->number == SIGCHLD) { continue; }
+      // The twin, which leads no session, must not take it for one that the command has got too.
+      if (child::is_told_as_leader(**signal)) { (*signal)->origin = SI_USER; }
+      order({Order::Kind::pass_on, **signal});
+    }
+  }
+
+  void act_on_clock(nanoseconds now)
+  {
+    if (!m_kills && now >= m_deadline.kill_at()) {
+      tell_why_if_nobody_did();
+      begin_killing();
+    } else if (m_kills) {
+      kill();
+    } else if (!m_deadline.is_asked() && now >= m_deadline.ask_at() + k_twins_turn) {
+      if (tell_why_if_nobody_did()) { (void)m_terminator->ask(m_polite_signal); }
+    }
+    if (m_has_immortals && m_deadline.is_asked() && !std::exchange(m_has_abandoned, true)) { m_keeper.abandon(); }
+    if (!m_kills) { set_alarm(); }
+  }
+
+  // Whether it was for us to ask.
+  bool tell_why_if_nobody_did()
+  {
+    if (!m_deadline.claim_asking()) { return false; }
+    if (!m_deadline.is_told()) { m_how.observer->lease_ran_out(); }
+    return true;
+  }
+
+  void begin_killing()
+  {
+    m_kills = true;
+    m_next_sweep = k_first_sweep;
+    m_terminator->begin_killing();
+    kill();
+  }
+
+  void kill()
+  {
+    if (m_twin != 0) {
+      (void)m_terminator->kill();
+      if (is_stopped(m_twin)) { (void)sys::kill(m_twin, SIGKILL); } // what is left of the tree falls to us then
+      return;
+    }
+    for (int i = 0; i < k_chase && m_terminator->kill_children(); ++i) { reap(); }
+    (void)m_terminator->kill();
+    reap();
+    const auto members = m_tree.members();
+    if (!m_tree.children().empty() || !members || !members->empty()) { return; }
+    Report report{Report::Kind::ended};
+    report.how = m_deadline.is_asked() ? child::Ending::How::lost : child::Ending::How::killed;
+    report.value = SIGKILL;
+    report.needed_kill = true;
+    m_result = report;
+  }
+
+  static bool is_stopped(pid_t pid)
+  {
+    const auto status = sys::process_status(pid);
+    return status && (status->state == 'T' || status->state == 't');
+  }
+
+  static void reap()
+  {
+    for (auto change = sys::wait_child(0, WEXITED | WNOHANG); change && *change;) {
+      change = sys::wait_child(0, WEXITED | WNOHANG);
+    }
+  }
+
+  void set_alarm()
+  {
+    const nanoseconds next =
+      m_deadline.is_asked() ? m_deadline.kill_at() : std::min(m_deadline.ask_at() + k_twins_turn, m_deadline.kill_at());
+    (void)m_alarm.set(next);
+  }
+
+  // It has said its last word; if it was stopped on the way out, it goes all the same.
+  void end_twin() const
+  {
+    if (m_twin == 0) { return; }
+    (void)sys::kill(m_twin, SIGKILL);
+    (void)sys::wait_child(m_twin, WEXITED);
+  }
+
+  pid_t m_twin; // 0: it is gone
+  sys::Descriptor m_channel;
+  sys::Descriptor m_signals;
+  sys::Alarm m_alarm;
+  const child::Supervision& m_how;
+  Deadline m_deadline;
+  int m_polite_signal;
+  child::Tree& m_tree;
+  Keeper& m_keeper;
+  std::optional<child::Terminator> m_terminator;
+  std::optional<Report> m_result;
+  bool m_kills = false;
+  bool m_is_behind = false; // there is more news to be heard already
+  bool m_has_immortals = false;
+  bool m_has_abandoned = false;
+  milliseconds m_next_sweep = k_first_sweep;
+};
+
+} // namespace
+
+Result<Guard> Guard::prepare()
+{
+  (void)sys::block_signals(child::signals_before_start());
+  const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
+  if (!on_child) { return tl::unexpected(on_child.error()); }
+  auto tree = child::Tree::before_start();
+  if (!tree) { return tl::unexpected(tree.error()); }
+  return Guard(std::move(*tree), *on_child == sys::Disposition::ignored);
+}
+
+Result<child::Ending, Error> Guard::run(const sys::Program& program, const child::Supervision& supervision,
+  const LeaseTerms& terms, int polite_signal, Keeper& keeper)
+{
+  const auto failed = [&](SysError cause) { return tl::unexpected(Error{Reason::start_failed, program.file, cause}); };
+  auto deadline = Deadline::create(terms);
+  if (!deadline) { return failed(deadline.error()); }
+  if (sys::elapsed_now() >= deadline->ask_at()) { return tl::unexpected(Error{Reason::lost, program.file}); }
+  if (const int signal = child::signal_against_start(program.mask); signal != 0) {
+    return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});
+  }
+  auto signals = sys::signal_descriptor(child::supervised_signals());
+  if (!signals) { return failed(signals.error()); }
+  auto channel = sys::socket_pair(sys::SocketKind::packets);
+  if (!channel) { return failed(channel.error()); }
+  auto alarm = sys::Alarm::create(child::alarm_signal());
+  if (!alarm) { return failed(alarm.error()); }
+  const auto control_group = child::ControlGroup::make();
+  child::Supervision how = supervision;
+  how.control_group = control_group ? &*control_group : nullptr;
+  const auto twin = sys::fork();
+  if (!twin) { return failed(twin.error()); }
+  if (*twin == 0) {
+    *signals = sys::Descriptor();
+    channel->ours = sys::Descriptor();
+    sys::Program unchanged = program;
+    unchanged.ignores_child = m_ignores_child;
+    be_twin({unchanged, how, channel->theirs, *deadline, polite_signal, keeper});
+  }
+  channel->theirs = sys::Descriptor();
+  m_tree.reach_through(*twin);
+  Watch watch(*twin, std::move(channel->ours), std::move(*signals), std::move(*alarm), how, *deadline, polite_signal,
+    m_tree, keeper);
+  const Report last = watch.stay();
+  if (control_group) { control_group->remove(); }
+  m_tree.reach_through(0);
+  if (last.kind == Report::Kind::too_late) { return tl::unexpected(Error{Reason::lost, program.file}); }
+  if (last.kind == Report::Kind::not_started) { return tl::unexpected(Error{last.reason, program.file, last.cause}); }
+  child::Ending ending;
+  ending.how = last.how;
+  ending.value = last.value;
+  ending.needed_kill = last.needed_kill;
+  ending.by_terminal = last.by_terminal;
+  if (supervision.names_left_behind) {
+    ending.left_behind = m_tree.members().value_or(std::vector<sys::ProcessStatus>());
+  }
+  return ending;
+}
+
+} // namespace lockrun::remote
