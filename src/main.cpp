@@ -1,35 +1,34 @@
 // clang-format off
 // lockrun: run a command while holding a lock.
 //
-// The map of the house. One way in, and every step of the story is the next door:
+//   argv ─ options/parse ─► Call ─ cli/obtain ─► Holding ─ run ─► Ending ─ cli/exit_code ─► exit status
+//                             │                     ├─ local:  lock/ and child/
+//                             │                     └─ leased: remote/ (engine client, guard, twin)
+//                             └── every failure is one Error ─► cli/reporter ─► words, events, syslog
 //
-//   argv ─► options/parse ─► Options ─► lock/acquire ─► Lock ─► child/supervise ─► Ending ─► cli/exit_code ─► exit status
-//                │                        │                        │
-//                └── usage error ─────────┴── busy, failed ────────┴── not started ──► cli/report (all our words)
+// All units, by directory; docs/architecture.md describes how they work together, tests/layers.sh which may include which.
 //
-//   include/lockrun/  the library's face: request · lock · error · version. Includes nothing from here.
-//   cli/              what did you ask, and what do we answer: options (scan, option_table, duration; CLI11 lives there and
-//                     nowhere else) · run (the story), run_beyond (the one with an engine) · report, hints · quote · exit_code ·
-//                     engine_url (its password) · print (what was asked for) · rules (what cannot be combined) · progress (while we wait) ·
-//                     events, json (for programs) · system_log · show_status · show_probe
-//   flock/            called as flock: options · sizes · run
-//   lock/             what does it mean to hold: acquire · take, wanted (step by step) · lock_file (opening it) · place (name:) ·
-//                     wait (the only place that knows time) · in_turn (--fair, --slots) · several (--also) · lock_line (a line of
-//                     /proc/locks) · nested (locks of our ancestors) · deadlock (circles) · tree_watch (both, while we wait) · status (who holds it) · look_turn, holder_hint (one looks for many) ·
-//                     probe (does locking work there) · remove (--unlink)
-//   backends/         who grants it: flock · ofd · queue · slots · ancestry (who descends from whom) · engine (our end of the talk
-//                     with an engine program)
-//   child/            who works meanwhile: supervise (stay, end it in time) · relay (signals, Ctrl-Z) · witness (whom else a
-//                     signal was for) · tree (descendants) ·
-//                     terminator, control_group (the end of all of them) · guard, twin, deadline (under a lock that can be lost)
-//   engines/          the engine programs, and protocol: what we and they say to each other · session (what they have in common) ·
-//                     net/ (names, connections, HTTP) · etcd/
-//   timeline/         lockrun-timeline, a program of its own, whose door is src/timeline.cpp: options · read (events) · picture ·
-//                     terminal · svg
-//   sys/              what does the kernel say: one function per system call, values out, no words, no policy
-//
-// Who may look into whose room: cli → {lock, child, backends, sys}, lock → {backends, sys}, child → sys, backends → sys,
-// timeline → {cli, sys}.
+//   cli/       run (a whole call) · obtain (the lock, wherever it is) · leased (that of an engine) · lock_environment (LOCKRUN_*) ·
+//              reporter (what is said, and when) · lines (on standard error) · failure_words, hints, holder_words (in which words) ·
+//              reason_table, exit_code (what a failure means) · progress, wait_line (while it waits) · events, json (for programs) ·
+//              system_log · signals · show_status · show_probe
+//   options/   parse · scan · option_table · rules (what cannot be combined) · command_line (LOCK and the command) ·
+//              call (the result) · engine_url (its parameters and password)
+//   flock/     under the name flock: options · sizes · run
+//   startup/   standard_descriptors · print (to standard output) · terminate, scanf, iostream_init (tricks of the static program)
+//   lock/      acquire · hold · take, wanted (step by step) · lock_file (open it) · place (name:) · wait (the clock) ·
+//              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · deadlock · tree_watch ·
+//              lock_line (a line of /proc/locks) · status (who holds it) · look_turn, holder_hint (one looks for many) · probe · remove (--unlink)
+//   remote/    engine, engine_party, engine_status (our end of the protocol) · guard, twin, deadline (a command under a lease)
+//   kernel/    kernel_lock, flock, ofd (the locks) · queue, slots · ancestry (who descends from whom)
+//   child/     supervise · relay (signals, Ctrl-Z) · witness (who else got a signal) · tree (descendants) · terminator,
+//              control_group (the end of all of them)
+//   protocol/  protocol: what lockrun and an engine program say to each other
+//   engines/   session, lease, backoff, url, password_file (what engine programs share) · net/ · etcd/
+//   timeline/  lockrun-timeline: main · options · read, call (events) · picture · terminal · svg
+//   text/      quote · display_width · utf8 · duration · words (of errors and signals) · exit_status
+//   sys/       one unit for each part of the kernel's interface: again · channel · clock · descriptor · file · interruption · lock ·
+//              memory · mount · passwd · poller · proc · process · program · raw · signal · socket · terminal · thread
 // clang-format on
 
 #include "cli/exit_code.hpp"
