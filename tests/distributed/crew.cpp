@@ -1,6 +1,5 @@
 #include "crew.hpp"
 
-#include "support/process.hpp"
 #include "support/programs.hpp"
 #include "support/temp_dir.hpp"
 
@@ -69,17 +68,18 @@ void Worker::work(const Task& task, Dice& dice, const std::atomic<bool>& stop)
     if (dice.roll(0, 1) == 0) { argv.insert(argv.end(), {"setsid", "--fork", "--wait"}); }
     argv.insert(argv.end(),
       {program("ticker"), task.log, std::to_string(is_long ? dice.roll(1'000, task.longest) : dice.roll(1, 100))});
-    Start start;
-    start.environment = task.environment;
+    Start start = task.start;
     start.out = k_null;
     start.err = to_file(task.log + ".err");
-    start.before_exec = {hostile::new_session()};
-    Process process(argv, start);
+    start.before_exec.push_back(hostile::new_session());
     m_is_long = is_long;
+    Process process(argv, start);
     m_lockrun = process.pid();
     const WaitStatus status = process.wait().status;
     m_lockrun = 0;
+    ++m_ended;
     if (status == exited(0)) { ++m_done; }
+    if (status == exited(76)) { ++m_lost; }
     if (status == exited(64)) { m_is_confused = true; }
   }
 }
@@ -99,15 +99,22 @@ pid_t Worker::twin() const
   return child_of(m_lockrun, false);
 }
 
-Crew::Crew(int size, Task task, Dice& dice) : m_task(std::move(task))
+Crew::Crew(std::vector<Task> tasks, Dice& dice) : m_tasks(std::move(tasks))
 {
-  for (int i = 0; i < size; ++i) { m_workers.push_back(std::make_unique<Worker>(m_task, dice, m_stop)); }
+  for (const Task& task : m_tasks) { m_workers.push_back(std::make_unique<Worker>(task, dice, m_stop)); }
 }
 
 int Crew::done() const
 {
   int sum = 0;
   for (const auto& worker : m_workers) { sum += worker->done(); }
+  return sum;
+}
+
+int Crew::lost() const
+{
+  int sum = 0;
+  for (const auto& worker : m_workers) { sum += worker->lost(); }
   return sum;
 }
 
@@ -121,7 +128,7 @@ bool Crew::is_confused() const
 void Crew::finish()
 {
   m_stop = true;
-  write_file(m_task.log + ".stop", "");
+  for (const Task& task : m_tasks) { write_file(task.log + ".stop", ""); }
   for (const auto& worker : m_workers) { worker->join(); }
 }
 

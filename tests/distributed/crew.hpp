@@ -1,12 +1,12 @@
 #pragma once
 
+#include "support/process.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -34,9 +34,9 @@ std::vector<pid_t> descendants(); // of ours
 
 struct Task {
   std::vector<std::string> lock; // what to put before the command
-  std::map<std::string, std::optional<std::string>> environment;
-  std::string log; // of the tickers
-  int longest = 0; // of the long sections, in milliseconds
+  Start start;                   // with what
+  std::string log;               // of the tickers
+  int longest = 0;               // of the long sections, in milliseconds
 };
 
 // One who takes the lock again and again, and works under it: for a moment mostly, and for long now and then.
@@ -54,11 +54,14 @@ public:
   pid_t engine() const;
   pid_t twin() const; // there is one while the command runs
   bool is_at_it_for_long() const { return m_is_long && twin() != 0; }
+  bool is_long() const { return m_is_long; } // its present call, or will be
   bool waits() const { return engine() != 0 && twin() == 0; }
 
   void join();
 
+  int ended() const { return m_ended; } // calls, however they have ended
   int done() const { return m_done; }
+  int lost() const { return m_lost; }                // calls that lost the lock
   bool is_confused() const { return m_is_confused; } // the ticker did not understand us
 
 private:
@@ -66,7 +69,9 @@ private:
 
   std::atomic<pid_t> m_lockrun{0};
   std::atomic<bool> m_is_long{false};
+  std::atomic<int> m_ended{0};
   std::atomic<int> m_done{0};
+  std::atomic<int> m_lost{0};
   std::atomic<bool> m_is_confused{false};
   std::thread m_thread;
 };
@@ -74,18 +79,19 @@ private:
 // Workers, until it is called a day.
 class Crew {
 public:
-  Crew(int size, Task task, Dice& dice);
+  Crew(std::vector<Task> tasks, Dice& dice); // one for each of them
   ~Crew() { finish(); }
 
   const std::vector<std::unique_ptr<Worker>>& workers() const { return m_workers; }
   int done() const; // sections that ended well
+  int lost() const;
   bool is_confused() const;
 
   // They come to an end as soon as they can.
   void finish();
 
 private:
-  Task m_task;
+  std::vector<Task> m_tasks;
   std::atomic<bool> m_stop{false};
   std::vector<std::unique_ptr<Worker>> m_workers;
 };

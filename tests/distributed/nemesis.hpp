@@ -1,6 +1,7 @@
 #pragma once
 
 #include "crew.hpp"
+#include "paths.hpp"
 
 #include "support/etcd_servers.hpp"
 #include "support/network.hpp"
@@ -17,6 +18,9 @@ struct Scene {
   EtcdServers& etcd;
   Network* network;      // if it needs one
   WallClock* wall_clock; // if it needs one
+  Proxies* proxies;      // if it needs them
+  SlowPaths* slow_paths;
+  NamedPaths* named_paths;
   const Crew& crew;
   Dice& dice;
   int longest; // that something stays broken, in milliseconds
@@ -33,7 +37,7 @@ struct Scene {
 
 // One thing that goes wrong.
 struct Nemesis {
-  enum class Needs { nothing, network, resets, wall_clock };
+  enum class Needs { nothing, network, resets, wall_clock, proxies, slow_paths, named_paths };
   const char* name;
   Needs needs;
   bool is_covered;                          // by the promise: no two at once

@@ -1,6 +1,7 @@
 #include "crew.hpp"
 #include "log_checker.hpp"
 #include "nemesis.hpp"
+#include "paths.hpp"
 
 #include "support/etcd_servers.hpp"
 #include "support/eventually.hpp"
@@ -32,7 +33,7 @@ using std::chrono::seconds;
 using std::chrono::steady_clock;
 using ::testing::IsEmpty;
 
-constexpr int k_workers = 4;
+constexpr std::size_t k_workers = 4;
 constexpr seconds k_ttl{3};
 
 std::optional<std::string> wanted(const char* variable)
@@ -51,9 +52,11 @@ const seconds k_progress = k_is_long && !k_is_etcdctl ? k_strict_limit : seconds
 std::optional<std::string> what_lacks(Nemesis::Needs needs)
 {
   auto reason = no_etcd();
-  const bool needs_network = needs == Nemesis::Needs::network || needs == Nemesis::Needs::resets;
+  const bool needs_network =
+    needs == Nemesis::Needs::network || needs == Nemesis::Needs::resets || needs == Nemesis::Needs::named_paths;
   if (!reason && needs_network) { reason = no_network(); }
   if (!reason && needs == Nemesis::Needs::resets) { reason = no_resets(); }
+  if (!reason && needs == Nemesis::Needs::proxies && k_is_etcdctl) { reason = "etcdctl does not speak HTTP"; }
   return reason;
 }
 
@@ -63,7 +66,30 @@ struct Tally {
   std::size_t overlaps = 0;
   std::size_t stale = 0;
   std::size_t refused = 0;
+  int lost = 0;
   milliseconds slowest{0}; // progress after all was well again
+};
+
+// What the nemesis needs between workers and servers, for one run.
+struct Paths {
+  Paths(Nemesis::Needs needs, const EtcdServers& etcd, const std::optional<OwnNetwork>& network, Dice& dice)
+    : straight(etcd.endpoints())
+  {
+    if (needs == Nemesis::Needs::proxies) { proxies.emplace(etcd, k_workers); }
+    if (needs == Nemesis::Needs::slow_paths) { slow.emplace(etcd, dice); }
+    if (needs == Nemesis::Needs::named_paths) { named.emplace(etcd, *network); }
+  }
+  std::string endpoints(std::size_t worker) const
+  {
+    if (proxies) { return proxies->endpoints(worker); }
+    if (slow) { return slow->endpoints(); }
+    return named ? named->endpoints() : straight;
+  }
+
+  std::string straight;
+  std::optional<Proxies> proxies;
+  std::optional<SlowPaths> slow;
+  std::optional<NamedPaths> named;
 };
 
 class Torture : public ::testing::TestWithParam<Nemesis> {
@@ -78,16 +104,17 @@ protected:
       setup.network = &m_network.emplace(std::vector<std::string>{"n0", "n1", "n2", "client"});
     }
     if (GetParam().needs == Nemesis::Needs::wall_clock) { m_wall_clock.emplace(); }
+    if (GetParam().needs == Nemesis::Needs::named_paths) { m_own_network.emplace(); }
     m_etcd.emplace(setup);
   }
 
-  std::vector<std::string> tool() const
+  std::vector<std::string> tool(const std::string& endpoints) const
   {
     std::vector<std::string> argv = m_network ? m_network->run_on("client") : std::vector<std::string>();
-    const auto words =
-      k_is_etcdctl ? std::vector<std::string>{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints=" + m_etcd->endpoints(),
-                       "lock", "torture", fmt::format("--ttl={}", k_ttl.count())}
-                   : lockrun_argv({m_etcd->url("torture") + fmt::format("?ttl={}s", k_ttl.count())});
+    const auto words = k_is_etcdctl
+                         ? std::vector<std::string>{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints=" + endpoints,
+                             "lock", "torture", fmt::format("--ttl={}", k_ttl.count())}
+                         : lockrun_argv({fmt::format("etcd://{}/torture?ttl={}s", endpoints, k_ttl.count())});
     argv.insert(argv.end(), words.begin(), words.end());
     return argv;
   }
@@ -111,11 +138,17 @@ protected:
     const TempDir dir;
     const std::string log = (dir / "log").string();
     const int longest = k_is_long ? 9'000 : 4'500; // longer than a lock lasts that nobody renews
-    Task task{tool(), {}, log, k_is_long ? 6'000 : 4'000};
-    if (m_wall_clock) { task.environment = m_wall_clock->environment(); }
-    Crew crew(k_workers, task, dice);
-    const Scene scene{
-      *m_etcd, m_network ? &*m_network : nullptr, m_wall_clock ? &*m_wall_clock : nullptr, crew, dice, longest};
+    Paths paths(nemesis.needs, *m_etcd, m_own_network, dice);
+    std::vector<Task> tasks;
+    for (std::size_t worker = 0; worker < k_workers; ++worker) {
+      Task& task = tasks.emplace_back(Task{tool(paths.endpoints(worker)), {}, log, k_is_long ? 6'000 : 4'000});
+      if (m_wall_clock) { task.start.environment = m_wall_clock->environment(); }
+      if (paths.named) { task.start = paths.named->start(); }
+    }
+    Crew crew(std::move(tasks), dice);
+    const auto pointer_to = [](auto& optional) { return optional ? &*optional : nullptr; };
+    const Scene scene{*m_etcd, pointer_to(m_network), pointer_to(m_wall_clock), pointer_to(paths.proxies),
+      pointer_to(paths.slow), pointer_to(paths.named), crew, dice, longest};
 
     EXPECT_TRUE(eventually([&] { return crew.done() > 0; }, seconds(60))) << state(log);
     scene.pause(dice.time(0, 1'000));
@@ -141,6 +174,7 @@ protected:
     m_tally.overlaps += verdict.overlaps.size();
     m_tally.stale += verdict.stale.size();
     m_tally.refused += verdict.refused;
+    m_tally.lost += crew.lost();
     if (k_is_etcdctl) { return; }
     EXPECT_THAT(leftovers({"lockrun-epoch"}, m_etcd->keys("")), IsEmpty());
     EXPECT_THAT(verdict.stale, IsEmpty()); // whatever the nemesis
@@ -152,6 +186,7 @@ protected:
 
   std::optional<Network> m_network;
   std::optional<WallClock> m_wall_clock;
+  std::optional<OwnNetwork> m_own_network;
   std::optional<EtcdServers> m_etcd;
   Tally m_tally;
 };
@@ -164,9 +199,10 @@ TEST_P(Torture, NeverLetsTwoAtItAtOnce)
   for (int i = 0; i < runs && !(HasFailure() && !k_is_long); ++i) { run(seed + static_cast<unsigned>(i)); }
   if (m_wall_clock) { EXPECT_GT(m_wall_clock->looks(), 0) << "nobody has seen our clock"; }
   if (k_is_long) {
-    fmt::print("{:<22} {:>3} runs, {:>5} sections, {} overlaps, {} writes of latecomers refused, {} taken, at it again "
-               "after {} ms at most\n",
-      GetParam().name, m_tally.runs, m_tally.sections, m_tally.overlaps, m_tally.refused, m_tally.stale,
+    fmt::print(
+      "{:<22} {:>3} runs, {:>5} sections, {} overlaps, {} writes of latecomers refused, {} taken, {} calls lost "
+      "the lock, at it again after {} ms at most\n",
+      GetParam().name, m_tally.runs, m_tally.sections, m_tally.overlaps, m_tally.refused, m_tally.stale, m_tally.lost,
       m_tally.slowest.count());
     std::fflush(stdout);
   }

@@ -148,15 +148,18 @@ struct EtcdProxy::State {
     return fate;
   }
 
+  // Of a connection.
+  enum class Course { open, held_back, silent };
+
   void serve(int client)
   {
-    bool is_held_back = false;
-    serve(client, is_held_back);
+    Course course = Course::open;
+    serve(client, course);
     const std::lock_guard guard(mutex);
-    held_back -= is_held_back ? 1 : 0;
+    held_back -= course == Course::held_back ? 1 : 0;
   }
 
-  void serve(int client, bool& is_held_back)
+  void serve(int client, Course& course)
   {
     for (std::string bytes;;) {
       std::size_t end = 0;
@@ -172,7 +175,7 @@ struct EtcdProxy::State {
       }
       request.body = bytes.substr(end + 4, length);
       bytes.erase(0, end + 4 + length);
-      if (!obey(client, request, bytes, is_held_back)) { return; }
+      if (!obey(client, request, bytes, course)) { return; }
     }
   }
 
@@ -184,12 +187,16 @@ struct EtcdProxy::State {
   }
 
   // Whether the connection goes on.
-  bool obey(int client, Request& request, std::string& rest, bool& is_held_back)
+  bool obey(int client, Request& request, std::string& rest, Course& course)
   {
-    const Fate fate = is_held_back ? Fate::hold_back : fate_of(request);
-    if (fate == Fate::hold_back && !std::exchange(is_held_back, true)) { hold_back(); }
+    const Fate fate = course == Course::open ? fate_of(request) : Fate::pass;
+    if (fate == Fate::hold_back) {
+      course = Course::held_back;
+      hold_back();
+    }
+    if (fate == Fate::swallow) { course = Course::silent; }
     if (fate == Fate::lose_request) { return false; }
-    if (fate == Fate::pass && request.path == "/v3/watch") {
+    if (fate == Fate::pass && course == Course::open && request.path == "/v3/watch") {
       relay(client, request);
       return false;
     }
@@ -197,7 +204,8 @@ struct EtcdProxy::State {
     if (fate != Fate::keep) { said = answer(request); }
     if (fate == Fate::twice) { said = answer(request); }
     if (fate == Fate::lose_answer) { return false; }
-    if (fate == Fate::keep || fate == Fate::swallow) {
+    if (course == Course::silent) { return true; }
+    if (fate == Fate::keep) {
       while (receive_more(client, rest)) {} // until the client gives up
       return false;
     }
@@ -205,7 +213,7 @@ struct EtcdProxy::State {
     const auto end = said->find("\r\n\r\n");
     if (end == std::string::npos) { return false; }
     const std::string body = said->substr(end + 4);
-    return is_held_back |
+    return (course == Course::held_back) |
            send_all(client, "HTTP/1.1 " + said->substr(9, 3) + " As said\r\nContent-Type: application/json\r\n" +
                               "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   }

@@ -20,7 +20,7 @@ public:
     pass,
     lose_request, // the connection is closed before etcd is asked
     lose_answer,  // … after it
-    swallow,      // etcd is asked, and the connection stays silent
+    swallow,      // etcd is asked, and for everything that follows on its connection, which stays silent
     keep,         // the connection stays silent, and etcd is asked by deliver()
     twice,        // etcd is asked twice; the second answer is that of the client
     hold_back,    // it stays on its way, with all that follows on its connection, until let_go()

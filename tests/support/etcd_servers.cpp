@@ -256,6 +256,15 @@ int EtcdServers::leader() const
   return -1;
 }
 
+void EtcdServers::move_leader() const
+{
+  const int leading = leader();
+  for (const std::string& line : list({"member", "list"})) { // id, status, name, …
+    const bool is_leading = line.find(fmt::format(", n{},", leading)) != std::string::npos;
+    if (!is_leading && etcdctl({"move-leader", line.substr(0, line.find(','))}).status == exited(0)) { return; }
+  }
+}
+
 void make_certificates(const std::filesystem::path& directory)
 {
   const char* const script = R"(set -e

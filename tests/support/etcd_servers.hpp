@@ -46,7 +46,8 @@ public:
   pid_t pid(int node) const;
   void kill_all();
   void start_all();
-  int leader() const; // -1 while there is none
+  int leader() const;       // -1 while there is none
+  void move_leader() const; // another node leads, in another term
 
   // Of one that is down: its data, which it begins without; or those that `etcdctl snapshot save` has written.
   void empty(int node);

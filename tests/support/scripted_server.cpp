@@ -220,12 +220,18 @@ std::string SilentAddress::endpoint() const
 }
 
 SlowProxy::SlowProxy(const std::string& server, std::chrono::milliseconds delay, int port)
-  : m_server(server), m_delay(delay), m_listener("127.0.0.1", port, [this](int client) { serve(client); })
+  : SlowProxy(
+      server, [delay] { return delay; }, "127.0.0.1", port)
+{}
+
+SlowProxy::SlowProxy(const std::string& server, Delay delay, const std::string& address, int port)
+  : m_server(server), m_address(address), m_delay(std::move(delay)),
+    m_listener(address, port, [this](int client) { serve(client); })
 {}
 
 std::string SlowProxy::endpoint() const
 {
-  return fmt::format("127.0.0.1:{}", m_listener.port());
+  return fmt::format("{}:{}", m_address, m_listener.port());
 }
 
 void SlowProxy::serve(int client)
@@ -253,7 +259,7 @@ void SlowProxy::serve(int client)
     if (ends[1].revents != 0) {
       const ssize_t count = ::recv(server, bytes, sizeof bytes, 0);
       if (count <= 0) { break; }
-      late.push_back({Clock::now() + m_delay, {bytes, static_cast<std::size_t>(count)}});
+      late.push_back({Clock::now() + m_delay(), {bytes, static_cast<std::size_t>(count)}});
     }
     while (!late.empty() && late.front().due <= Clock::now()) {
       (void)::send(client, late.front().bytes.data(), late.front().bytes.size(), MSG_NOSIGNAL); // it may be gone

@@ -100,7 +100,10 @@ private:
 // Passes bytes on between its clients and a server, in both directions. What the server says comes late.
 class SlowProxy {
 public:
+  using Delay = std::function<std::chrono::milliseconds()>; // of the next piece; called by several threads
+
   SlowProxy(const std::string& server, std::chrono::milliseconds delay, int port = 0);
+  SlowProxy(const std::string& server, Delay delay, const std::string& address = "127.0.0.1", int port = 0);
   std::string endpoint() const;
   int connections() const noexcept { return m_listener.connections(); } // so far
 
@@ -108,7 +111,8 @@ private:
   void serve(int client);
 
   std::string m_server;
-  std::chrono::milliseconds m_delay;
+  std::string m_address;
+  Delay m_delay;
   Listener m_listener; // the last: it serves until it is gone
 };
 
