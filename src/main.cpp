@@ -51,7 +51,7 @@ using namespace lockrun;
 
 int answer(int argc, char** argv)
 {
-  if (flock::is_called_as_flock(argv[0])) { return flock::run_as_flock(argc, argv); }
+  if (lockrun::flock::is_called_as_flock(argv[0])) { return lockrun::flock::run_as_flock(argc, argv); }
   const auto options = cli::parse_options(argc, argv);
   if (!options) {
     cli::tell(options.error());

@@ -246,7 +246,7 @@ Result<LockRequest, UsageError> subject_of(LockRequest request, const char* lock
     return request;
   }
   request.path = lock;
-  if (const auto checked = check_if_name(request.path); !checked) { return tl::unexpected(checked.error()); }
+  if (auto checked = check_if_name(request.path); !checked) { return tl::unexpected(checked.error()); }
   return request;
 }
 
@@ -300,7 +300,7 @@ Result<const char*, UsageError> take_lock(Options& options, const Occurrences& g
 Result<void, UsageError> complete_engine(Options& options, const Occurrences& given, const char* lock)
 {
   if (options.call.engine.url.empty()) { return {}; }
-  const auto checked = check_rules(given, Subject::engine, text::quoted(lock));
+  auto checked = check_rules(given, Subject::engine, text::quoted(lock));
   if (!checked) { return checked; }
   const auto bad_value = [lock](const char* parameter, const std::string& why) {
     return Failed({"bad value of '" + std::string(parameter) + "' in " + text::quoted(lock) + ": " + why, {}});
@@ -317,7 +317,7 @@ Result<void, UsageError> complete_engine(Options& options, const Occurrences& gi
 // FD without a command: the shell's descriptor.
 Result<void, UsageError> complete_bare_descriptor(Options& options, const Occurrences& given, const char* lock)
 {
-  const auto checked = check_rules(given, Subject::bare_descriptor, "descriptor " + text::quoted(lock));
+  auto checked = check_rules(given, Subject::bare_descriptor, "descriptor " + text::quoted(lock));
   if (!checked) { return checked; }
   options.call.request.fd = descriptor_number(lock);
   if (!options.call.request.fd) { return Failed({"there can be no descriptor " + text::quoted(lock), {}}); }
@@ -344,13 +344,13 @@ Result<void, UsageError> complete_subject(Options& options, const Occurrences& g
 
 Result<void, UsageError> check_names(const LockRequest& request)
 {
-  if (const auto checked = check_if_name(request.path); !checked) { return checked; }
+  if (auto checked = check_if_name(request.path); !checked) { return checked; }
   for (const FurtherLock& further : request.also) {
     if (!remote::engine_name(further.path).empty()) {
       return Failed({"'--also' takes no lock beyond this machine, as " + quoted_word(further.path) + " is",
         "take it in a call of its own, around this one"});
     }
-    if (const auto checked = check_if_name(further.path); !checked) { return checked; }
+    if (auto checked = check_if_name(further.path); !checked) { return checked; }
   }
   return {};
 }
@@ -359,14 +359,14 @@ Result<void, UsageError> complete_call(Options& options, const Occurrences& give
 {
   const auto lock = take_lock(options, given, operands);
   if (!lock) { return tl::unexpected(lock.error()); }
-  if (const auto checked = check_ending(given, options); !checked) { return checked; }
-  if (const auto engine = complete_engine(options, given, *lock); !engine) { return engine; }
+  if (auto checked = check_ending(given, options); !checked) { return checked; }
+  if (auto engine = complete_engine(options, given, *lock); !engine) { return engine; }
   auto command = find_command(given, operands);
   if (!command) { return tl::unexpected(command.error()); }
   options.call.command = *std::move(command);
   hide_passwords_in(options.call.command);
-  if (const auto subject = complete_subject(options, given, *lock); !subject) { return subject; }
-  if (const auto checked = check_names(options.call.request); !checked) { return checked; }
+  if (auto subject = complete_subject(options, given, *lock); !subject) { return subject; }
+  if (auto checked = check_names(options.call.request); !checked) { return checked; }
   if (!options.call.request.fd) { return {}; }
   return check_rules(given, Subject::descriptor, *lock == nullptr ? "'--fd'" : "descriptor " + text::quoted(*lock));
 }
@@ -376,9 +376,9 @@ Result<void, UsageError> complete_call(Options& options, const Occurrences& give
 Result<void, UsageError> complete(Options& options, const Occurrences& given, Operands operands)
 {
   if (given.empty()) { return complete_call(options, given, operands); } // as most calls
-  if (const auto checked = check_rules(given, Subject::any, {}); !checked) { return checked; }
-  if (const auto checked = check_values(given); !checked) { return checked; }
-  if (const auto range = complete_range(options.call.request, given); !range) { return range; }
+  if (auto checked = check_rules(given, Subject::any, {}); !checked) { return checked; }
+  if (auto checked = check_values(given); !checked) { return checked; }
+  if (auto range = complete_range(options.call.request, given); !range) { return range; }
   if (const Occurrence* const look = last_of(given, {OptionId::status, OptionId::probe})) {
     return complete_look(*look, options, operands);
   }
