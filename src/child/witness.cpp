@@ -119,11 +119,20 @@ std::optional<Reach> Witness::ask(const sys::Signal& signal)
   if (!has_helper()) { return Reach{}; }
   const bool outside = has_just_got(m_outside, signal.number);
   const bool in_group = has_just_got(m_in_group, signal.number);
+  if (outside || in_group) { drop_own_copy(signal.number); }
   if (outside) { return Reach{true, false, true}; }
   if (in_group && m_outside.pid == 0) { return Reach{true, false, false}; } // else the other one may be about to get it
   const nanoseconds now = sys::steady_now();
   m_questions.push_back({signal, now, now + k_skew, in_group, is_ready(m_outside)});
   return std::nullopt;
+}
+
+// Who signals us and then all of us (timeout(1)) may have done both before we asked about the first: what the helper
+// has got is then the second one, and our copy of that is on its way.
+void Witness::drop_own_copy(int signal)
+{
+  constexpr milliseconds k_delivery{1}; // the kernel signals a group in one go
+  (void)sys::wait_signal({signal}, k_delivery);
 }
 
 void Witness::disregard(int signal)

@@ -89,6 +89,7 @@ private:
   static bool is_there(Helper& helper);
   bool is_answered(Question& question, std::chrono::nanoseconds now);
   static bool has_answered(const Helper& helper, std::uint32_t number);
+  static void drop_own_copy(int signal);
   void drop_opposite(int signal);
   static bool is_ready(const Helper& helper);
   static bool has_just_got(const Helper& helper, int signal);
