@@ -3,6 +3,7 @@
 #include "cli/hints.hpp"
 #include "cli/holder_words.hpp"
 #include "cli/reason_table.hpp"
+#include "lock/lock_file.hpp"
 #include "sys/process.hpp"
 #include "text/duration.hpp"
 #include "text/quote.hpp"
@@ -38,14 +39,9 @@ std::string held_by(const Error& error)
 // Why it is busy for us, who may not overtake them, although the holder would share it or there is a slot.
 std::string queue_words(const Error& error, const LockRequest& request)
 {
-  const bool queues = request.fair || request.slots > 0;
-  if (!queues || error.seen == nullptr || error.seen->waiters.empty() || error.seen->holders.empty()) { return {}; }
+  const bool is_in_turn = request.fair || request.slots > 0;
+  if (!is_in_turn || error.seen == nullptr || error.seen->waiters.empty() || error.seen->holders.empty()) { return {}; }
   return fmt::format(", and {} wait already", error.seen->waiters.size());
-}
-
-bool locks_bytes(const LockRequest& request)
-{
-  return request.fair || request.slots > 0 || request.max_waiters;
 }
 
 FailureWords conflict_words(const Error& error, const LockRequest& request, const std::string& name)
@@ -109,7 +105,7 @@ FailureWords deadlock_words(const Error& error, const LockRequest& request, cons
 FailureWords wrong_type_words(const Error& error, const LockRequest& request, const std::string& name)
 {
   constexpr const char* k_regular = "--fair, --slots and --max-waiters need a regular file";
-  const bool has_queue = locks_bytes(request);
+  const bool has_queue = queues(request);
   if (error.cause.code != 0) { // a directory, for writing
     return {{fmt::format("cannot open {} for writing: {}", name, errno_words(error.cause.code))},
       has_queue ? k_regular : "only --api flock can lock a directory"};

@@ -1,6 +1,6 @@
 #include "cli/hints.hpp"
 
-#include "kernel/queue.hpp"
+#include "lock/lock_file.hpp"
 #include "lock/place.hpp"
 #include "sys/file.hpp"
 #include "sys/mount.hpp"
@@ -38,11 +38,6 @@ bool exists(const std::string& path)
 bool may(const std::string& path, int how)
 {
   return sys::access(path.c_str(), how).has_value();
-}
-
-bool queues(const LockRequest& request)
-{
-  return request.fair || request.slots > 0 || request.max_waiters;
 }
 
 bool needs_writing(const LockRequest& request)

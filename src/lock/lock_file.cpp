@@ -99,12 +99,6 @@ Result<sys::Descriptor> open_or_create(const LockRequest& request, int flags, Ex
   return opened;
 }
 
-// Beside the lock itself: see kernel/queue and kernel/slots.
-bool queues(const LockRequest& request)
-{
-  return request.fair || request.slots > 0 || request.max_waiters;
-}
-
 Error open_error(const LockRequest& request, SysError cause)
 {
   // A directory that had to be opened for writing.
@@ -194,6 +188,11 @@ Result<LockFile, Error> open_once(const LockRequest& request, Access access, con
 }
 
 } // namespace
+
+bool queues(const LockRequest& request)
+{
+  return request.fair || request.slots > 0 || request.max_waiters;
+}
 
 std::optional<Reason> refusal_of(const sys::FileStatus& status)
 {

@@ -21,6 +21,10 @@ struct LockFile {
 
 enum class Access { read, write };
 
+// Whether bytes of the file are locked beside the lock itself (kernel/queue.hpp, kernel/slots.hpp): only a regular file
+// that is open for writing has such.
+bool queues(const LockRequest& request);
+
 // Opens the file, directory or device at request.path, and makes the file when it is missing and may be made. Never
 // truncates, never writes, never hangs on a FIFO: what the path names is looked at before it is opened, and a FIFO or
 // device that takes its place in that instant is refused once it is open. A lease on the file (fcntl(2), F_SETLEASE:
