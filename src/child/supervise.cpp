@@ -17,14 +17,7 @@
 namespace lockrun::child {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
-
-// How often the tree is swept with SIGKILL: members that forked between our look and our blow are met the next time.
-constexpr milliseconds k_first_sweep{2};
-constexpr milliseconds k_last_sweep{1000};
-// How often in a row our own children are killed, when there are new ones each time.
-constexpr int k_chase = 1000;
 
 // Whether a child of ours has ended, reaped or not, without asking waitid(2).
 bool has_ended(pid_t child)
@@ -109,7 +102,7 @@ private:
   {
     const nanoseconds until_due = std::max(m_witness.due() - sys::steady_now(), nanoseconds(0));
     if (m_phase != Phase::being_killed && !m_no_answer) { return until_due; }
-    return std::min<nanoseconds>(until_due, std::exchange(m_next_sweep, std::min(m_next_sweep * 2, k_last_sweep)));
+    return std::min<nanoseconds>(until_due, m_pause.next());
   }
 
   void sweep()
@@ -120,7 +113,7 @@ private:
 
   void kill()
   {
-    for (int i = 0; i < k_chase && m_terminator->kill_children(); ++i) { reap(); }
+    m_terminator->chase([this] { reap(); });
     if (!is_over() && !m_terminator->kill()) { signal_command(SIGKILL); }
   }
 
@@ -340,7 +333,7 @@ private:
       m_tree_is_empty = true;
       return;
     }
-    if (!m_no_answer) { m_next_sweep = k_first_sweep; }
+    if (!m_no_answer) { m_pause.reset(); }
     m_no_answer = error;
     if (m_command_ended || !has_ended(m_command)) { return; }
     if (!std::exchange(m_asks_again, true)) { return; } // soon
@@ -364,7 +357,7 @@ private:
   bool m_is_stopped = false; // the command
   bool m_command_ended = false;
   bool m_tree_is_empty = false;
-  milliseconds m_next_sweep = k_first_sweep;
+  SweepPause m_pause; // until the next sweep, or look at what the kernel does not tell
   Ending m_ending;
   std::optional<SysError> m_no_answer;   // what the kernel said instead, the last time
   bool m_asks_again = false;             // the command has ended since

@@ -1,10 +1,12 @@
 #include "child/terminator.hpp"
 
 #include "sys/clock.hpp"
+#include "sys/process.hpp"
 #include "sys/signal.hpp"
 
-#include <algorithm>
-#include <utility>
+#include <cerrno>
+
+#include <sys/wait.h>
 
 namespace lockrun::child {
 namespace {
@@ -13,6 +15,15 @@ namespace {
 constexpr std::chrono::milliseconds k_patience_with_killed{2000};
 
 } // namespace
+
+bool reap_all()
+{
+  for (;;) {
+    const auto change = sys::wait_child(0, WEXITED | WNOHANG);
+    if (!change) { return change.error().code != ECHILD; }
+    if (!*change) { return true; }
+  }
+}
 
 bool Terminator::ask(int signal)
 {

@@ -20,10 +20,7 @@ using std::chrono::nanoseconds;
 
 // The twin asks the tree to end; if it has not done so by then, it is stopped.
 constexpr milliseconds k_twins_turn{20};
-constexpr milliseconds k_first_sweep{2};
-constexpr milliseconds k_last_sweep{1000};
 constexpr int k_news_at_a_time = 100;
-constexpr int k_chase = 1000; // see supervise.cpp
 
 class Watch {
 public:
@@ -59,7 +56,7 @@ private:
   {
     if (m_is_behind) { return nanoseconds(0); }
     if (!m_kills) { return std::nullopt; }
-    return std::exchange(m_next_sweep, std::min(m_next_sweep * 2, k_last_sweep));
+    return m_pause.next();
   }
 
   void hear_keeper(nanoseconds now)
@@ -177,7 +174,7 @@ private:
   void begin_killing()
   {
     m_kills = true;
-    m_next_sweep = k_first_sweep;
+    m_pause.reset();
     m_terminator->begin_killing();
     kill();
   }
@@ -189,9 +186,9 @@ private:
       if (is_stopped(m_twin)) { (void)sys::kill(m_twin, SIGKILL); } // what is left of the tree falls to us then
       return;
     }
-    for (int i = 0; i < k_chase && m_terminator->kill_children(); ++i) { reap(); }
+    m_terminator->chase(child::reap_all);
     (void)m_terminator->kill();
-    reap();
+    (void)child::reap_all();
     const auto members = m_tree.members();
     if (!m_tree.children().empty() || !members || !members->empty()) { return; }
     Report report{Report::Kind::ended};
@@ -205,13 +202,6 @@ private:
   {
     const auto status = sys::process_status(pid);
     return status && (status->state == 'T' || status->state == 't');
-  }
-
-  static void reap()
-  {
-    for (auto change = sys::wait_child(0, WEXITED | WNOHANG); change && *change;) {
-      change = sys::wait_child(0, WEXITED | WNOHANG);
-    }
   }
 
   void set_alarm()
@@ -244,7 +234,7 @@ private:
   bool m_is_behind = false; // there is more news to be heard already
   bool m_has_immortals = false;
   bool m_has_abandoned = false;
-  milliseconds m_next_sweep = k_first_sweep;
+  child::SweepPause m_pause;
 };
 
 } // namespace

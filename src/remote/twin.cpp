@@ -6,24 +6,16 @@
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <span>
 #include <string>
 #include <vector>
 
-#include <sys/wait.h>
-
 namespace lockrun::remote {
 namespace {
 
 using std::chrono::nanoseconds;
-
-// As in guard.cpp.
-constexpr nanoseconds k_first_sweep = std::chrono::milliseconds(2);
-constexpr nanoseconds k_last_sweep = std::chrono::seconds(1);
-constexpr int k_chase = 1000;
 
 // Who kills all processes whose name or command line has "lockrun" in it must not kill us, too.
 constexpr const char* k_name = "lease-guardian";
@@ -160,32 +152,20 @@ void await_end_of(const sys::Descriptor& guard)
   }
 }
 
-// False: there is no child any more, and so no tree.
-bool reap()
-{
-  for (;;) {
-    const auto change = sys::wait_child(0, WEXITED | WNOHANG);
-    if (!change) { return change.error().code != ECHILD; }
-    if (!*change) { return true; }
-  }
-}
-
 // What a command that has ended has left behind.
 void end_rest(const TwinTask& task)
 {
-  if (!reap()) { return; }
+  if (!child::reap_all()) { return; } // there is no tree
   const child::Tree tree;
   child::Terminator terminator(
     tree, [&](const std::vector<sys::ProcessStatus>& members) { task.supervision.observer->cannot_end(members); });
   terminator.use(task.supervision.control_group);
   terminator.begin_killing();
-  for (nanoseconds pause = k_first_sweep;; pause = std::min(pause * 2, k_last_sweep)) {
-    for (int i = 0; i < k_chase && terminator.kill_children(); ++i) {
-      if (!reap()) { return; }
-    }
+  for (child::SweepPause pause;;) {
+    terminator.chase(child::reap_all);
     (void)terminator.kill();
-    if (!reap()) { return; }
-    (void)sys::wait_readable({}, pause);
+    if (!child::reap_all()) { return; }
+    (void)sys::wait_readable({}, pause.next());
   }
 }
 
