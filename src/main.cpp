@@ -23,7 +23,7 @@
 //   kernel/    kernel_lock, flock, ofd (the locks) · queue, slots · ancestry (who descends from whom)
 //   child/     supervise · relay (signals, Ctrl-Z) · witness (who else got a signal) · tree (descendants) · terminator,
 //              control_group (the end of all of them)
-//   protocol/  protocol: what lockrun and an engine program say to each other
+//   protocol/  protocol: what lockrun and an engine program say to each other · lease (when a command under one is ended)
 //   engines/   session, lease, backoff, url, password_file (what engine programs share) · net/ · etcd/
 //   timeline/  lockrun-timeline: main · options · read, call (events) · picture · terminal · svg
 //   text/      quote · display_width · utf8 · duration · words (of errors and signals) · exit_status

@@ -17,7 +17,6 @@ namespace {
 
 using remote::Engine;
 using remote::Grant;
-using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
@@ -103,24 +102,14 @@ std::string published_command(const Call& call)
   return std::string(word.substr(word.rfind('/') + 1)); // npos + 1 is 0
 }
 
-remote::LeaseTerms terms_of(const Grant& grant, const CommandRules& rules)
-{
-  remote::LeaseTerms terms{};
-  terms.deadline = grant.deadline;
-  terms.margin = std::max<nanoseconds>(milliseconds(200), grant.ttl / 50);
-  // Time to end in is time in which the lock is not renewed any more: without a wish for it an outage may take more.
-  terms.grace = std::min(rules.kill_after, grant.ttl / (rules.asks_for_grace ? 3 : 15));
-  // Half of the margin, so that the other half is left for the kernel and us.
-  terms.last_grace = rules.asks_for_grace ? terms.grace : std::min(terms.grace, terms.margin / 2);
-  return terms;
-}
-
 } // namespace
 
 Result<child::Ending, Error> LeasedLock::run(const sys::Program& program, const child::Supervision& how)
 {
   EngineKeeper keeper(m_engine, m_reporter);
-  return m_guard.run(program, how, terms_of(m_grant, m_call.rules), m_call.rules.end_signal, keeper);
+  const CommandRules& rules = m_call.rules;
+  const auto terms = remote::lease_terms(m_grant.deadline, m_grant.ttl, rules.kill_after, rules.asks_for_grace);
+  return m_guard.run(program, how, terms, rules.end_signal, keeper);
 }
 
 bool LeasedLock::release(const Result<child::Ending, Error>& ending)

@@ -1,5 +1,7 @@
 #include "engines/lease.hpp"
 
+#include "protocol/lease.hpp"
+
 #include <algorithm>
 
 namespace lockrun::engines {
@@ -11,10 +13,8 @@ namespace {
 
 constexpr milliseconds k_longest_ttl{1'000'000'000};
 
-// When lockrun ends a command by itself (lockrun-engine(7)): it asks for that so long before the deadline, …
-constexpr milliseconds k_shortest_margin{200};
-constexpr milliseconds k_longest_grace{10'000};
-// … and this long may pass between two tries, even if there is hurry.
+constexpr milliseconds k_default_grace{10'000}; // of lockrun's -k
+// This long may pass between two tries, even if there is hurry.
 constexpr milliseconds k_shortest_pause{250};
 
 } // namespace
@@ -36,8 +36,8 @@ nanoseconds renewal_of(const Lease& lease)
 {
   const nanoseconds ttl = lease.ttl;
   const nanoseconds asked = asked_at(lease);
-  const nanoseconds margin = std::max<nanoseconds>(k_shortest_margin, ttl / 50);
-  const nanoseconds grace = std::min<nanoseconds>(k_longest_grace, ttl / 15);
+  const nanoseconds margin = protocol::kill_margin(ttl);
+  const nanoseconds grace = protocol::grace_period(ttl, k_default_grace, false);
   const nanoseconds pause = std::max(k_shortest_pause, try_limit(lease.ttl) / 2);
   return std::clamp(lease.deadline - margin - grace - pause - ttl / 2, asked + ttl / 6, asked + ttl / 3);
 }

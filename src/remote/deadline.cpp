@@ -1,5 +1,6 @@
 #include "remote/deadline.hpp"
 
+#include "protocol/lease.hpp"
 #include "sys/memory.hpp"
 
 #include <algorithm>
@@ -8,6 +9,14 @@
 namespace lockrun::remote {
 
 using std::chrono::nanoseconds;
+
+LeaseTerms lease_terms(nanoseconds deadline, nanoseconds ttl, nanoseconds kill_after, bool is_asked_for)
+{
+  const nanoseconds margin = protocol::kill_margin(ttl);
+  const nanoseconds grace = protocol::grace_period(ttl, kill_after, is_asked_for);
+  // Half of the margin, so that the other half is left for the kernel and us.
+  return {deadline, margin, grace, is_asked_for ? grace : std::min(grace, margin / 2)};
+}
 
 Result<Deadline> Deadline::create(const LeaseTerms& terms)
 {

@@ -16,6 +16,11 @@ struct LeaseTerms {
   std::chrono::nanoseconds last_grace; // the same when another process may hold the lock already
 };
 
+// Those of a lease that lasts until `deadline`, of `ttl` in all. `kill_after` is what -k says, if the user asks for it,
+// or its default.
+LeaseTerms lease_terms(std::chrono::nanoseconds deadline, std::chrono::nanoseconds ttl,
+  std::chrono::nanoseconds kill_after, bool is_asked_for);
+
 // When the tree under such a lock has to end. Guard and twin share it in memory, so that each knows how things stand
 // however long the other is stopped.
 class Deadline {
