@@ -52,6 +52,9 @@ std::string words_of(const Error& reason)
   if (!reason.holder.empty() && is_conflict(reason.reason)) { return "held by " + plain_command(reason.holder); }
   if (!reason.detail.empty() && !is_conflict(reason.reason)) { return plain_command(reason.detail); }
   switch (reason.reason) {
+  case Reason::busy:
+  case Reason::timed_out:
+    return {}; // the outcome says it
   case Reason::too_many_waiters:
     return "too many wait already";
   case Reason::nested:

@@ -119,6 +119,16 @@ INSTANTIATE_TEST_SUITE_P(Table, BeforeTheCommand,
     Step{"FlockOfFlock", "open", "flock", {"@/lock"}}),
   [](const auto& step) { return step.param.name; });
 
+// What is told people is told programs by the outcome.
+TEST_F(SilentServer, TheEventOfATimeoutNamesNoErrorOfTheKernel)
+{
+  if (!mount("open")) { GTEST_SKIP() << "no FUSE for us"; }
+  const std::string events = dir / "events";
+  EXPECT_EQ(run_program(argv("lockrun", {"-w", ".2", "--events", events, "@/lock"})).status, exited(75));
+  EXPECT_THAT(read_file(events), HasSubstr(R"("outcome":"timed_out")"));
+  EXPECT_THAT(read_file(events), HasSubstr(R"("error":null)"));
+}
+
 TEST_F(SilentServer, ASignalEndsARemovalThatDoesNotComeBack)
 {
   if (!mount("flock")) { GTEST_SKIP() << "no FUSE for us"; }
