@@ -226,6 +226,21 @@ TEST(Witness, TakesOneToUsAndOneToTheGroupAtOnceForOne)
   });
 }
 
+// And may have done both before we ask about the first one.
+TEST(Witness, TakesThemForOneEvenIfItHasGotTheSecondBeforeItIsAsked)
+{
+  apart([] {
+    Supervisor supervisor;
+    supervisor.await_helper();
+    (void)::kill(::getpid(), SIGTERM);
+    const auto first = sys::wait_signal({SIGTERM}, std::nullopt);
+    (void)::kill(0, SIGTERM);
+    const auto reach = supervisor.witness.ask(**first);
+    if (!reach || !child::has_reached(*reach, supervisor.command.pid())) { return 1; }
+    return sys::pending_signals(::getpid())->contains(SIGTERM) ? 2 : 0; // our copy of the second one
+  });
+}
+
 TEST(Witness, TellsDifferentSignalsApart)
 {
   apart([] {

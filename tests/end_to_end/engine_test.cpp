@@ -874,6 +874,14 @@ TEST_P(EnginesAreNested, AndRunOnlyWhatTheAncestorsLockCovers)
 INSTANTIATE_TEST_SUITE_P(
   Table, EnginesAreNested, ::testing::ValuesIn(k_nestings), [](const auto& row) { return row.param.name; });
 
+TEST_F(Engines, TellACommandUnderAnAncestorsLockWhichThatIs)
+{
+  plays(k_acquire + "send WAITING position=1 holder_mode=exclusive " + us() + "\neof\n");
+  const Finished ended = finish("echo $LOCKRUN_LOCK; test $LOCKRUN_PID = $PPID", {"--nested", "run"});
+  EXPECT_EQ(ended.status, exited(0));
+  EXPECT_EQ(ended.out, "fake://host/deploy\n");
+}
+
 TEST_F(Engines, MayHaveAnotherSlotThanAnAncestors)
 {
   plays(k_acquire + "send WAITING position=1 holder_mode=exclusive holder_slot=0 " + us() + "\neof\n");
@@ -1736,6 +1744,25 @@ TEST_F(EnginesAtATerminal, InTheBackgroundACommandMayBeStoppedAndContinuedAlone)
   ASSERT_EQ(::kill(command, SIGCONT), 0);
   ASSERT_TRUE(bash->await("USR1"));
   EXPECT_THAT(bash->screen(), Not(HasSubstr("Stopped")));
+}
+
+TEST_F(EnginesAtATerminal, AWaitIsDrawnAnewAndLeavesNothing)
+{
+  plays(
+    k_acquire +
+    "send WAITING position=2 holder=PID%207%20on%20web1\nawait 7\nsend HELD token=7 ttl_ms=60000 deadline=@50000\n" +
+    k_release);
+  start.environment["TERM"] = "vt100";
+  Terminal window(lockrun_argv({"-w", "1h", url, "echo", "got it"}), start);
+  window.resize(200);
+  const std::string line = "\rlockrun: waiting for 'fake://host/deploy', held by PID 7 on web1, we are number 2, ";
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(window.await(line));
+    ASSERT_TRUE(window.await(" left\x1b[K"));
+  }
+  cue.close_write();
+  ASSERT_TRUE(window.await("\r\x1b[K"));
+  EXPECT_EQ(window.rest_of_line(), "got it");
 }
 
 TEST_F(EnginesAtATerminal, HangingUpEndsTheCommandAndGivesTheLockBack)
