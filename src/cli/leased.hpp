@@ -4,6 +4,9 @@
 #include "remote/engine.hpp"
 #include "remote/guard.hpp"
 
+#include <memory>
+#include <utility>
+
 namespace lockrun::cli {
 
 // A lock that an engine holds for us, and that can be lost. As Holding, which see.

@@ -29,7 +29,7 @@ public:
   // An engine's server cannot be reached, which may pass.
   void trouble(const std::string& text);
 
-  // The lock is ours; none of the two where it has none.
+  // The lock is ours. Not every lock has a slot or a token.
   void acquired(std::optional<int> slot, std::string_view token = {});
   // The lock of an engine is not ours any more. Said once, however often it is called.
   void lost(const std::string& reason);

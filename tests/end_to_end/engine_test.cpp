@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -157,8 +158,14 @@ protected:
   }
   std::string said() const { return read_file(log); }
 
-  static pid_t twin_of(const Process& lockrun) { return child_called(lockrun.pid(), "lease-guardian"); }
-  static pid_t engine_of(const Process& lockrun) { return child_called(lockrun.pid(), "lockrun-engine"); }
+  static pid_t twin_of(const Process& lockrun) { return there(child_called(lockrun.pid(), "lease-guardian")); }
+  static pid_t engine_of(const Process& lockrun) { return there(child_called(lockrun.pid(), "lockrun-engine")); }
+  // Process 0 is everybody in our own process group for kill(2).
+  static pid_t there(pid_t pid)
+  {
+    if (pid <= 0) { throw std::runtime_error("there is no such process"); }
+    return pid;
+  }
 
   // Nobody has standard output open any more: neither lockrun nor its twin nor anything that the command started.
   static void expect_all_gone(Process& lockrun)
@@ -1648,9 +1655,9 @@ protected:
   {
     bash->type(line + "\n");
     ASSERT_TRUE(bash->await(word + " "));
-    command = std::stoi(bash->rest_of_line());
-    twin = parent_of(command);
-    guard = parent_of(twin);
+    command = there(std::stoi(bash->rest_of_line()));
+    twin = there(parent_of(command));
+    guard = there(parent_of(twin));
     ASSERT_TRUE(eventually([&] { return child_called(twin, "signal-witness") != 0; }));
   }
   void expect_only(const std::string& signal)

@@ -50,6 +50,16 @@ protected:
     return driver;
   }
 
+  static std::vector<EngineDriver> crowd_at(const std::string& url, int size, const std::string& wishes)
+  {
+    std::vector<EngineDriver> crowd;
+    for (int i = 0; i < size; ++i) {
+      crowd.push_back(engine_at(url));
+      crowd.back().acquire(wishes);
+    }
+    return crowd;
+  }
+
   static EngineDriver waiter(const std::string& url, const std::string& wishes)
   {
     EngineDriver driver = engine_at(url);
@@ -171,11 +181,7 @@ TEST_F(EtcdCost, SlotsAreGivenToACrowdWithoutAContest)
   constexpr int k_crowd = 12;
   constexpr int k_slots = 3;
   const EtcdProxy proxy(etcd->endpoint(0), pass);
-  std::vector<EngineDriver> crowd;
-  for (int i = 0; i < k_crowd; ++i) {
-    crowd.push_back(engine_at(proxy.url("lock")));
-    crowd.back().acquire("slots=3");
-  }
+  std::vector<EngineDriver> crowd = crowd_at(proxy.url("lock"), k_crowd, "slots=3");
   for (EngineDriver& one : crowd) { EXPECT_NE(one.hear("HELD", "WAITING").verb(), ""); }
   ASSERT_TRUE(eventually([&] { return proxy.count(k_txn) >= k_crowd + k_slots - 1; }));
   EXPECT_EQ(proxy.count(k_txn), k_crowd + k_slots - 1); // the first one has its slot at once
@@ -186,11 +192,7 @@ TEST_F(EtcdCost, CrowdThatDoesNotWaitAsksOnce)
   constexpr int k_crowd = 12;
   constexpr int k_slots = 3;
   const EtcdProxy proxy(etcd->endpoint(0), pass);
-  std::vector<EngineDriver> crowd;
-  for (int i = 0; i < k_crowd; ++i) {
-    crowd.push_back(engine_at(proxy.url("lock")));
-    crowd.back().acquire("slots=3 nonblock=1");
-  }
+  std::vector<EngineDriver> crowd = crowd_at(proxy.url("lock"), k_crowd, "slots=3 nonblock=1");
   int held = 0;
   for (EngineDriver& one : crowd) {
     const Message said = one.hear("HELD", "FAIL");

@@ -225,6 +225,16 @@ TEST(EtcdStrangers, BothFormsOfErrorsAreRead)
   }
 }
 
+// No more than 16 MB above what an engine takes whose server answers properly.
+void expect_modest_memory(const EngineDriver& driver)
+{
+  if (is_sanitized(LOCKRUN_ENGINE)) { return; }
+  const ScriptedServer good(obliging_etcd());
+  EngineDriver other = engine_at(good.endpoint());
+  EXPECT_EQ(answer_of(other).verb(), "HELD");
+  EXPECT_LT(most_memory(driver.pid()), most_memory(other.pid()) + 16 * 1024);
+}
+
 struct HostileRow {
   const char* name;
   const char* head;
@@ -254,12 +264,7 @@ TEST_P(EtcdHostile, AnswerIsBounded)
   EngineDriver driver = engine_at(server.endpoint());
   const Message failure = answer_of(driver, "wait_ms=3000");
   EXPECT_EQ(failure.verb(), "FAIL");
-  if (!is_sanitized(LOCKRUN_ENGINE)) {
-    const ScriptedServer good(obliging_etcd());
-    EngineDriver other = engine_at(good.endpoint());
-    EXPECT_EQ(answer_of(other).verb(), "HELD");
-    EXPECT_LT(most_memory(driver.pid()), most_memory(other.pid()) + 16 * 1024);
-  }
+  expect_modest_memory(driver);
 }
 INSTANTIATE_TEST_SUITE_P(
   Table, EtcdHostile, ::testing::ValuesIn(k_hostile), [](const auto& row) { return row.param.name; });
@@ -318,12 +323,7 @@ TEST_P(EtcdJsonBomb, TakesNoMoreMemoryAndTimeThanOthers)
   EXPECT_THAT(
     text(failure, "text"), ::testing::AnyOf(HasSubstr("it is not etcd's HTTP gateway"), HasSubstr("not?you")));
   EXPECT_LT(text(failure, "text").size(), 300U);
-  if (!is_sanitized(LOCKRUN_ENGINE)) {
-    const ScriptedServer good(obliging_etcd());
-    EngineDriver other = engine_at(good.endpoint());
-    EXPECT_EQ(answer_of(other).verb(), "HELD");
-    EXPECT_LT(most_memory(driver.pid()), most_memory(other.pid()) + 16 * 1024);
-  }
+  expect_modest_memory(driver);
 }
 INSTANTIATE_TEST_SUITE_P(
   Table, EtcdJsonBomb, ::testing::ValuesIn(k_json_bombs), [](const auto& row) { return row.param.name; });
