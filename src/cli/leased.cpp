@@ -136,9 +136,7 @@ Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Repor
     error.target = call.request.path;
     return tl::unexpected(std::move(error));
   };
-  sys::SignalSet engines_mask = signals.inherited;
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) { engines_mask.add(signal); }
-  auto engine = Engine::start(remote::engine_name(call.engine.url), engines_mask);
+  auto engine = Engine::start(remote::engine_name(call.engine.url), signals.inherited);
   if (!engine) { return about_lock(engine.error()); }
   guard->leave_out(engine->pid());
   Listener listener(call, reporter);

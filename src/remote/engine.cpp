@@ -277,8 +277,10 @@ Engine::Engine(Engine&& other) noexcept
     m_lines(std::move(other.m_lines)), m_ttl(other.m_ttl), m_is_stuck(other.m_is_stuck)
 {}
 
-Result<Engine, Error> Engine::start(std::string_view name, const sys::SignalSet& mask)
+Result<Engine, Error> Engine::start(std::string_view name, const sys::SignalSet& inherited)
 {
+  sys::SignalSet mask = inherited;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) { mask.add(signal); }
   auto pair = sys::socket_pair(sys::SocketKind::stream);
   if (!pair) { return Failed(not_started(pair.error())); }
   const std::string program_name = "lockrun-engine-" + std::string(name);

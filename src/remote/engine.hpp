@@ -54,8 +54,9 @@ public:
 class Engine {
 public:
   // Starts lockrun-engine-NAME, out of $LOCKRUN_ENGINE_PATH or the place where it is installed. It gets a session of
-  // its own, so that the keys of our terminal are none of its business, and blocks the signals in `mask`.
-  static Result<Engine, Error> start(std::string_view name, const sys::SignalSet& mask);
+  // its own, so that the keys of our terminal are none of its business. Besides the signals in `inherited` it blocks
+  // those that end a call: it ends when we tell it to, or are gone.
+  static Result<Engine, Error> start(std::string_view name, const sys::SignalSet& inherited);
 
   Engine(Engine&& other) noexcept;
   Engine& operator=(Engine&&) = delete;

@@ -1,7 +1,6 @@
 #include "remote/engine_status.hpp"
 
 #include "remote/engine_party.hpp"
-#include "sys/signal.hpp"
 
 #include <algorithm>
 
@@ -9,7 +8,7 @@ namespace lockrun::remote {
 
 Result<LockStatus, Error> engine_status(const std::string& url)
 {
-  auto engine = Engine::start(engine_name(url), {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2});
+  auto engine = Engine::start(engine_name(url), {});
   if (!engine) { return tl::unexpected(engine.error()); }
   const auto users = engine->status(url);
   if (!users) { return tl::unexpected(users.error()); }
