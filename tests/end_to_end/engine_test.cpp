@@ -1712,7 +1712,8 @@ TEST_F(EnginesAtATerminal, CtrlZStopsTheCommandAndFgAndBgContinueIt)
     bash->type("\x1a");
     ASSERT_TRUE(bash->await("Stopped"));
     EXPECT_TRUE(has_stopped(guard));
-    // The key has stopped the guard, too, if that has not heard of the command yet: perhaps a moment before the command.
+    // The key has stopped the guard, too, if that has not heard of the command yet: perhaps a moment before the
+    // command.
     EXPECT_TRUE(eventually([&] { return has_stopped(command); }));
     ASSERT_TRUE(bash->await("bash> "));
     bash->type(again + "\n");
