@@ -19,7 +19,8 @@
 //   lock/      acquire · hold · take, wanted (step by step) · lock_file (open it) · place (name:) · wait (the clock) ·
 //              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · deadlock · tree_watch ·
 //              lock_line (a line of /proc/locks) · status (who holds it) · look_turn, holder_hint (one looks for many) · probe · remove (--unlink)
-//   remote/    engine, engine_party, engine_status (our end of the protocol) · guard, twin, deadline (a command under a lease)
+//   remote/    engine, engine_users, engine_status (our end of the protocol) ·
+//              guard, twin, lease_clock, lease_connection (a command under a lease)
 //   kernel/    kernel_lock, flock, ofd (the locks) · queue, slots · ancestry (who descends from whom)
 //   child/     supervise · relay (signals, Ctrl-Z) · witness (who else got a signal) · tree (descendants) · terminator,
 //              control_group (the end of all of them)

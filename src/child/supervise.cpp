@@ -38,7 +38,7 @@ class Supervisor {
 public:
   Supervisor(pid_t command, const Supervision& how, Tree& tree, sys::Alarm* alarm)
     : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm),
-      m_group(how.leash != nullptr ? Group(how.leash->group()) : Group()), m_witness(m_group)
+      m_group(how.external != nullptr ? Group(how.external->group()) : Group()), m_witness(m_group)
   {
     tree.overlook(m_witness);
     if (how.observer != nullptr) {
@@ -51,10 +51,10 @@ public:
   // An error: it has ended, but the kernel did not say how.
   Result<Ending> stay(const sys::SignalSet& listened)
   {
-    if (m_how.leash != nullptr) {
+    if (m_how.external != nullptr) {
       m_witness.make_in_group();
       tell_of_witnesses({});
-      m_how.leash->command_started(m_command);
+      m_how.external->command_started(m_command);
     } else {
       pass_on_what_came_before();
     }
@@ -82,7 +82,7 @@ private:
   // and forks must not keep us from what ends it.
   Result<std::optional<sys::Signal>> next(const sys::SignalSet& listened)
   {
-    if (m_how.leash != nullptr) { return m_how.leash->wait(patience()); }
+    if (m_how.external != nullptr) { return m_how.external->wait(patience()); }
     if (m_alarm != nullptr) {
       auto alarm = sys::wait_signal({alarm_signal()}, nanoseconds(0));
       if (alarm && *alarm) { return alarm; }
@@ -172,14 +172,14 @@ private:
     while (const auto verdict = m_witness.work(m_command_ended ? 0 : m_command)) {
       deliver(verdict->signal, verdict->reach);
     }
-    if (m_how.leash != nullptr) { tell_of_witnesses(before); }
+    if (m_how.external != nullptr) { tell_of_witnesses(before); }
   }
 
   void tell_of_witnesses(const std::array<pid_t, 2>& before)
   {
     const auto now = m_witness.processes();
     for (std::size_t i = 0; i < now.size(); ++i) {
-      if (now.at(i) != before.at(i) && now.at(i) != 0) { m_how.leash->witness_made(now.at(i)); }
+      if (now.at(i) != before.at(i) && now.at(i) != 0) { m_how.external->witness_made(now.at(i)); }
     }
   }
 
@@ -214,7 +214,7 @@ private:
   {
     take_stock();
     const nanoseconds now = sys::elapsed_now();
-    if (m_how.leash != nullptr) { obey(*m_how.leash, now); }
+    if (m_how.external != nullptr) { obey(*m_how.external, now); }
     if (is_over()) { return; } // by itself, while we were stopped perhaps
     if (m_phase == Phase::running && m_how.limit && now >= m_how.limit->moment) {
       m_how.observer->overtime(*m_how.limit);
@@ -227,22 +227,19 @@ private:
     take_stock();
   }
 
-  // The lock is somebody else's soon, or nobody is left to keep it.
-  void obey(Leash& leash, nanoseconds now)
+  // The other process wants the tree ended, or is gone.
+  void obey(ExternalControl& control, nanoseconds now)
   {
     if (m_phase == Phase::being_killed) { return; }
-    const bool time_to_kill = now >= leash.kill_at();
-    if (time_to_kill || leash.is_loose()) {
+    if (now >= control.kill_at() || control.is_gone()) {
       m_cause = Ending::How::lost;
-      if (leash.claim_asking() && !leash.is_told() && !leash.is_loose()) { m_how.observer->lease_ran_out(); }
+      (void)control.claim_asking();
       begin_killing();
-    } else if (m_phase == Phase::running && (leash.is_asked() || now >= leash.ask_at())) {
-      const bool is_our_turn = leash.claim_asking();
-      if (is_our_turn && !leash.is_told()) { m_how.observer->lease_ran_out(); }
-      if (is_our_turn) { return ask(Ending::How::lost, leash.signal()); }
-      m_phase = Phase::asked_to_end; // the guard has asked
+    } else if (m_phase == Phase::running && (control.is_asked() || now >= control.ask_at())) {
+      if (control.claim_asking()) { return ask(Ending::How::lost, control.signal()); }
+      m_phase = Phase::asked_to_end; // the other process has asked
       m_cause = Ending::How::lost;
-      m_polite_signal = leash.signal();
+      m_polite_signal = control.signal();
     }
   }
 
@@ -276,9 +273,9 @@ private:
     nanoseconds next = nanoseconds::max();
     if (m_how.limit && m_phase == Phase::running) { next = m_how.limit->moment; }
     if (m_phase == Phase::asked_to_end && m_cause == Ending::How::overtime) { next = m_kill_at; }
-    if (m_how.leash != nullptr) {
-      const Leash& leash = *m_how.leash;
-      next = std::min(next, m_phase == Phase::running ? leash.ask_at() : leash.kill_at());
+    if (m_how.external != nullptr) {
+      const ExternalControl& control = *m_how.external;
+      next = std::min(next, m_phase == Phase::running ? control.ask_at() : control.kill_at());
     }
     (void)m_alarm->set(next);
   }
@@ -297,8 +294,8 @@ private:
   // terminal back (Ctrl-Z). Whether we did, and have been continued.
   bool stop_too(int signal) const
   {
-    if (m_how.leash == nullptr) { return stop_beside(m_command, signal); }
-    m_how.leash->command_stopped(signal); // says later that we are continued
+    if (m_how.external == nullptr) { return stop_beside(m_command, signal); }
+    m_how.external->command_stopped(signal); // says later that we are continued
     return false;
   }
 
@@ -373,7 +370,7 @@ Error cannot_supervise(const sys::Program& program, SysError cause)
 nanoseconds first_alarm(const Supervision& how)
 {
   const nanoseconds limit = how.limit ? how.limit->moment : nanoseconds::max();
-  return how.leash != nullptr ? std::min(limit, how.leash->ask_at()) : limit;
+  return how.external != nullptr ? std::min(limit, how.external->ask_at()) : limit;
 }
 
 } // namespace
@@ -412,7 +409,7 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   // With SIGCHLD ignored the kernel would throw the status away (wait(2)); the command gets it back as it was.
   const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
   if (!on_child) { return tl::unexpected(cannot_supervise(program, on_child.error())); }
-  const bool ends_the_tree = supervision.limit || supervision.leash != nullptr;
+  const bool ends_the_tree = supervision.limit || supervision.external != nullptr;
   const bool needs_the_tree = supervision.until_tree_ends || ends_the_tree;
   auto tree = needs_the_tree || supervision.names_left_behind ? Tree::before_start() : Tree();
   if (!tree && needs_the_tree) { return tl::unexpected(cannot_supervise(program, tree.error())); }

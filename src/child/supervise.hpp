@@ -20,7 +20,7 @@ struct Ending {
     exited,
     killed,
     overtime, // it was ended because of the time limit
-    lost,     // it was ended at the end of the leash: its lock is, or soon would have been, another process's
+    lost,     // it was ended through the external control: its lock is, or soon would have been, another process's
   };
   How how = How::exited;
   int value = 0;                                 // the exit status, or the signal's number
@@ -46,27 +46,25 @@ public:
   virtual void cannot_end(const std::vector<sys::ProcessStatus>& members) = 0;
   // A signal is for the command, one process, and we may not send it.
   virtual void cannot_pass_on(int /*signal*/, const std::vector<sys::ProcessStatus>& /*command*/) {}
-  // The lock was not renewed in time, and the tree is being ended.
-  virtual void lease_ran_out() {}
 };
 
-// What ties the supervisor of a command to a process that watches it, and may have the tree ended.
-class Leash {
+// Another process that controls the supervisor of a command: it passes signals on, and may have the tree ended.
+class ExternalControl {
 public:
-  virtual ~Leash() = default;
-  // Takes the place of sys::wait_signal(): the guard passes on what is for the command.
+  virtual ~ExternalControl() = default;
+  // Takes the place of sys::wait_signal(): the other process passes on what is for the command.
   virtual Result<std::optional<sys::Signal>> wait(std::optional<std::chrono::nanoseconds> patience) = 0;
-  // Nobody is at the other end any more: the tree must end at once.
-  virtual bool is_loose() const = 0;
+  // The other process has ended: the tree must end at once.
+  virtual bool is_gone() const = 0;
   // When the tree has to be asked to end, and when killed, on the elapsed clock. Both may still change.
   virtual std::chrono::nanoseconds ask_at() const = 0;
   virtual std::chrono::nanoseconds kill_at() const = 0;
   virtual bool is_asked() const = 0;
-  virtual bool claim_asking() = 0;  // whether it is for us to ask it
-  virtual bool is_told() const = 0; // people know why
-  virtual pid_t group() const = 0;  // the guard's process group, and the command's
-  virtual int signal() const = 0;   // the polite one
-  // It begins only then: we leave the guard's process group and session before.
+  // True for one caller, which has to ask it: this process or the other one. The reason has been reported then.
+  virtual bool claim_asking() = 0;
+  virtual pid_t group() const = 0; // the other process's process group, and the command's
+  virtual int signal() const = 0;  // the polite one
+  // It begins only then: we leave that process group and session before.
   virtual void command_started(pid_t command) = 0;
   virtual void command_stopped(int signal) = 0;
   // A child that is nobody's business (witness.hpp).
@@ -77,8 +75,8 @@ struct Supervision {
   bool until_tree_ends = false;
   bool names_left_behind = false; // fill Ending::left_behind
   std::optional<TimeLimit> limit;
-  Observer* observer = nullptr; // needed with a limit or a leash
-  Leash* leash = nullptr;
+  Observer* observer = nullptr; // needed with a limit or an external control
+  ExternalControl* external = nullptr;
   const ControlGroup* control_group = nullptr; // that the command starts in
 };
 

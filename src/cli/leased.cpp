@@ -16,7 +16,7 @@ namespace lockrun::cli {
 namespace {
 
 using remote::Engine;
-using remote::Grant;
+using remote::EngineLease;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
@@ -61,10 +61,10 @@ private:
   std::optional<nanoseconds> m_began;
 };
 
-// Passes on what the engine says while the command runs.
-class EngineKeeper final : public remote::Keeper {
+// Passes on what the engine says while the command runs, and reports it.
+class EngineConnection final : public remote::LeaseConnection {
 public:
-  EngineKeeper(Engine& engine, Reporter& reporter) : m_engine(engine), m_reporter(reporter) {}
+  EngineConnection(Engine& engine, Reporter& reporter) : m_engine(engine), m_reporter(reporter) {}
 
   const sys::Descriptor& source() const override { return m_engine.socket(); }
   News news() override
@@ -85,6 +85,7 @@ public:
     }
     return {};
   }
+  void ran_out() override { m_reporter.lease_ran_out(); }
   void abandon() override { m_engine.abandon(); }
   void release_unheard() override { m_engine.release_unheard(); }
 
@@ -106,10 +107,10 @@ std::string published_command(const Call& call)
 
 Result<child::Ending, Error> LeasedLock::run(const sys::Program& program, const child::Supervision& how)
 {
-  EngineKeeper keeper(m_engine, m_reporter);
+  EngineConnection connection(m_engine, m_reporter);
   const CommandRules& rules = m_call.rules;
-  const auto terms = remote::lease_terms(m_grant.deadline, m_grant.ttl, rules.kill_after, rules.asks_for_grace);
-  return m_guard.run(program, how, terms, rules.end_signal, keeper);
+  const auto terms = remote::lease_terms(m_lease.deadline, m_lease.ttl, rules.kill_after, rules.asks_for_grace);
+  return m_guard.run(program, how, terms, rules.end_signal, connection);
 }
 
 bool LeasedLock::release(const Result<child::Ending, Error>& ending)
@@ -117,13 +118,13 @@ bool LeasedLock::release(const Result<child::Ending, Error>& ending)
   const bool was_lost = ending ? ending->how == child::Ending::How::lost : ending.error().reason == Reason::lost;
   // A server that does not answer for so long will not do so before the lock has run out by itself, or soon after. The
   // engine for etcd tries for five seconds, and has more to say then than we know.
-  const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(m_grant.ttl, seconds(6));
+  const nanoseconds patience = was_lost ? seconds(1) : std::min<nanoseconds>(m_lease.ttl, seconds(6));
   const auto released = m_engine.release(patience);
   if (!was_lost && released == Engine::Release::was_lost) {
     m_reporter.lost_late();
     return false;
   }
-  if (!was_lost && released == Engine::Release::unknown) { m_reporter.not_released(m_grant.ttl); }
+  if (!was_lost && released == Engine::Release::unknown) { m_reporter.not_released(m_lease.ttl); }
   m_reporter.released(!was_lost && released == Engine::Release::done);
   return true;
 }
@@ -140,11 +141,11 @@ Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Repor
   if (!engine) { return about_lock(engine.error()); }
   guard->leave_out(engine->pid());
   Listener listener(call, reporter);
-  auto grant = engine->acquire(
+  auto lease = engine->acquire(
     call.engine.url, {call.request, call.engine.ttl, published_command(call), signals.ending}, listener);
-  if (!grant) { return about_lock(grant.error()); }
-  if (grant->is_ancestors) { return nullptr; }
-  return std::make_unique<LeasedLock>(std::move(*guard), std::move(*engine), *std::move(grant), call, reporter);
+  if (!lease) { return about_lock(lease.error()); }
+  if (lease->is_ancestors) { return nullptr; }
+  return std::make_unique<LeasedLock>(std::move(*guard), std::move(*engine), *std::move(lease), call, reporter);
 }
 
 } // namespace lockrun::cli

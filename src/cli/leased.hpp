@@ -12,19 +12,20 @@ namespace lockrun::cli {
 // A lock that an engine holds for us, and that can be lost. As Holding, which see.
 class LeasedLock {
 public:
-  LeasedLock(remote::Guard guard, remote::Engine engine, remote::Grant grant, const Call& call, Reporter& reporter)
-    : m_guard(std::move(guard)), m_engine(std::move(engine)), m_grant(std::move(grant)), m_call(call),
+  LeasedLock(
+    remote::Guard guard, remote::Engine engine, remote::EngineLease lease, const Call& call, Reporter& reporter)
+    : m_guard(std::move(guard)), m_engine(std::move(engine)), m_lease(std::move(lease)), m_call(call),
       m_reporter(reporter)
   {}
 
-  LockFacts facts() const { return {m_grant.slot, m_grant.token, m_grant.epoch, m_grant.key, m_grant.deadline}; }
+  LockFacts facts() const { return {m_lease.slot, m_lease.token, m_lease.epoch, m_lease.key, m_lease.deadline}; }
   Result<child::Ending, Error> run(const sys::Program& program, const child::Supervision& how);
   bool release(const Result<child::Ending, Error>& ending);
 
 private:
   remote::Guard m_guard;
   remote::Engine m_engine;
-  remote::Grant m_grant;
+  remote::EngineLease m_lease;
   const Call& m_call;
   Reporter& m_reporter;
 };

@@ -33,6 +33,8 @@ public:
   void acquired(std::optional<int> slot, std::string_view token = {});
   // The lock of an engine is not ours any more. Said once, however often it is called.
   void lost(const std::string& reason);
+  // It was not renewed in time, and the command is being ended. In the process of the supervisor or of its copy.
+  void lease_ran_out();
   // It turned out at the end that it had been lost, and the command may not have been alone.
   void lost_late();
 
@@ -52,7 +54,6 @@ public:
   void overtime(const child::TimeLimit& limit) override;
   void cannot_end(const std::vector<sys::ProcessStatus>& members) override;
   void cannot_pass_on(int signal, const std::vector<sys::ProcessStatus>& command) override;
-  void lease_ran_out() override;
 
 private:
   bool is_verbose() const { return m_call.reporting.verbosity == Verbosity::verbose; }

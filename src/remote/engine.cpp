@@ -1,7 +1,7 @@
 #include "remote/engine.hpp"
 
 #include "kernel/ancestry.hpp"
-#include "remote/engine_party.hpp"
+#include "remote/engine_users.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 #include "sys/file.hpp"
@@ -453,7 +453,8 @@ struct Engine::Asking {
   }
 };
 
-Result<Grant, Error> Engine::acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener)
+Result<EngineLease, Error> Engine::acquire(
+  const std::string& url, const EngineQuestion& question, EngineListener& listener)
 {
   const LockRequest& request = question.request;
   const auto signals = sys::signal_descriptor(question.ended_by);
@@ -509,7 +510,7 @@ std::optional<Error> Engine::reason_to_stop(Asking& asking, const sys::Descripto
 }
 
 // None: it was no last word.
-std::optional<Result<Grant, Error>> Engine::answer_in(const Message& message, Asking& asking)
+std::optional<Result<EngineLease, Error>> Engine::answer_in(const Message& message, Asking& asking)
 {
   if (message.is("HELD")) { return check(message); }
   if (message.is("FAIL")) { return Failed(refusal_in(message, asking)); }
@@ -530,7 +531,7 @@ Error Engine::refusal_in(const Message& message, Asking& asking)
   return error;
 }
 
-std::optional<Result<Grant, Error>> Engine::waiting_in(const Message& message, Asking& asking)
+std::optional<Result<EngineLease, Error>> Engine::waiting_in(const Message& message, Asking& asking)
 {
   const LockRequest& request = asking.question.request;
   asking.is_waiting = asking.may_wait;
@@ -542,29 +543,29 @@ std::optional<Result<Grant, Error>> Engine::waiting_in(const Message& message, A
   if (!asks_for_ancestors(request) || !is_held_by_ancestor(message, request)) { return std::nullopt; }
   abandon();
   if (request.nested != Nested::run || !covers(message, request)) { return Failed(nested_under(message)); }
-  Grant grant;
-  grant.is_ancestors = true;
-  return grant;
+  EngineLease lease;
+  lease.is_ancestors = true;
+  return lease;
 }
 
 // Nothing that an engine says is believed that cannot be true.
-Result<Grant, Error> Engine::check(const Message& held)
+Result<EngineLease, Error> Engine::check(const Message& held)
 {
   const auto nonsense = [this](const char* what) { return Failed(about(Reason::engine_nonsense, m_name, what)); };
   const auto ttl = held.number("ttl_ms");
   if (!ttl || *ttl <= 0 || *ttl > protocol::k_longest_ttl) { return nonsense("a lock without a time to live"); }
   m_ttl = milliseconds(*ttl);
-  Grant grant;
-  grant.ttl = m_ttl;
-  grant.token = text_of(held, "token");
-  if (!is_token(grant.token)) { return nonsense("a lock without a token"); }
+  EngineLease lease;
+  lease.ttl = m_ttl;
+  lease.token = text_of(held, "token");
+  if (!is_token(lease.token)) { return nonsense("a lock without a token"); }
   const Moment deadline = deadline_in(held, m_ttl);
   if (!deadline) { return nonsense("a deadline that cannot be"); }
-  grant.deadline = *deadline;
-  grant.epoch = text_of(held, "epoch");
-  grant.key = text_of(held, "key");
-  if (const auto slot = held.number("slot")) { grant.slot = static_cast<int>(*slot); }
-  return grant;
+  lease.deadline = *deadline;
+  lease.epoch = text_of(held, "epoch");
+  lease.key = text_of(held, "key");
+  if (const auto slot = held.number("slot")) { lease.slot = static_cast<int>(*slot); }
+  return lease;
 }
 
 Result<std::vector<Message>, Error> Engine::status(const std::string& url)

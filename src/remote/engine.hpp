@@ -30,7 +30,7 @@ struct EngineQuestion {
 };
 
 // A lock that the engine holds.
-struct Grant {
+struct EngineLease {
   std::string token;
   std::string epoch;
   std::string key;
@@ -64,7 +64,7 @@ public:
 
   // Asks for the lock at `url` and waits for it, within the limits of the request and some of our own: an engine that
   // says nothing does not hold us up.
-  Result<Grant, Error> acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener);
+  Result<EngineLease, Error> acquire(const std::string& url, const EngineQuestion& question, EngineListener& listener);
 
   // Who holds the lock, and who waits: HOLDER and WAITER messages as they came.
   Result<std::vector<protocol::Message>, Error> status(const std::string& url);
@@ -115,10 +115,10 @@ private:
   Error deaf() const;
   struct Asking;
   std::optional<Error> reason_to_stop(Asking& asking, const sys::Descriptor& signals);
-  std::optional<Result<Grant, Error>> answer_in(const protocol::Message& message, Asking& asking);
+  std::optional<Result<EngineLease, Error>> answer_in(const protocol::Message& message, Asking& asking);
   static Error refusal_in(const protocol::Message& message, Asking& asking);
-  std::optional<Result<Grant, Error>> waiting_in(const protocol::Message& message, Asking& asking);
-  Result<Grant, Error> check(const protocol::Message& held);
+  std::optional<Result<EngineLease, Error>> waiting_in(const protocol::Message& message, Asking& asking);
+  Result<EngineLease, Error> check(const protocol::Message& held);
 
   std::string m_name;
   std::string m_path;

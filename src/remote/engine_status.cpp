@@ -1,6 +1,6 @@
 #include "remote/engine_status.hpp"
 
-#include "remote/engine_party.hpp"
+#include "remote/engine_users.hpp"
 
 #include <algorithm>
 

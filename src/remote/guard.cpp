@@ -22,12 +22,13 @@ using std::chrono::nanoseconds;
 constexpr milliseconds k_twins_turn{20};
 constexpr int k_news_at_a_time = 100;
 
-class Watch {
+// The guard's event loop.
+class GuardLoop {
 public:
-  Watch(pid_t twin, sys::Descriptor channel, sys::Descriptor signals, sys::Alarm alarm, const child::Supervision& how,
-    Deadline deadline, int polite_signal, child::Tree& tree, Keeper& keeper)
+  GuardLoop(pid_t twin, sys::Descriptor channel, sys::Descriptor signals, sys::Alarm alarm,
+    const child::Supervision& how, LeaseClock clock, int polite_signal, child::Tree& tree, LeaseConnection& lease)
     : m_twin(twin), m_channel(std::move(channel)), m_signals(std::move(signals)), m_alarm(std::move(alarm)), m_how(how),
-      m_deadline(deadline), m_polite_signal(polite_signal), m_tree(tree), m_keeper(keeper)
+      m_clock(clock), m_polite_signal(polite_signal), m_tree(tree), m_lease(lease)
   {
     m_terminator.emplace(tree, [](const auto&) {}); // the twin complains
     m_terminator->use(how.control_group);
@@ -38,11 +39,11 @@ public:
   {
     set_alarm();
     while (!m_result) {
-      const auto ready = sys::wait_readable({&m_signals, &m_channel, &m_keeper.source()}, patience());
+      const auto ready = sys::wait_readable({&m_signals, &m_channel, &m_lease.source()}, patience());
       // Read before the news: a renewal that was waiting for us while we were stopped came too late.
       const nanoseconds now = sys::elapsed_now();
       if (!ready) { continue; }
-      hear_keeper(now);
+      hear_lease(now);
       hear_twin();
       hear_signals();
       act_on_clock(now);
@@ -59,27 +60,27 @@ private:
     return m_pause.next();
   }
 
-  void hear_keeper(nanoseconds now)
+  void hear_lease(nanoseconds now)
   {
     m_is_behind = false;
-    for (int i = 0; m_keeper.source().is_open(); ++i) {
+    for (int i = 0; m_lease.source().is_open(); ++i) {
       // Somebody who talks and talks must not keep us from everything else.
       if (i == k_news_at_a_time) {
         m_is_behind = true;
         return;
       }
-      const Keeper::News news = m_keeper.news();
+      const LeaseConnection::News news = m_lease.news();
       switch (news.kind) {
-      case Keeper::News::Kind::none:
+      case LeaseConnection::News::Kind::none:
         return;
-      case Keeper::News::Kind::other:
+      case LeaseConnection::News::Kind::other:
         break;
-      case Keeper::News::Kind::renewed:
+      case LeaseConnection::News::Kind::renewed:
         // Were we killed now, a stopped twin could not end the tree: both of us are needed for more time.
-        if (!is_stopped(m_twin)) { m_deadline.renew(news.deadline, now); }
+        if (!is_stopped(m_twin)) { m_clock.renew(news.deadline, now); }
         break;
-      case Keeper::News::Kind::lost:
-        m_deadline.lose(news.deadline, now);
+      case LeaseConnection::News::Kind::lost:
+        m_clock.lose(news.deadline, now);
         order({Order::Kind::look});
       }
     }
@@ -151,23 +152,23 @@ private:
 
   void act_on_clock(nanoseconds now)
   {
-    if (!m_kills && now >= m_deadline.kill_at()) {
-      tell_why_if_nobody_did();
+    if (!m_kills && now >= m_clock.kill_at()) {
+      (void)claim_asking();
       begin_killing();
     } else if (m_kills) {
       kill();
-    } else if (!m_deadline.is_asked() && now >= m_deadline.ask_at() + k_twins_turn) {
-      if (tell_why_if_nobody_did()) { (void)m_terminator->ask(m_polite_signal); }
+    } else if (!m_clock.is_asked() && now >= m_clock.ask_at() + k_twins_turn) {
+      if (claim_asking()) { (void)m_terminator->ask(m_polite_signal); }
     }
-    if (m_has_immortals && m_deadline.is_asked() && !std::exchange(m_has_abandoned, true)) { m_keeper.abandon(); }
+    if (m_has_immortals && m_clock.is_asked() && !std::exchange(m_has_abandoned, true)) { m_lease.abandon(); }
     if (!m_kills) { set_alarm(); }
   }
 
   // Whether it was for us to ask.
-  bool tell_why_if_nobody_did()
+  bool claim_asking()
   {
-    if (!m_deadline.claim_asking()) { return false; }
-    if (!m_deadline.is_told()) { m_how.observer->lease_ran_out(); }
+    if (!m_clock.claim_asking()) { return false; }
+    if (!m_clock.is_reported()) { m_lease.ran_out(); }
     return true;
   }
 
@@ -192,7 +193,7 @@ private:
     const auto members = m_tree.members();
     if (!m_tree.children().empty() || !members || !members->empty()) { return; }
     Report report{Report::Kind::ended};
-    report.how = m_deadline.is_asked() ? child::Ending::How::lost : child::Ending::How::killed;
+    report.how = m_clock.is_asked() ? child::Ending::How::lost : child::Ending::How::killed;
     report.value = SIGKILL;
     report.needed_kill = true;
     m_result = report;
@@ -207,7 +208,7 @@ private:
   void set_alarm()
   {
     const nanoseconds next =
-      m_deadline.is_asked() ? m_deadline.kill_at() : std::min(m_deadline.ask_at() + k_twins_turn, m_deadline.kill_at());
+      m_clock.is_asked() ? m_clock.kill_at() : std::min(m_clock.ask_at() + k_twins_turn, m_clock.kill_at());
     (void)m_alarm.set(next);
   }
 
@@ -224,10 +225,10 @@ private:
   sys::Descriptor m_signals;
   sys::Alarm m_alarm;
   const child::Supervision& m_how;
-  Deadline m_deadline;
+  LeaseClock m_clock;
   int m_polite_signal;
   child::Tree& m_tree;
-  Keeper& m_keeper;
+  LeaseConnection& m_lease;
   std::optional<child::Terminator> m_terminator;
   std::optional<Report> m_result;
   bool m_kills = false;
@@ -250,12 +251,12 @@ Result<Guard> Guard::prepare()
 }
 
 Result<child::Ending, Error> Guard::run(const sys::Program& program, const child::Supervision& supervision,
-  const LeaseTerms& terms, int polite_signal, Keeper& keeper)
+  const LeaseTerms& terms, int polite_signal, LeaseConnection& lease)
 {
   const auto failed = [&](SysError cause) { return tl::unexpected(Error{Reason::start_failed, program.file, cause}); };
-  auto deadline = Deadline::create(terms);
-  if (!deadline) { return failed(deadline.error()); }
-  if (sys::elapsed_now() >= deadline->ask_at()) { return tl::unexpected(Error{Reason::lost, program.file}); }
+  auto clock = LeaseClock::create(terms);
+  if (!clock) { return failed(clock.error()); }
+  if (sys::elapsed_now() >= clock->ask_at()) { return tl::unexpected(Error{Reason::lost, program.file}); }
   if (const int signal = child::signal_against_start(program.mask); signal != 0) {
     return tl::unexpected(Error{Reason::called_off, program.file, {nullptr, signal}});
   }
@@ -275,13 +276,13 @@ Result<child::Ending, Error> Guard::run(const sys::Program& program, const child
     channel->ours = sys::Descriptor();
     sys::Program unchanged = program;
     unchanged.ignores_child = m_ignores_child;
-    be_twin({unchanged, how, channel->theirs, *deadline, polite_signal, keeper});
+    be_twin({unchanged, how, channel->theirs, *clock, polite_signal, lease});
   }
   channel->theirs = sys::Descriptor();
   m_tree.reach_through(*twin);
-  Watch watch(*twin, std::move(channel->ours), std::move(*signals), std::move(*alarm), how, *deadline, polite_signal,
-    m_tree, keeper);
-  const Report last = watch.stay();
+  GuardLoop loop(
+    *twin, std::move(channel->ours), std::move(*signals), std::move(*alarm), how, *clock, polite_signal, m_tree, lease);
+  const Report last = loop.stay();
   if (control_group) { control_group->remove(); }
   m_tree.reach_through(0);
   if (last.kind == Report::Kind::too_late) { return tl::unexpected(Error{Reason::lost, program.file}); }

@@ -2,7 +2,7 @@
 
 #include "child/relay.hpp"
 #include "child/terminator.hpp"
-#include "remote/guard.hpp"
+#include "remote/lease_connection.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 
@@ -28,9 +28,10 @@ bool tell(const sys::Descriptor& guard, const Report& report)
   return sent || sent.error().code != EPIPE;
 }
 
-class Tie final : public child::Leash {
+// What the guard wants of the twin, and what it has to know.
+class GuardChannel final : public child::ExternalControl {
 public:
-  Tie(const TwinTask& task, sys::Descriptor alarms, sys::Descriptor children, sys::Descriptor gate)
+  GuardChannel(const TwinTask& task, sys::Descriptor alarms, sys::Descriptor children, sys::Descriptor gate)
     : m_task(task), m_alarms(std::move(alarms)), m_children(std::move(children)), m_gate(std::move(gate)),
       m_group(sys::process_group(0).value_or(0))
   {}
@@ -44,12 +45,16 @@ public:
     if ((*ready & 2U) != 0) { return obey(); }
     return (*ready & 4U) != 0 ? sys::read_signal(m_children) : std::optional<sys::Signal>();
   }
-  bool is_loose() const override { return !m_task.channel.is_open(); }
-  nanoseconds ask_at() const override { return m_task.deadline.ask_at(); }
-  nanoseconds kill_at() const override { return m_task.deadline.kill_at(); }
-  bool is_asked() const override { return m_task.deadline.is_asked(); }
-  bool claim_asking() override { return m_task.deadline.claim_asking(); }
-  bool is_told() const override { return m_task.deadline.is_told(); }
+  bool is_gone() const override { return !m_task.channel.is_open(); }
+  nanoseconds ask_at() const override { return m_task.clock.ask_at(); }
+  nanoseconds kill_at() const override { return m_task.clock.kill_at(); }
+  bool is_asked() const override { return m_task.clock.is_asked(); }
+  bool claim_asking() override
+  {
+    if (!m_task.clock.claim_asking()) { return false; }
+    if (!m_task.clock.is_reported() && !is_gone()) { m_task.lease.ran_out(); }
+    return true;
+  }
   int signal() const override { return m_task.signal; }
   pid_t group() const override { return m_group; }
   // The command has the guard's process group and session. We leave both before it begins: what kills all of the group
@@ -69,7 +74,7 @@ public:
   void witness_made(pid_t helper) override { (void)tell(m_task.channel, {Report::Kind::witness_made, helper}); }
 
   // The guard ended before there was anything to be ended.
-  bool lost_its_guard() const
+  bool is_already_gone() const
   {
     std::array<std::byte, 1> none{};
     const auto count = sys::receive(m_task.channel, none);
@@ -101,11 +106,10 @@ private:
 };
 
 // Speaks for us, and lets the guard know what it has to act on.
-class Spokesman final : public child::Observer {
+class TwinObserver final : public child::Observer {
 public:
-  explicit Spokesman(const TwinTask& task) : m_task(task) {}
+  explicit TwinObserver(const TwinTask& task) : m_task(task) {}
   void overtime(const child::TimeLimit& limit) override { m_task.supervision.observer->overtime(limit); }
-  void lease_ran_out() override { m_task.supervision.observer->lease_ran_out(); }
   void cannot_pass_on(int signal, const std::vector<sys::ProcessStatus>& command) override
   {
     m_task.supervision.observer->cannot_pass_on(signal, command);
@@ -198,12 +202,12 @@ Report supervise(const TwinTask& task)
   const sys::Bonds bonds{sys::process_id(), gate->theirs, group != nullptr ? &group->directory() : nullptr};
   sys::Program program = task.program;
   program.bonds = &bonds;
-  Tie tie(task, std::move(*alarms), std::move(*children), std::move(gate->ours));
-  if (tie.lost_its_guard() || sys::elapsed_now() >= task.deadline.ask_at()) { return {Report::Kind::too_late}; }
-  Spokesman spokesman(task);
+  GuardChannel guard(task, std::move(*alarms), std::move(*children), std::move(gate->ours));
+  if (guard.is_already_gone() || sys::elapsed_now() >= task.clock.ask_at()) { return {Report::Kind::too_late}; }
+  TwinObserver observer(task);
   child::Supervision how = task.supervision;
-  how.observer = &spokesman;
-  how.leash = &tie;
+  how.observer = &observer;
+  how.external = &guard;
   how.names_left_behind = false; // they fall to the guard, which names them
   return report_of(child::run(program, how));
 }
@@ -214,13 +218,13 @@ void be_twin(const TwinTask& task)
 {
   const CopiedProgram copy(task.program);
   sys::replace_command_line(k_name);
-  const TwinTask ours{copy.program(), task.supervision, task.channel, task.deadline, task.signal, task.keeper};
+  const TwinTask ours{copy.program(), task.supervision, task.channel, task.clock, task.signal, task.lease};
   const Report last = supervise(ours);
   // The guard ends us before it gives the lock back itself.
   if (tell(task.channel, last)) { await_end_of(task.channel); }
   // It was killed. So was the command perhaps, with all of the process group, before we knew of either.
   end_rest(task);
-  task.keeper.release_unheard();
+  task.lease.release_unheard();
   if (task.supervision.control_group != nullptr) { task.supervision.control_group->remove(); }
   sys::exit_now(0);
 }

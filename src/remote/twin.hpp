@@ -1,14 +1,14 @@
 #pragma once
 
 #include "child/supervise.hpp"
-#include "remote/deadline.hpp"
+#include "remote/lease_clock.hpp"
 #include "sys/descriptor.hpp"
 
 namespace lockrun::remote {
 
-class Keeper;
+class LeaseConnection;
 
-// Guard and twin talk in packets. Both are the same program in the same place, so pointers to its words are good.
+// Guard and twin exchange packets. Both are the same program in the same place, so pointers to its words are good.
 
 // From the guard to the twin.
 struct Order {
@@ -40,15 +40,15 @@ struct TwinTask {
   const sys::Program& program;
   const child::Supervision& supervision;
   sys::Descriptor& channel; // to the guard; its end means that the guard is gone
-  Deadline& deadline;
+  LeaseClock& clock;
   int signal; // the polite one
-  Keeper& keeper;
+  LeaseConnection& lease;
 };
 
-// The life of the twin: a process made by fork without exec, the parent of the command, with a copy of the deadline of
-// its own. It ends the tree at the deadline, or at once when the guard is gone, and is gone itself when the tree has
-// ended as Supervision says. If the guard is gone then, it gives the lock back in its place: the next holder need not
-// wait until the lock runs out.
+// The life of the twin: a process made by fork without exec, the parent of the command, with a copy of the lease's
+// clock of its own. It ends the tree at the deadline, or at once when the guard is gone, and is gone itself when the
+// tree has ended as Supervision says. If the guard is gone then, it gives the lock back in its place: the next holder
+// need not wait until the lock runs out.
 [[noreturn]] void be_twin(const TwinTask& task);
 
 } // namespace lockrun::remote

@@ -90,7 +90,7 @@ long copy_descriptor(int fd, int command, int lowest)
 
 // Gives the next program `fd`, or a copy at `lowest` or above, or as high as the limit allows. With no room at all, the
 // original.
-long hand_down(int fd, int lowest)
+long make_inheritable(int fd, int lowest)
 {
   if (fd >= lowest) { return bare(SYS_fcntl, fd, F_SETFD, 0); }
   if (copy_descriptor(fd, F_DUPFD, lowest) >= 0) { return 0; }
@@ -230,7 +230,7 @@ SysError become(const Program& program, const char** room)
     if (const auto failure = bind(*program.bonds); failure.code != 0) { return failure; }
   }
   for (const Descriptor* const fd : program.inherited) {
-    if (const long done = hand_down(fd->get(), program.lowest_inherited); done < 0) {
+    if (const long done = make_inheritable(fd->get(), program.lowest_inherited); done < 0) {
       return failed("fcntl(F_SETFD)", done);
     }
   }

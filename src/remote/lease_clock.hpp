@@ -8,9 +8,9 @@
 
 namespace lockrun::remote {
 
-// How long a lock is ours that somebody elsewhere grants, and when the tree under it has to end for that.
+// How long a lock that a server grants is ours, and when the tree under it has to end for that.
 struct LeaseTerms {
-  std::chrono::nanoseconds deadline;   // on the elapsed clock: from then on it may be somebody else's
+  std::chrono::nanoseconds deadline;   // on the elapsed clock: from then on it may be another process's
   std::chrono::nanoseconds margin;     // SIGKILL comes so long before it
   std::chrono::nanoseconds grace;      // and the polite signal so long before SIGKILL
   std::chrono::nanoseconds last_grace; // the same when another process may hold the lock already
@@ -23,10 +23,10 @@ LeaseTerms lease_terms(std::chrono::nanoseconds deadline, std::chrono::nanosecon
 
 // When the tree under such a lock has to end. Guard and twin share it in memory, so that each knows how things stand
 // however long the other is stopped.
-class Deadline {
+class LeaseClock {
 public:
   // Shared with all processes that are forked later; it is never freed.
-  static Result<Deadline> create(const LeaseTerms& terms);
+  static Result<LeaseClock> create(const LeaseTerms& terms);
 
   std::chrono::nanoseconds ask_at() const noexcept { return std::chrono::nanoseconds(m_shared->ask_at.load()); }
   std::chrono::nanoseconds kill_at() const noexcept { return std::chrono::nanoseconds(m_shared->kill_at.load()); }
@@ -43,20 +43,20 @@ public:
   bool claim_asking() noexcept { return !m_shared->is_asked.exchange(true); }
   bool is_asked() const noexcept { return m_shared->is_asked.load(); }
 
-  // Whether people have been told why.
-  bool is_told() const noexcept { return m_shared->is_told.load(); }
+  // Whether the reason has been reported.
+  bool is_reported() const noexcept { return m_shared->is_reported.load(); }
 
 private:
   struct Shared {
     std::atomic<std::int64_t> ask_at;
     std::atomic<std::int64_t> kill_at;
     std::atomic<bool> is_asked;
-    std::atomic<bool> is_told;
+    std::atomic<bool> is_reported;
   };
   static_assert(std::atomic<std::int64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free,
     "two processes share them");
 
-  Deadline(Shared* shared, const LeaseTerms& terms) noexcept : m_shared(shared), m_terms(terms) {}
+  LeaseClock(Shared* shared, const LeaseTerms& terms) noexcept : m_shared(shared), m_terms(terms) {}
 
   Shared* m_shared;
   LeaseTerms m_terms;

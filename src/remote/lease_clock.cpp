@@ -1,4 +1,4 @@
-#include "remote/deadline.hpp"
+#include "remote/lease_clock.hpp"
 
 #include "protocol/lease.hpp"
 #include "sys/memory.hpp"
@@ -18,17 +18,17 @@ LeaseTerms lease_terms(nanoseconds deadline, nanoseconds ttl, nanoseconds kill_a
   return {deadline, margin, grace, is_asked_for ? grace : std::min(grace, margin / 2)};
 }
 
-Result<Deadline> Deadline::create(const LeaseTerms& terms)
+Result<LeaseClock> LeaseClock::create(const LeaseTerms& terms)
 {
   const auto memory = sys::shared_memory(sizeof(Shared));
   if (!memory) { return tl::unexpected(memory.error()); }
   auto* const shared = new (*memory) Shared{};
   shared->kill_at = (terms.deadline - terms.margin).count();
   shared->ask_at = (terms.deadline - terms.margin - terms.grace).count();
-  return Deadline(shared, terms);
+  return LeaseClock(shared, terms);
 }
 
-void Deadline::renew(nanoseconds deadline, nanoseconds now) noexcept
+void LeaseClock::renew(nanoseconds deadline, nanoseconds now) noexcept
 {
   const nanoseconds later = deadline - m_terms.margin;
   if (is_asked() || now >= kill_at() || later <= kill_at()) { return; }
@@ -37,10 +37,10 @@ void Deadline::renew(nanoseconds deadline, nanoseconds now) noexcept
   m_shared->ask_at = (later - m_terms.grace).count();
 }
 
-void Deadline::lose(nanoseconds sure_until, nanoseconds now) noexcept
+void LeaseClock::lose(nanoseconds sure_until, nanoseconds now) noexcept
 {
   const nanoseconds latest = std::max(sure_until - m_terms.margin, now + m_terms.last_grace);
-  m_shared->is_told = true;
+  m_shared->is_reported = true;
   m_shared->kill_at = std::min({kill_at(), now + m_terms.grace, latest}).count();
   m_shared->ask_at = std::min(ask_at(), now).count();
 }

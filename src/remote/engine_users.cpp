@@ -1,4 +1,4 @@
-#include "remote/engine_party.hpp"
+#include "remote/engine_users.hpp"
 
 #include <algorithm>
 #include <limits>
