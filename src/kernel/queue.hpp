@@ -2,7 +2,6 @@
 
 #include "sys/descriptor.hpp"
 #include "sys/lock.hpp"
-#include "sys/proc.hpp"
 
 #include <lockrun/request.hpp>
 
@@ -17,12 +16,6 @@ inline constexpr std::int64_t k_door = std::int64_t{1} << 62;
 inline constexpr std::int64_t k_first_slot = k_door + (std::int64_t{1} << 20);
 inline constexpr std::int64_t k_first_waiting_place = k_door + (std::int64_t{1} << 21);
 inline constexpr std::int64_t k_queue = k_door + (std::int64_t{1} << 40);
-
-// Whether this is a place in a queue: nobody's lock, whoever is behind it waits for what its owner waits for.
-inline bool is_place(const sys::LockLine& line)
-{
-  return line.start >= k_first_waiting_place;
-}
 
 // Whether the locks of flock(2) and of fcntl(2) see each other on the file system. Where they do (NFS and a few more
 // turn the one into the other) nobody can queue for a flock: its holder's covers the queue, too.

@@ -1,8 +1,6 @@
 #include "lock/deadlock.hpp"
 
 #include "kernel/ancestry.hpp"
-#include "kernel/queue.hpp"
-#include "kernel/slots.hpp"
 #include "lock/lock_line.hpp"
 #include "lock/look_turn.hpp"
 #include "lock/nested.hpp"
@@ -13,7 +11,6 @@
 #include <cerrno>
 #include <map>
 #include <string>
-#include <tuple>
 
 namespace lockrun {
 namespace {
@@ -33,37 +30,11 @@ constexpr nanoseconds k_chance = seconds(2);
 constexpr int k_rest_per_work = 100;
 constexpr std::size_t k_lookers_for_full_rest = 10;
 
-// Whether whoever holds `held` keeps `wanted` from being granted.
-bool blocks(const LockLine& held, const LockLine& wanted)
-{
-  return !held.waits && is_same_file(held, wanted) && exclude_each_other(held, wanted);
-}
-
-bool waits_for_slot(const LockLine& line)
-{
-  const auto first = kernel::byte_of_slot(0).start;
-  return line.waits && line.kind == LockLine::Kind::ofd && line.start >= first &&
-         line.start < first + kernel::k_most_slots;
-}
-
-// For a slot only the first one in the queue of its file waits, with an ofd lock, which has no number: it is the one
-// with the lowest place.
-pid_t head_of_queue(const std::vector<LockLine>& lines, const LockLine& slot)
-{
-  const LockLine* head = nullptr;
-  for (const LockLine& line : lines) {
-    const bool is_in_queue = !line.waits && line.kind == LockLine::Kind::posix && line.start >= kernel::k_queue;
-    if (!is_in_queue || !is_same_file(line, slot)) { continue; }
-    if (head == nullptr || line.start < head->start) { head = &line; }
-  }
-  return head == nullptr ? 0 : head->pid;
-}
-
 // Whether these are slots 0, 1, 2 …: what the kernel shows while others lock and unlock may lack a line.
 bool is_from_first_slot_on(const std::vector<LockLine>& wanted)
 {
   for (std::size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i].start != kernel::byte_of_slot(static_cast<int>(i)).start) { return false; }
+    if (slot_of(wanted[i]) != static_cast<int>(i)) { return false; }
   }
   return true;
 }
@@ -110,9 +81,8 @@ public:
   // Whether giving up could be of use: the tree of `pid` holds more than places in queues.
   bool has_something_to_give(pid_t pid)
   {
-    return any_in_tree_of(pid, [](pid_t, const std::vector<LockLine>& held) {
-      return !std::all_of(held.begin(), held.end(), kernel::is_place);
-    });
+    return any_in_tree_of(pid,
+      [](pid_t, const std::vector<LockLine>& held) { return !std::all_of(held.begin(), held.end(), is_of_waiter); });
   }
 
   // All who wait for anything, if /proc/locks had to be read.
@@ -188,9 +158,8 @@ private:
       if (line.kind != LockLine::Kind::flock || line.pid <= 0 || line.pid == process.pid) { return false; }
       const Process& taker = this->process(line.pid);
       const auto& has = taker.held;
-      return std::any_of(has.begin(), has.end(), [&](const LockLine& its) {
-        return is_same_file(its, line) && is_same_lock(its, line);
-      }) && kernel::frees_its_lock(taker.status);
+      return std::any_of(has.begin(), has.end(), [&](const LockLine& its) { return is_same_lock(its, line); }) &&
+             kernel::frees_its_lock(taker.status);
     };
     kept.erase(std::remove_if(kept.begin(), kept.end(), is_freed), kept.end());
     return kept;
@@ -258,8 +227,6 @@ private:
     std::size_t waiter;    // in m_waiters
     std::int64_t last = 0; // the highest byte of this one and all before it, of the same file
   };
-  using File = std::tuple<unsigned, unsigned, ino_t>;
-  static File file_of(const LockLine& line) { return {line.device_major, line.device_minor, line.inode}; }
 
   // By file and in the order of their ranges: thousands who wait in one queue have a byte of the same file each.
   void index_what_trees_hold()
@@ -404,17 +371,17 @@ private:
     std::map<pid_t, Link> waiters;
     for (const LockLine& line : lines) {
       if (!line.waits) { continue; }
-      const pid_t pid = waits_for_slot(line) ? head_of_queue(lines, line) : line.pid;
-      if (pid <= 0) { continue; }
+      const pid_t pid = waiting_process(lines, line);
+      if (pid == 0) { continue; }
       Link& waiter = waiters[pid];
       waiter.pid = pid;
-      if (waiter.wanted.empty() || waits_for_slot(waiter.wanted.front())) { waiter.wanted.push_back(line); }
+      if (waiter.wanted.empty() || slot_of(waiter.wanted.front())) { waiter.wanted.push_back(line); }
     }
     std::vector<Link> all;
     for (auto& [pid, waiter] : waiters) {
       auto& wanted = waiter.wanted;
-      std::sort(wanted.begin(), wanted.end(), sys::ByStart());
-      if (!waits_for_slot(wanted.front()) || is_from_first_slot_on(wanted)) { all.push_back(std::move(waiter)); }
+      sort_by_start(wanted);
+      if (!slot_of(wanted.front()) || is_from_first_slot_on(wanted)) { all.push_back(std::move(waiter)); }
     }
     return all;
   }
@@ -422,7 +389,7 @@ private:
   std::vector<Link> m_waiters;
   std::vector<Link> m_path;
   std::vector<std::size_t> m_path_waiters; // the same, in m_waiters
-  std::map<File, std::vector<TreeLock>> m_held_by_trees;
+  std::map<FileKey, std::vector<TreeLock>> m_held_by_trees;
   std::optional<std::vector<LockLine>> m_lines; // of /proc/locks
   std::map<pid_t, Process> m_processes;
 };

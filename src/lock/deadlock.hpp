@@ -1,5 +1,6 @@
 #pragma once
 
+#include "lock/lock_line.hpp"
 #include "sys/proc.hpp"
 
 #include <lockrun/error.hpp>
@@ -38,11 +39,8 @@ private:
     std::vector<sys::LockLine> wanted; // any one of these would do: the slots of --slots
     friend bool operator==(const Link& a, const Link& b)
     {
-      const auto is_same = [](const sys::LockLine& one, const sys::LockLine& other) {
-        return one.inode == other.inode && one.start == other.start;
-      };
       return a.pid == b.pid && a.start == b.start &&
-             std::equal(a.wanted.begin(), a.wanted.end(), b.wanted.begin(), b.wanted.end(), is_same);
+             std::equal(a.wanted.begin(), a.wanted.end(), b.wanted.begin(), b.wanted.end(), is_same_lock);
     }
   };
   class View;

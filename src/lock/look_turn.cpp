@@ -1,9 +1,9 @@
 #include "lock/look_turn.hpp"
 
+#include "lock/lock_line.hpp"
 #include "sys/lock.hpp"
 
 #include <fcntl.h>
-#include <sys/sysmacros.h>
 
 namespace lockrun {
 
@@ -24,7 +24,7 @@ bool LookTurn::may_be_on(const sys::FileIdentity& file)
 
 bool LookTurn::may_be_on(const sys::LockLine& line)
 {
-  return may_be_on(sys::FileIdentity{makedev(line.device_major, line.device_minor), line.inode});
+  return may_be_on(sys::FileIdentity{device_of(line), line.inode});
 }
 
 } // namespace lockrun

@@ -1,7 +1,6 @@
 #include "lock/nested.hpp"
 
 #include "kernel/ancestry.hpp"
-#include "kernel/queue.hpp"
 #include "lock/lock_line.hpp"
 #include "lock/look_turn.hpp"
 #include "sys/file.hpp"
@@ -88,7 +87,7 @@ private:
       const bool is_it = status->identity == m_identity;
       if (!is_it && (m_tree.has_any || !sys::may_be_locked(status->type))) { continue; }
       const auto lines = sys::locks_of(pid, fd).value_or(std::vector<LockLine>());
-      m_tree.has_any = m_tree.has_any || (!std::all_of(lines.begin(), lines.end(), kernel::is_place) &&
+      m_tree.has_any = m_tree.has_any || (!std::all_of(lines.begin(), lines.end(), is_of_waiter) &&
                                            !LookTurn::may_be_on(status->identity));
       if (!is_it) { continue; }
       std::copy_if(lines.begin(), lines.end(), std::back_inserter(found),
@@ -100,7 +99,7 @@ private:
   // Whether it is a lock of the open file description that we are about to lock.
   bool is_our_own(pid_t pid, int fd, const LockLine& line) const
   {
-    if (line.kind == LockLine::Kind::posix) { return false; } // which belongs to a process
+    if (is_of_process(line)) { return false; }
     if (pid == m_us && fd == m_fd.get()) { return true; }
     if (!m_callers) { return false; } // we have opened it just now
     const auto compared = sys::compare_descriptions(m_us, m_fd.get(), pid, fd);
@@ -117,9 +116,7 @@ private:
     const auto all = sys::all_locks_checked().value_or(sys::LockList()).lines;
     std::optional<sys::FileIdentity> name;
     for (const LockLine& line : all) {
-      if (line.waits || !contains(m_hidden, line.pid) || kernel::is_place(line) || LookTurn::may_be_on(line)) {
-        continue;
-      }
+      if (line.waits || !contains(m_hidden, line.pid) || is_of_waiter(line) || LookTurn::may_be_on(line)) { continue; }
       m_tree.has_any = true;
       if (!name) { name = sys::identity_in_locks(m_fd.get(), m_identity); }
       if (!is_on(line, *name)) { continue; }
@@ -133,9 +130,8 @@ private:
   // Whether the file's name in the kernel's list is that of several: nobody could have both of these otherwise.
   static bool shows_two_files(const std::vector<LockLine>& all, const LockLine& line)
   {
-    return std::any_of(all.begin(), all.end(), [&](const LockLine& other) {
-      return &other != &line && !other.waits && is_same_file(other, line) && exclude_each_other(other, line);
-    });
+    return std::any_of(
+      all.begin(), all.end(), [&](const LockLine& other) { return &other != &line && blocks(other, line); });
   }
 
   void leave_out_what_others_free()
@@ -176,14 +172,6 @@ private:
   TreeLocks m_tree;
 };
 
-bool suffices(const AncestorLock& lock, const LockLine& wanted)
-{
-  const bool is_flock = wanted.kind == LockLine::Kind::flock;
-  const bool is_of_family = is_flock == (lock.line.kind == LockLine::Kind::flock);
-  const bool is_strong_enough = lock.line.mode == Mode::exclusive || wanted.mode == Mode::shared;
-  return is_of_family && lock.line.kind != LockLine::Kind::lease && is_strong_enough;
-}
-
 } // namespace
 
 TreeLocks locks_of_tree(const sys::Descriptor& fd, std::optional<int> callers)
@@ -204,25 +192,10 @@ const AncestorLock* in_the_way(const TreeLocks& tree, const LockLine& wanted)
 
 std::vector<Range> uncovered(const TreeLocks& tree, const LockLine& wanted)
 {
-  std::vector<LockLine> covers;
-  for (const AncestorLock& lock : tree.held) {
-    if (suffices(lock, wanted)) { covers.push_back(lock.line); }
-  }
-  std::sort(covers.begin(), covers.end(), sys::ByStart());
-  std::vector<Range> missing;
-  LockLine rest = wanted;
-  for (const LockLine& cover : covers) {
-    if (!overlap(cover, rest)) { continue; }
-    if (cover.start > rest.start) {
-      LockLine gap = rest;
-      gap.end = cover.start - 1;
-      missing.push_back(range_of(gap));
-    }
-    if (cover.end >= rest.end) { return missing; }
-    rest.start = cover.end + 1;
-  }
-  missing.push_back(range_of(rest));
-  return missing;
+  std::vector<LockLine> held;
+  held.reserve(tree.held.size());
+  for (const AncestorLock& lock : tree.held) { held.push_back(lock.line); }
+  return uncovered(held, wanted);
 }
 
 Party party_of(const AncestorLock& lock)

@@ -43,8 +43,7 @@ TreeLocks locks_of_tree(const sys::Descriptor& fd, std::optional<int> callers);
 // The lock that keeps us from `wanted`: of several the outermost one's, which most likely took it. Null: none of these.
 const AncestorLock* in_the_way(const TreeLocks& tree, const sys::LockLine& wanted);
 
-// The parts of `wanted` that no lock of the tree covers: of the same family, in a mode that suffices. In order; for
-// flock the whole or nothing.
+// The parts of `wanted` that no lock of the tree covers.
 std::vector<Range> uncovered(const TreeLocks& tree, const sys::LockLine& wanted);
 
 // For messages.

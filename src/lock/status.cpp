@@ -1,7 +1,5 @@
 #include "lock/status.hpp"
 
-#include "kernel/queue.hpp"
-#include "kernel/slots.hpp"
 #include "lock/lock_file.hpp"
 #include "lock/lock_line.hpp"
 #include "lock/place.hpp"
@@ -85,22 +83,8 @@ struct Sighting {
   pid_t pid;
   LockLine line;
   std::int64_t offset;
-  std::optional<unsigned> slot; // that the same descriptor has
+  std::optional<int> slot; // that the same descriptor has
 };
-
-std::optional<unsigned> slot_of(const LockLine& line)
-{
-  const std::int64_t slot = line.start - kernel::k_first_slot;
-  if (line.kind != LockLine::Kind::ofd || slot < 0) { return std::nullopt; }
-  if (slot >= kernel::k_most_slots) { return std::nullopt; }
-  return static_cast<unsigned>(slot);
-}
-
-// A place in the queue of --fair and --slots; whose it is, is certain: such a lock ends with its process.
-bool is_place_in_queue(const LockLine& line)
-{
-  return line.kind == LockLine::Kind::posix && !line.waits && line.start >= kernel::k_queue;
-}
 
 bool contains(const std::vector<pid_t>& pids, pid_t pid)
 {
@@ -161,7 +145,7 @@ private:
   std::vector<LockLine> ours_of(std::vector<LockLine> lines) const
   {
     const auto is_other = [this](const LockLine& line) {
-      return !is_on(line, m_subject.name) || !(is_place_in_queue(line) || concerns(line, m_subject));
+      return !is_on(line, m_subject.name) || !(is_queue_ticket(line) || concerns(line, m_subject));
     };
     lines.erase(std::remove_if(lines.begin(), lines.end(), is_other), lines.end());
     return lines;
@@ -170,14 +154,14 @@ private:
   static bool shows_holder(const std::vector<LockLine>& lines)
   {
     return std::any_of(
-      lines.begin(), lines.end(), [](const LockLine& line) { return !line.waits && !is_place_in_queue(line); });
+      lines.begin(), lines.end(), [](const LockLine& line) { return !line.waits && !is_queue_ticket(line); });
   }
 
   void read_lines()
   {
     std::vector<LockLine> queue;
     for (const LockLine& line : lines_of_kernel()) {
-      if (is_place_in_queue(line)) {
+      if (is_queue_ticket(line)) {
         queue.push_back(line);
       } else if (line.waits) {
         add_waiter(line, line.mode);
@@ -185,7 +169,7 @@ private:
         m_taken.push_back(line);
       }
     }
-    std::sort(queue.begin(), queue.end(), sys::ByStart());
+    sort_by_start(queue);
     for (const LockLine& line : queue) {
       if (!is_waiting(line.pid)) { add_waiter(line, std::nullopt); }
     }
@@ -227,7 +211,7 @@ private:
     for (const int fd : *descriptors) {
       const auto info = sys::descriptor_info(pid, fd);
       if (!info) { continue; } // closed meanwhile
-      std::optional<unsigned> slot;
+      std::optional<int> slot;
       for (const LockLine& line : info->locks) {
         if (const auto found = slot_of(line)) { slot = found; }
       }
@@ -351,7 +335,7 @@ private:
     holder.mode = line.mode;
     holder.api = api_of(line);
     holder.evidence = evidence;
-    holder.slot = sighting.slot;
+    if (sighting.slot) { holder.slot = static_cast<unsigned>(*sighting.slot); }
     if (evidence != Holder::Evidence::gone) { describe(holder); }
     // Who inherited a lock may be younger than the lock, and so may a stranger with the taker's number. (The kernel
     // does not tell who took an ofd lock.)

@@ -22,7 +22,7 @@ std::vector<LockLine> locks_of_caller(const sys::Descriptor& fd, const LockReque
   if (!request.fd) { return {}; }
   auto lines = sys::locks_of(sys::process_id(), fd.get()).value_or(std::vector<LockLine>());
   const auto is_other = [](const LockLine& line) {
-    return line.waits || (line.kind != LockLine::Kind::flock && line.kind != LockLine::Kind::ofd);
+    return line.waits || is_of_process(line) || line.kind == LockLine::Kind::lease;
   };
   lines.erase(std::remove_if(lines.begin(), lines.end(), is_other), lines.end());
   return lines;
@@ -177,18 +177,16 @@ bool Wanted::has_lost_shared() const
 Result<void> unlock_but(
   const sys::Descriptor& fd, const KernelLock& kind, const Range& range, const std::vector<LockLine>& before)
 {
-  TreeLocks kept;
+  std::vector<LockLine> kept;
   const LockLine whole = line_of(kind.kind, Mode::shared, range);
   for (const LockLine& line : before) {
-    if (line.kind != kind.kind || !overlap(line, whole)) { continue; }
-    LockLine part = line;
-    part.start = std::max(line.start, whole.start);
-    part.end = std::min(line.end, whole.end);
-    kept.held.push_back({0, part});
+    const auto part = line.kind == kind.kind ? common_part(line, whole) : std::nullopt;
+    if (!part) { continue; }
+    kept.push_back(*part);
     // To turn an exclusive lock into a shared one, or to lock what is locked, needs no wait.
-    (void)kind.lock(fd, line.mode, range_of(part), Wait::never);
+    (void)kind.lock(fd, line.mode, range_of(*part), Wait::never);
   }
-  if (kept.held.empty()) { return kind.unlock(fd, range); }
+  if (kept.empty()) { return kind.unlock(fd, range); }
   Result<void> result;
   for (const Range& part : uncovered(kept, whole)) {
     const auto unlocked = kind.unlock(fd, part);

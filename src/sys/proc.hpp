@@ -40,11 +40,6 @@ struct LockLine {
   std::int64_t end = 0; // last byte; INT64_MAX for EOF
 };
 
-// In the order of their ranges.
-struct ByStart {
-  bool operator()(const LockLine& a, const LockLine& b) const noexcept { return a.start < b.start; }
-};
-
 // None for a line that says something else.
 std::optional<LockLine> parse_lock_line(std::string_view line);
 

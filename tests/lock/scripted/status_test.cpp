@@ -204,7 +204,7 @@ TEST_F(ChangingHands, WhereTheDeviceDiffersTheOpenFileCounts)
   kernel.answers("identity_in_locks", sys::FileIdentity{makedev(line.device_major, line.device_minor), line.inode});
   for (const pid_t pid : {5, 6, 7, 8}) { lines.push_back(on_another_file_system(shared_line_of(pid))); }
   kernel.answers("all_locks", lines);
-  for (const pid_t pid : {5, 6, 7}) { has({shared_line_of(pid)}); }
+  for (const pid_t pid : {5, 6, 7}) { has({on_another_file_system(shared_line_of(pid))}); }
   kernel.answers("descriptors_of", std::vector<int>{3});
   EXPECT_EQ(look(request).more_holders, 1U);
 }
