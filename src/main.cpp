@@ -18,7 +18,8 @@
 //   startup/   standard_descriptors · print (to standard output) · terminate, scanf, iostream_init (tricks of the static program)
 //   lock/      acquire · hold · take, wanted (step by step) · lock_file (open it) · place (name:) · wait (the clock) ·
 //              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · deadlock · tree_watch ·
-//              lock_line (a line of /proc/locks) · status (who holds it) · look_turn, holder_hint (one looks for many) · probe · remove (--unlink)
+//              lock_line (a line of /proc/locks) · subject, look (who holds it, as /proc shows it) · status (and asks, by trying) ·
+//              hinted_look, holder_hint, look_turn (one looks for many) · probe · remove (--unlink)
 //   remote/    engine, engine_users, engine_status (our end of the protocol) ·
 //              guard, twin, lease_clock, lease_connection (a command under a lease)
 //   kernel/    kernel_lock, flock, ofd (the locks) · queue, slots · ancestry (who descends from whom)

@@ -84,7 +84,7 @@ bool Progress::refresh()
     return known.has_value();
   }
   const nanoseconds before = sys::thread_time();
-  Sight sight = lockrun::look_for_all(m_subject);
+  Sight sight = lockrun::look_and_hint(m_subject);
   m_hint = std::move(sight.hint);
   take_note(std::move(sight.status));
   m_next_look = sys::steady_now() + k_rest_per_look * (sys::thread_time() - before);
@@ -183,13 +183,13 @@ std::optional<Sight> Progress::last_look(const Error& reason) const
   if (!has_waited_for(reason.target)) {
     LockRequest request = m_call.request;
     if (!request.fd) { request.path = reason.target; }
-    return look_in_turn(request);
+    return look_or_take_hint(request);
   }
   std::optional<Sight> sight;
   if (auto known = m_has_seen ? look_again(m_subject, m_seen) : std::nullopt) {
     sight = Sight{std::move(*known)};
   } else {
-    sight = look_in_turn(m_subject);
+    sight = look_or_take_hint(m_subject);
   }
   if (sight) { forget_users(sight->status); }
   return sight;

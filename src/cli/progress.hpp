@@ -3,8 +3,8 @@
 #include "cli/reporter.hpp"
 #include "cli/signals.hpp"
 #include "cli/wait_line.hpp"
+#include "lock/hinted_look.hpp"
 #include "lock/look_turn.hpp"
-#include "lock/status.hpp"
 #include "options/call.hpp"
 #include "sys/descriptor.hpp"
 

@@ -9,14 +9,14 @@
 
 namespace lockrun {
 
+// Looks for callers of which there may be many at the same time: look() reads the list of all locks, which is long when
+// many wait. What one of them has found is a hint for the others.
+
 // What a look has found, and as long as it exists a hint at that for the others who look at the same lock.
 struct Sight {
   LockStatus status{};
   std::optional<HolderHint> hint{};
 };
-
-// look() reads the list of all locks, which is long when many wait. These are for callers of which there may be many at
-// the same time.
 
 // What is known of the holders, `seen` by an earlier look or from the hints of others, brought up to date from what
 // these have open alone. None when they no longer have the lock, or when that cannot be seen.
@@ -24,10 +24,10 @@ std::optional<LockStatus> look_again(const LockRequest& request, const LockStatu
 std::optional<LockStatus> look_at_hint(const LockRequest& request);
 
 // look(), and leaves a hint if there is one holder.
-Sight look_for_all(const LockRequest& request);
+Sight look_and_hint(const LockRequest& request);
 
 // The same or look_at_hint(), for the last words of a call: one process at a time looks at this lock. None when that
 // would take more than a few milliseconds of waiting.
-std::optional<Sight> look_in_turn(const LockRequest& request);
+std::optional<Sight> look_or_take_hint(const LockRequest& request);
 
 } // namespace lockrun
