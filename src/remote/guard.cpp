@@ -22,6 +22,16 @@ using std::chrono::nanoseconds;
 constexpr milliseconds k_twins_turn{20};
 constexpr int k_news_at_a_time = 100;
 
+// Who ends the tree, and whether it is being killed.
+enum class Phase {
+  watching, // the twin supervises it
+  helping,  // the time to kill has come: we kill as well, as the twin may be stopped
+  alone,    // the twin has ended, and what was its job is ours: to kill, and to reap
+};
+
+// Members that even SIGKILL does not end: while they run, the lock is not released, and once it is lost not at all.
+enum class Unkillable { none, found, lock_abandoned };
+
 // The guard's event loop.
 class GuardLoop {
 public:
@@ -38,12 +48,13 @@ public:
   Report stay()
   {
     set_alarm();
+    Backlog backlog = Backlog::none;
     while (!m_result) {
-      const auto ready = sys::wait_readable({&m_signals, &m_channel, &m_lease.source()}, patience());
+      const auto ready = sys::wait_readable({&m_signals, &m_channel, &m_lease.source()}, patience(backlog));
       // Read before the news: a renewal that was waiting for us while we were stopped came too late.
       const nanoseconds now = sys::elapsed_now();
       if (!ready) { continue; }
-      hear_lease(now);
+      backlog = hear_lease(now);
       hear_twin();
       hear_signals();
       act_on_clock(now);
@@ -53,26 +64,24 @@ public:
   }
 
 private:
-  std::optional<nanoseconds> patience()
+  enum class Backlog { none, left }; // of news
+
+  std::optional<nanoseconds> patience(Backlog backlog)
   {
-    if (m_is_behind) { return nanoseconds(0); }
-    if (!m_kills) { return std::nullopt; }
+    if (backlog == Backlog::left) { return nanoseconds(0); }
+    if (m_phase == Phase::watching) { return std::nullopt; }
     return m_pause.next();
   }
 
-  void hear_lease(nanoseconds now)
+  Backlog hear_lease(nanoseconds now)
   {
-    m_is_behind = false;
     for (int i = 0; m_lease.source().is_open(); ++i) {
-      // Somebody who talks and talks must not keep us from everything else.
-      if (i == k_news_at_a_time) {
-        m_is_behind = true;
-        return;
-      }
+      // An engine that talks and talks must not keep us from everything else.
+      if (i == k_news_at_a_time) { return Backlog::left; }
       const LeaseConnection::News news = m_lease.news();
       switch (news.kind) {
       case LeaseConnection::News::Kind::none:
-        return;
+        return Backlog::none;
       case LeaseConnection::News::Kind::other:
         break;
       case LeaseConnection::News::Kind::renewed:
@@ -84,6 +93,7 @@ private:
         order({Order::Kind::look});
       }
     }
+    return Backlog::none;
   }
 
   void order(const Order& order)
@@ -114,7 +124,7 @@ private:
         m_tree.leave_out(report.process);
         break;
       case Report::Kind::cannot_end:
-        m_has_immortals = true;
+        find_unkillable();
         break;
       default:
         m_result = report;
@@ -122,15 +132,21 @@ private:
     }
   }
 
-  // All that it had has fallen to us.
+  void find_unkillable()
+  {
+    if (m_unkillable == Unkillable::none) { m_unkillable = Unkillable::found; }
+  }
+
+  // Everything that it had falls to us.
   void lose_twin()
   {
+    m_phase = Phase::alone;
     m_channel = sys::Descriptor();
     (void)sys::wait_child(m_twin, WEXITED); // closing the channel was one of its last deeds
     m_tree.reach_through(0);
     m_twin = 0;
     m_terminator.emplace(m_tree, [this](const std::vector<sys::ProcessStatus>& members) {
-      m_has_immortals = true;
+      find_unkillable();
       m_how.observer->cannot_end(members);
     });
     m_terminator->use(m_how.control_group);
@@ -152,16 +168,20 @@ private:
 
   void act_on_clock(nanoseconds now)
   {
-    if (!m_kills && now >= m_clock.kill_at()) {
-      (void)claim_asking();
-      begin_killing();
-    } else if (m_kills) {
+    if (m_phase != Phase::watching) {
       kill();
+    } else if (now >= m_clock.kill_at()) {
+      (void)claim_asking();
+      m_phase = Phase::helping;
+      begin_killing();
     } else if (!m_clock.is_asked() && now >= m_clock.ask_at() + k_twins_turn) {
       if (claim_asking()) { (void)m_terminator->ask(m_polite_signal); }
     }
-    if (m_has_immortals && m_clock.is_asked() && !std::exchange(m_has_abandoned, true)) { m_lease.abandon(); }
-    if (!m_kills) { set_alarm(); }
+    if (m_unkillable == Unkillable::found && m_clock.is_asked()) {
+      m_unkillable = Unkillable::lock_abandoned;
+      m_lease.abandon();
+    }
+    if (m_phase == Phase::watching) { set_alarm(); }
   }
 
   // Whether it was for us to ask.
@@ -174,7 +194,6 @@ private:
 
   void begin_killing()
   {
-    m_kills = true;
     m_pause.reset();
     m_terminator->begin_killing();
     kill();
@@ -182,7 +201,7 @@ private:
 
   void kill()
   {
-    if (m_twin != 0) {
+    if (m_phase == Phase::helping) {
       (void)m_terminator->kill();
       if (is_stopped(m_twin)) { (void)sys::kill(m_twin, SIGKILL); } // what is left of the tree falls to us then
       return;
@@ -215,12 +234,12 @@ private:
   // It has said its last word; if it was stopped on the way out, it goes all the same.
   void end_twin() const
   {
-    if (m_twin == 0) { return; }
+    if (m_phase == Phase::alone) { return; }
     (void)sys::kill(m_twin, SIGKILL);
     (void)sys::wait_child(m_twin, WEXITED);
   }
 
-  pid_t m_twin; // 0: it is gone
+  pid_t m_twin; // 0: it has ended
   sys::Descriptor m_channel;
   sys::Descriptor m_signals;
   sys::Alarm m_alarm;
@@ -231,12 +250,18 @@ private:
   LeaseConnection& m_lease;
   std::optional<child::Terminator> m_terminator;
   std::optional<Report> m_result;
-  bool m_kills = false;
-  bool m_is_behind = false; // there is more news to be heard already
-  bool m_has_immortals = false;
-  bool m_has_abandoned = false;
+  Phase m_phase = Phase::watching;
+  Unkillable m_unkillable = Unkillable::none;
   child::SweepPause m_pause;
 };
+
+// What the twin said at last, as child::run() would return it.
+Result<child::Ending, Error> ending_of(const Report& last, const char* file)
+{
+  if (last.kind == Report::Kind::too_late) { return tl::unexpected(Error{Reason::lost, file}); }
+  if (last.kind == Report::Kind::not_started) { return tl::unexpected(Error{last.reason, file, last.cause}); }
+  return child::Ending{last.how, last.value, last.needed_kill, last.by_terminal, {}};
+}
 
 } // namespace
 
@@ -285,15 +310,9 @@ Result<child::Ending, Error> Guard::run(const sys::Program& program, const child
   const Report last = loop.stay();
   if (control_group) { control_group->remove(); }
   m_tree.reach_through(0);
-  if (last.kind == Report::Kind::too_late) { return tl::unexpected(Error{Reason::lost, program.file}); }
-  if (last.kind == Report::Kind::not_started) { return tl::unexpected(Error{last.reason, program.file, last.cause}); }
-  child::Ending ending;
-  ending.how = last.how;
-  ending.value = last.value;
-  ending.needed_kill = last.needed_kill;
-  ending.by_terminal = last.by_terminal;
-  if (supervision.names_left_behind) {
-    ending.left_behind = m_tree.members().value_or(std::vector<sys::ProcessStatus>());
+  auto ending = ending_of(last, program.file);
+  if (ending && supervision.names_left_behind) {
+    ending->left_behind = m_tree.members().value_or(std::vector<sys::ProcessStatus>());
   }
   return ending;
 }
