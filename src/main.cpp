@@ -20,7 +20,8 @@
 //              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · deadlock · tree_watch ·
 //              lock_line (a line of /proc/locks) · subject, look (who holds it, as /proc shows it) · status (and asks, by trying) ·
 //              hinted_look, holder_hint, look_turn (one looks for many) · probe · remove (--unlink)
-//   remote/    engine, engine_users, engine_status (our end of the protocol) ·
+//   remote/    engine (a lock that an engine program holds) · engine_program (start it) · engine_channel (talk to it) ·
+//              engine_messages, engine_users (what is said) · engine_acquire · engine_status · process_instance ·
 //              guard, twin, lease_clock, lease_connection (a command under a lease)
 //   kernel/    kernel_lock, flock, ofd (the locks) · queue, slots · ancestry (who descends from whom)
 //   child/     supervise · relay (signals, Ctrl-Z) · witness (who else got a signal) · tree (descendants) · terminator,
@@ -28,7 +29,7 @@
 //   protocol/  protocol: what lockrun and an engine program say to each other · lease (when a command under one is ended)
 //   engines/   session, lease, backoff, url, password_file (what engine programs share) · net/ · etcd/
 //   timeline/  lockrun-timeline: main · options · read, call (events) · picture · terminal · svg
-//   text/      quote · display_width · utf8 · duration · words (of errors and signals) · exit_status
+//   text/      quote · display_width · utf8 · ascii · duration · words (of errors and signals) · exit_status
 //   sys/       one unit for each part of the kernel's interface: again · channel · clock · descriptor · file · interruption · lock ·
 //              memory · mount · passwd · poller · proc · process · program · raw · signal · socket · terminal · thread
 // clang-format on

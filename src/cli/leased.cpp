@@ -141,8 +141,8 @@ Result<std::unique_ptr<LeasedLock>, Error> obtain_leased(const Call& call, Repor
   if (!engine) { return about_lock(engine.error()); }
   guard->leave_out(engine->pid());
   Listener listener(call, reporter);
-  auto lease = engine->acquire(
-    call.engine.url, {call.request, call.engine.ttl, published_command(call), signals.ending}, listener);
+  const remote::EngineQuestion question{call.request, {call.engine.ttl, published_command(call)}, signals.ending};
+  auto lease = engine->acquire(call.engine.url, question, listener);
   if (!lease) { return about_lock(lease.error()); }
   if (lease->is_ancestors) { return nullptr; }
   return std::make_unique<LeasedLock>(std::move(*guard), std::move(*engine), *std::move(lease), call, reporter);

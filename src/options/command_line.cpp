@@ -3,7 +3,7 @@
 #include "lock/place.hpp"
 #include "options/engine_url.hpp"
 #include "options/rules.hpp"
-#include "remote/engine.hpp"
+#include "remote/engine_program.hpp"
 #include "text/quote.hpp"
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 #include "options/engine_url.hpp"
 
-#include "remote/engine.hpp"
+#include "remote/engine_messages.hpp"
+#include "remote/engine_program.hpp"
 #include "text/duration.hpp"
 
 #include <algorithm>
@@ -152,7 +153,6 @@ tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
 {
   using Wrong = tl::unexpected<const char*>;
   constexpr std::chrono::seconds k_shortest{2};
-  constexpr std::chrono::milliseconds k_longest{protocol::k_longest_ttl};
   const auto text = value_of("ttl", url);
   if (!text) { return std::chrono::nanoseconds(0); }
   const auto duration = text::parse_duration(*text);
@@ -160,7 +160,7 @@ tl::expected<std::chrono::nanoseconds, const char*> ttl_of(std::string_view url)
   if (*duration < k_shortest) {
     return Wrong("it is shorter than 2s, which leaves no time to renew it and to end a command");
   }
-  if (*duration > k_longest) { return Wrong("it is longer than 366d, which no engine is asked for"); }
+  if (*duration > remote::k_longest_ttl) { return Wrong("it is longer than 366d, which no engine is asked for"); }
   return *duration;
 }
 

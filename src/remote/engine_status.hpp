@@ -1,8 +1,9 @@
 #pragma once
 
-#include "remote/engine.hpp"
-
+#include <lockrun/error.hpp>
 #include <lockrun/status.hpp>
+
+#include <string>
 
 namespace lockrun::remote {
 

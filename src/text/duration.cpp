@@ -1,5 +1,7 @@
 #include "text/duration.hpp"
 
+#include "text/ascii.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <ratio>
@@ -29,11 +31,6 @@ constexpr Unit k_units[] = {
 __extension__ using Wide = __int128;
 
 constexpr const char* k_too_long = "it is longer than 36500d";
-
-bool is_digit(char c)
-{
-  return c >= '0' && c <= '9';
-}
 
 // Takes the characters off the front of `text` for which `belongs` holds.
 template <class Belongs>
