@@ -15,7 +15,8 @@
 //   options/   parse · scan · option_table · rules (what cannot be combined) · command_line (LOCK and the command) ·
 //              call (the result) · engine_url (its parameters and password)
 //   flock/     under the name flock: options · sizes · run
-//   startup/   standard_descriptors · print (to standard output) · terminate, scanf, iostream_init (tricks of the static program)
+//   startup/   cli11 (reads values, writes --help) · standard_descriptors · print (to standard output) ·
+//              terminate, scanf, iostream_init (tricks of the static program)
 //   lock/      acquire · hold · take, wanted (step by step) · lock_file (open it) · place (name:) · wait (the clock) ·
 //              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · deadlock · tree_watch ·
 //              lock_line (a line of /proc/locks) · subject, look (who holds it, as /proc shows it) · status (and asks, by trying) ·

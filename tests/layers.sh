@@ -9,7 +9,7 @@ declare -A allowed=(
   [timeline]="options startup sys text"
   [cli]="options startup lock remote kernel child sys text"
   [flock]="startup lock kernel sys text"
-  [options]="lock remote kernel sys text"
+  [options]="startup lock remote kernel sys text"
   [startup]="sys text"
   [lock]="kernel sys text"
   [remote]="kernel child protocol sys text"
@@ -42,8 +42,8 @@ while IFS=: read -r file line include; do
   [[ $include =~ ([\"<])([^\">]+) ]] || continue
   target=${BASH_REMATCH[2]}
   if [ "${BASH_REMATCH[1]}" = "<" ]; then
-    [[ $target != CLI/* || $file == src/options/* || $file == src/timeline/options.cpp ]] ||
-      offence "$file" "$line" "CLI11 lives in options and in timeline/options, and nowhere else"
+    [[ $target != CLI/* || $file == src/startup/cli11.cpp || $file == src/timeline/options.cpp ]] ||
+      offence "$file" "$line" "CLI11 is for startup/cli11.cpp and timeline/options.cpp alone"
     continue
   fi
   for place in "$layer" ${allowed[$layer]}; do
