@@ -7,8 +7,9 @@
 
 namespace lockrun::timeline {
 
-// On the wall clock, since 1970, as events say it.
-using Moment = std::chrono::microseconds;
+// A moment on the wall clock, since 1970, as events say it. Spans of time are `microseconds`.
+using std::chrono::microseconds;
+using WallTime = microseconds;
 
 // What became of a call; the later in this list, the more one wants to see it.
 enum class Fate {
@@ -34,13 +35,13 @@ struct Call {
   std::int64_t pid = 0;
   bool is_shared = false;
   bool has_slot = false;
-  Moment begin{};
-  std::optional<Moment> acquired{};
-  Moment end{};           // when `fate` is open, the last moment at which it may have been there
+  WallTime begin{};
+  std::optional<WallTime> acquired{};
+  WallTime end{};         // when `fate` is open, the last moment at which it may have been there
   Fate fate = Fate::open; // its last event is missing: it runs still, was killed, or gave the lock away
   std::string details{};  // "exit 3", "SIGTERM", "held by PID 4312 (rsync -a)"; may be empty
-  Moment waited() const { return acquired.value_or(end) - begin; }
-  Moment held() const { return acquired ? end - *acquired : Moment(0); }
+  microseconds waited() const { return acquired.value_or(end) - begin; }
+  microseconds held() const { return acquired ? end - *acquired : microseconds(0); }
 };
 
 } // namespace lockrun::timeline

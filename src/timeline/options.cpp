@@ -74,7 +74,7 @@ Result<Options, std::string> parse_options(int argc, char** argv)
   if (!last.empty()) {
     const auto duration = text::parse_duration(last);
     if (!duration) { return tl::unexpected(fmt::format("--last {}: {}", text::quoted(last), duration.error())); }
-    options.selection.last = std::chrono::ceil<Moment>(*duration);
+    options.selection.last = std::chrono::ceil<microseconds>(*duration);
   }
   if (options.files.empty()) { options.files = {"-"}; }
   return options;

@@ -31,9 +31,9 @@ constexpr std::array<Look, k_fates> k_looks{{
 }};
 
 // Of nothing there is no picture.
-constexpr Moment k_shortest = 1ms;
+constexpr microseconds k_shortest = 1ms;
 
-std::string clock_text(Moment moment, const char* format)
+std::string clock_text(WallTime moment, const char* format)
 {
   const std::time_t time = std::chrono::floor<std::chrono::seconds>(moment).count();
   std::tm parts{};
@@ -48,31 +48,31 @@ std::string count_text(std::size_t count, const char* noun)
 }
 
 // Behind the beginning, with so much between two.
-std::string distance_text(Moment distance, Moment step)
+std::string distance_text(microseconds distance, microseconds step)
 {
-  if (distance == Moment(0)) { return "0s"; }
+  if (distance == microseconds(0)) { return "0s"; }
   if (step >= 1ms) { return "+" + text::duration_text(distance); }
-  return fmt::format("+{}us", std::chrono::duration_cast<std::chrono::microseconds>(distance).count());
+  return fmt::format("+{}us", distance.count());
 }
 
 // Of how much of the time somebody had the lock, from 0 to 1.
 double share_held(const Lock& lock)
 {
-  std::vector<std::pair<Moment, Moment>> holds;
+  std::vector<std::pair<WallTime, WallTime>> holds;
   for (const Call* call : lock.calls) {
     if (call->acquired) { holds.emplace_back(*call->acquired, call->end); }
   }
   std::sort(holds.begin(), holds.end());
-  Moment begin = Moment::max();
-  Moment end = Moment::min();
+  WallTime begin = WallTime::max();
+  WallTime end = WallTime::min();
   for (const Call* call : lock.calls) {
     begin = std::min(begin, call->begin);
     end = std::max(end, call->end);
   }
-  Moment held{};
-  Moment until = begin;
+  microseconds held{};
+  WallTime until = begin;
   for (const auto& [from, to] : holds) {
-    held += std::max(Moment(0), to - std::max(from, until));
+    held += std::max(microseconds(0), to - std::max(from, until));
     until = std::max(until, to);
   }
   return end > begin ? static_cast<double>(held.count()) / static_cast<double>((end - begin).count()) : 0;
@@ -89,13 +89,13 @@ Picture picture_of(const std::vector<Call>& calls, const Selection& selection)
 {
   Picture picture;
   std::vector<const Call*> chosen;
-  Moment end = Moment::min();
+  WallTime end = WallTime::min();
   for (const Call& call : calls) {
     if (call.lock.find(selection.lock) == std::string::npos) { continue; }
     chosen.push_back(&call);
     end = std::max(end, call.end);
   }
-  const Moment from = selection.last && !chosen.empty() ? end - *selection.last : Moment::min();
+  const WallTime from = selection.last && !chosen.empty() ? end - *selection.last : WallTime::min();
   std::erase_if(chosen, [from](const Call* call) { return call->end < from; });
   if (chosen.empty()) {
     picture.end = picture.begin + k_shortest;
@@ -113,10 +113,10 @@ Picture picture_of(const std::vector<Call>& calls, const Selection& selection)
   return picture;
 }
 
-std::vector<Lane> pack(const std::vector<const Call*>& calls, Moment gap)
+std::vector<Lane> pack(const std::vector<const Call*>& calls, microseconds gap)
 {
   std::vector<Lane> lanes;
-  using Busy = std::pair<Moment, std::size_t>; // until when, and which lane
+  using Busy = std::pair<WallTime, std::size_t>; // until when, and which lane
   std::priority_queue<Busy, std::vector<Busy>, std::greater<>> busy;
   std::priority_queue<std::size_t, std::vector<std::size_t>, std::greater<>> free;
   for (const Call* call : calls) {
@@ -139,31 +139,31 @@ std::vector<Lane> pack(const std::vector<const Call*>& calls, Moment gap)
 
 std::vector<Tick> ticks(const Picture& picture, std::size_t count)
 {
-  static constexpr std::array<Moment, 37> k_steps{10us, 20us, 50us, 100us, 200us, 500us, 1ms, 2ms, 5ms, 10ms, 20ms,
-    50ms, 100ms, 200ms, 500ms, 1s, 2s, 5s, 10s, 15s, 30s, 1min, 2min, 5min, 10min, 15min, 30min, 1h, 2h, 3h, 6h, 12h,
-    24h, 48h, 168h, 336h, 720h};
-  const Moment span = picture.end - picture.begin;
+  static constexpr std::array<microseconds, 37> k_steps{10us, 20us, 50us, 100us, 200us, 500us, 1ms, 2ms, 5ms, 10ms,
+    20ms, 50ms, 100ms, 200ms, 500ms, 1s, 2s, 5s, 10s, 15s, 30s, 1min, 2min, 5min, 10min, 15min, 30min, 1h, 2h, 3h, 6h,
+    12h, 24h, 48h, 168h, 336h, 720h};
+  const microseconds span = picture.end - picture.begin;
   const auto wanted = static_cast<std::int64_t>(std::max<std::size_t>(count, 1));
   const auto* const found =
-    std::find_if(k_steps.begin(), k_steps.end(), [&](Moment step) { return span / step < wanted; });
-  Moment step = found == k_steps.end() ? k_steps.back() : *found;
+    std::find_if(k_steps.begin(), k_steps.end(), [&](microseconds step) { return span / step < wanted; });
+  microseconds step = found == k_steps.end() ? k_steps.back() : *found;
   while (span / step >= wanted) { step *= 2; }
 
   std::vector<Tick> all;
   if (step < 1s) {
-    for (Moment at{}; at <= span; at += step) { all.push_back({picture.begin + at, distance_text(at, step)}); }
+    for (microseconds at{}; at <= span; at += step) { all.push_back({picture.begin + at, distance_text(at, step)}); }
     return all;
   }
   const std::time_t time = std::chrono::floor<std::chrono::seconds>(picture.begin).count();
   std::tm parts{};
   (void)::localtime_r(&time, &parts); // what cannot be said in years is drawn in UTC
-  const Moment east = std::chrono::seconds(parts.tm_gmtoff);
-  const Moment local = picture.begin + east;
-  Moment at = local - local % step - east;
+  const microseconds east = std::chrono::seconds(parts.tm_gmtoff);
+  const WallTime local = picture.begin + east;
+  WallTime at = local - local % step - east;
   if (at < picture.begin) { at += step; }
   const char* const format = step < 1min ? "%H:%M:%S" : step < 24h ? "%H:%M" : "%b %e";
   for (; at <= picture.end; at += step) {
-    const bool is_new_day = step >= 1min && step < 24h && (at + east) % Moment(24h) == Moment(0);
+    const bool is_new_day = step >= 1min && step < 24h && (at + east) % microseconds(24h) == microseconds(0);
     all.push_back({at, clock_text(at, is_new_day ? "%b %e" : format)});
   }
   return all;
@@ -202,7 +202,7 @@ std::string story_of(const Call& call)
   std::string story = fmt::format("{}\nPID {}, lock {}\nbegan {}", command_of(call), call.pid, text::escaped(call.lock),
     clock_text(call.begin, "%F %T %Z"));
   const bool has_end = call.fate != Fate::open;
-  if (call.waited() > Moment(0)) { story += "\nwaited " + text::duration_text(call.waited()); }
+  if (call.waited() > microseconds(0)) { story += "\nwaited " + text::duration_text(call.waited()); }
   if (call.acquired) {
     story += fmt::format("\nheld {}{}{}", has_end ? "" : "for at most ", text::duration_text(call.held()),
       call.is_shared ? ", shared" : "");
@@ -215,7 +215,7 @@ std::string story_of(const Call& call)
 std::string summary_of(const Lock& lock)
 {
   Fates fates;
-  Moment longest{};
+  microseconds longest{};
   for (const Call* call : lock.calls) {
     ++fates[call->fate];
     longest = std::max(longest, call->waited());

@@ -18,15 +18,15 @@ struct Lock {
 };
 
 struct Picture {
-  Moment begin{};
-  Moment end{};            // later than `begin`
+  WallTime begin{};
+  WallTime end{};          // later than `begin`
   std::vector<Lock> locks; // sorted by their first call
   std::size_t calls = 0;
 };
 
 struct Selection {
-  std::string lock;           // only locks whose name has this in it
-  std::optional<Moment> last; // only what happened in this time before the end
+  std::string lock;                 // only locks whose name has this in it
+  std::optional<microseconds> last; // only what happened in this time before the end
 };
 
 // Points into `calls`.
@@ -36,11 +36,11 @@ Picture picture_of(const std::vector<Call>& calls, const Selection& selection);
 using Lane = std::vector<const Call*>;
 
 // As few lanes as possible; a call stands in the first one where it has room.
-std::vector<Lane> pack(const std::vector<const Call*>& calls, Moment gap);
+std::vector<Lane> pack(const std::vector<const Call*>& calls, microseconds gap);
 
 // Moments with round numbers, at most `count` of them, in local time; below a second from the beginning on.
 struct Tick {
-  Moment at;
+  WallTime at;
   std::string text;
 };
 std::vector<Tick> ticks(const Picture& picture, std::size_t count);

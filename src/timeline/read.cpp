@@ -19,7 +19,7 @@ constexpr double k_longest_s = 3.2e9;
 // By how much the clocks of one call may differ: waiting is measured by another one than moments are.
 constexpr seconds k_clocks_differ{1};
 // Nothing at all has been seen of the end of a call.
-constexpr Moment k_unknown = Moment::max();
+constexpr WallTime k_unknown = WallTime::max();
 
 std::string text_in(const json& object, const char* name)
 {
@@ -34,17 +34,17 @@ std::optional<std::int64_t> integer_in(const json& object, const char* name)
   return found->get<std::int64_t>();
 }
 
-std::optional<Moment> duration_in(const json& object, const char* name)
+std::optional<microseconds> duration_in(const json& object, const char* name)
 {
   const auto found = object.find(name);
   if (found == object.end() || !found->is_number()) { return std::nullopt; }
   const double value = found->get<double>();
-  if (!(value >= 0)) { return Moment(0); }
-  return Moment(std::llround(std::min(value, k_longest_s) * 1e6));
+  if (!(value >= 0)) { return microseconds(0); }
+  return microseconds(std::llround(std::min(value, k_longest_s) * 1e6));
 }
 
 // "2026-11-23T14:05:09.123456Z"; the fraction may have fewer digits, or be missing.
-std::optional<Moment> moment_of(std::string_view text)
+std::optional<WallTime> moment_of(std::string_view text)
 {
   constexpr std::string_view k_form = "0000-00-00T00:00:00";
   if (text.size() <= k_form.size() || text.back() != 'Z') { return std::nullopt; }
@@ -58,19 +58,19 @@ std::optional<Moment> moment_of(std::string_view text)
     return value;
   };
   std::string_view fraction = text.substr(k_form.size(), text.size() - k_form.size() - 1);
-  int microseconds = 0;
+  int millionths = 0;
   if (!fraction.empty()) {
     if (fraction.front() != '.') { return std::nullopt; }
     fraction = fraction.substr(1, 6);
     const auto end = fraction.data() + fraction.size();
-    if (std::from_chars(fraction.data(), end, microseconds).ptr != end || microseconds < 0) { return std::nullopt; }
-    for (std::size_t digits = fraction.size(); digits < 6; ++digits) { microseconds *= 10; }
+    if (std::from_chars(fraction.data(), end, millionths).ptr != end || millionths < 0) { return std::nullopt; }
+    for (std::size_t digits = fraction.size(); digits < 6; ++digits) { millionths *= 10; }
   }
   const std::chrono::year_month_day date{std::chrono::year(number(0, 4)),
     std::chrono::month(static_cast<unsigned>(number(5, 2))), std::chrono::day(static_cast<unsigned>(number(8, 2)))};
   if (!date.ok()) { return std::nullopt; }
   return std::chrono::sys_days(date).time_since_epoch() + std::chrono::hours(number(11, 2)) +
-         std::chrono::minutes(number(14, 2)) + seconds(number(17, 2)) + Moment(microseconds);
+         std::chrono::minutes(number(14, 2)) + seconds(number(17, 2)) + microseconds(millionths);
 }
 
 std::optional<Fate> fate_of(const std::string& outcome)
@@ -119,7 +119,7 @@ bool Reader::take(const json& event)
     Call& call = waits_again ? m_calls[known->second] : start(key, *time);
     call.command = text_in(event, "command");
   } else if (name == "acquired") {
-    Call& call = resume(key, *time - duration_in(event, "waited_s").value_or(Moment(0)));
+    Call& call = resume(key, *time - duration_in(event, "waited_s").value_or(microseconds(0)));
     call.command = text_in(event, "command");
     call.acquired = std::max(*time, call.begin);
     call.is_shared = text_in(event, "mode") == "shared";
@@ -134,7 +134,7 @@ bool Reader::take(const json& event)
   return true;
 }
 
-Call& Reader::start(const Key& key, Moment begin)
+Call& Reader::start(const Key& key, WallTime begin)
 {
   if (const auto known = m_unfinished.find(key); known != m_unfinished.end()) {
     // That process is gone, or its number would not belong to another one.
@@ -151,7 +151,7 @@ Call& Reader::start(const Key& key, Moment begin)
 }
 
 // The call that began then: the one that waits, unless that is an older one which was killed.
-Call& Reader::resume(const Key& key, Moment begin)
+Call& Reader::resume(const Key& key, WallTime begin)
 {
   const auto known = m_unfinished.find(key);
   if (known == m_unfinished.end()) { return start(key, begin); }
@@ -161,11 +161,12 @@ Call& Reader::resume(const Key& key, Moment begin)
   return call;
 }
 
-void Reader::finish(const json& event, const Key& key, Moment time)
+void Reader::finish(const json& event, const Key& key, WallTime time)
 {
   const auto held = duration_in(event, "held_s");
   const auto known = m_unfinished.find(key);
-  const Moment begin = time - held.value_or(Moment(0)) - duration_in(event, "waited_s").value_or(Moment(0));
+  const WallTime begin =
+    time - held.value_or(microseconds(0)) - duration_in(event, "waited_s").value_or(microseconds(0));
   Call& call =
     known != m_unfinished.end() && m_calls[known->second].acquired ? m_calls[known->second] : resume(key, begin);
   call.command = text_in(event, "command");
@@ -192,13 +193,13 @@ std::vector<Call> Reader::calls() &&
   std::stable_sort(latest_first.begin(), latest_first.end(),
     [](const Call* a, const Call* b) { return a->acquired.value_or(a->begin) > b->acquired.value_or(b->begin); });
   struct Next {
-    Moment any = Moment::max(), exclusive = Moment::max();
+    WallTime any = WallTime::max(), exclusive = WallTime::max();
   };
   std::map<std::string_view, Next> next_of;
   for (Call* call : latest_first) {
     Next& next = next_of[call->lock];
     if (call->end == k_unknown) {
-      const Moment taken = call->is_shared ? next.exclusive : next.any;
+      const WallTime taken = call->is_shared ? next.exclusive : next.any;
       call->end = std::max(call->acquired ? std::min(taken, m_last) : m_last, call->acquired.value_or(call->begin));
     }
     if (!call->acquired || call->has_slot) { continue; }

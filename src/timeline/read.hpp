@@ -29,13 +29,13 @@ private:
   using Key = std::pair<std::int64_t, std::string>; // a call's events have in common the process id and the lock
 
   bool take(const nlohmann::json& event);
-  Call& start(const Key& key, Moment begin);
-  Call& resume(const Key& key, Moment begin);
-  void finish(const nlohmann::json& event, const Key& key, Moment time);
+  Call& start(const Key& key, WallTime begin);
+  Call& resume(const Key& key, WallTime begin);
+  void finish(const nlohmann::json& event, const Key& key, WallTime time);
 
   std::vector<Call> m_calls;
   std::map<Key, std::size_t> m_unfinished; // their places in m_calls
-  Moment m_last = Moment::min();
+  WallTime m_last = WallTime::min();
   std::size_t m_skipped = 0;
 };
 

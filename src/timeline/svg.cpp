@@ -85,7 +85,7 @@ private:
   {
     fmt::format_to(std::back_inserter(m_out), format, as_text(values)...);
   }
-  double x_at(Moment moment) const;
+  double x_at(WallTime moment) const;
   void text(double x, double y, const char* style, std::string_view words, double room);
   void axis();
   void grid(double height);
@@ -113,7 +113,7 @@ Drawing::Drawing(const Picture& picture, std::size_t width)
   m_ticks = ticks(picture, static_cast<std::size_t>((m_right - m_left) / 90));
 }
 
-double Drawing::x_at(Moment moment) const
+double Drawing::x_at(WallTime moment) const
 {
   const double share = static_cast<double>((moment - m_picture.begin).count()) /
                        static_cast<double>((m_picture.end - m_picture.begin).count());
@@ -189,7 +189,7 @@ void Drawing::lock(const Lock& lock)
     for (const Call* call : lock.calls) { lanes.push_back({call}); }
   } else {
     lanes =
-      pack(lock.calls, Moment(static_cast<std::int64_t>(
+      pack(lock.calls, microseconds(static_cast<std::int64_t>(
                          3 / (m_right - m_left) * static_cast<double>((m_picture.end - m_picture.begin).count()))));
   }
   const double row =

@@ -32,7 +32,7 @@ public:
   std::string draw();
 
 private:
-  std::size_t half_at(Moment moment) const;
+  std::size_t half_at(WallTime moment) const;
   std::string inked(const std::string& text, const std::string& colour) const;
   std::string shown(std::string text) const;
   std::string cut(const std::string& text, std::size_t columns) const;
@@ -81,7 +81,7 @@ Drawing::Drawing(const Picture& picture, const Paper& paper)
   for (const Tick& tick : m_ticks) { m_grid[half_at(tick.at) / 2] = true; }
 }
 
-std::size_t Drawing::half_at(Moment moment) const
+std::size_t Drawing::half_at(WallTime moment) const
 {
   const double share = static_cast<double>((moment - m_picture.begin).count()) /
                        static_cast<double>((m_picture.end - m_picture.begin).count());
@@ -185,8 +185,8 @@ void Drawing::lock(const Lock& lock)
     return;
   }
   // A free column between two bars, if that is possible.
-  const Moment column = (m_picture.end - m_picture.begin) / static_cast<std::int64_t>(m_chart);
-  for (const Moment gap : {2 * column, Moment(0)}) {
+  const microseconds column = (m_picture.end - m_picture.begin) / static_cast<std::int64_t>(m_chart);
+  for (const microseconds gap : {2 * column, microseconds(0)}) {
     const std::vector<Lane> lanes = pack(lock.calls, gap);
     if (lanes.size() > m_budget) { continue; }
     for (const Lane& lane : lanes) { row(lane, "", ""); }
@@ -201,7 +201,7 @@ void Drawing::density(const Lock& lock)
   std::vector<double> waiting(m_chart);
   std::vector<double> holding(m_chart);
   std::vector<Cell> ends(m_chart);
-  const auto count = [this](std::vector<double>& counts, Moment from, Moment to) {
+  const auto count = [this](std::vector<double>& counts, WallTime from, WallTime to) {
     const double width = static_cast<double>((m_picture.end - m_picture.begin).count()) / static_cast<double>(m_chart);
     const double begin = std::max(static_cast<double>((from - m_picture.begin).count()) / width, 0.0);
     const double end = static_cast<double>((to - m_picture.begin).count()) / width;

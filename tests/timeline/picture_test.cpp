@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Lines = std::vector<std::string>;
 
-constexpr Moment k_noon = 1000 * 24h + 12h;
+constexpr WallTime k_noon = 1000 * 24h + 12h;
 
 // Moments are drawn in local time.
 [[maybe_unused]] const int k_utc = [] {
@@ -32,7 +32,7 @@ constexpr Moment k_noon = 1000 * 24h + 12h;
   return 0;
 }();
 
-Call call(Moment begin, std::optional<Moment> acquired, Moment end, Fate fate = Fate::ran)
+Call call(WallTime begin, std::optional<WallTime> acquired, WallTime end, Fate fate = Fate::ran)
 {
   Call one;
   one.lock = "/tmp/app.lock";
@@ -52,7 +52,7 @@ std::vector<Call> crowd(int count)
   for (int i = 0; i < count; ++i) {
     const bool has_it = i % 3 != 2;
     calls.push_back(call(
-      0s, has_it ? std::optional<Moment>(i * 1s) : std::nullopt, (i + 1) * 1s, has_it ? Fate::ran : Fate::timed_out));
+      0s, has_it ? std::optional<WallTime>(i * 1s) : std::nullopt, (i + 1) * 1s, has_it ? Fate::ran : Fate::timed_out));
   }
   return calls;
 }
@@ -102,7 +102,7 @@ TEST(Pack, PutsCallsThatDoNotMeetIntoOneLane)
 {
   const std::vector<Call> calls{call(0s, 0s, 2s), call(1s, 2s, 3s), call(2s, 3s, 4s), call(9s, 9s, 10s)};
   const std::vector<const Call*> all{&calls[0], &calls[1], &calls[2], &calls[3]};
-  const auto lanes = pack(all, Moment(0));
+  const auto lanes = pack(all, microseconds(0));
   ASSERT_EQ(lanes.size(), 2U);
   EXPECT_EQ(lanes[0], (Lane{&calls[0], &calls[2], &calls[3]}));
   EXPECT_EQ(lanes[1], (Lane{&calls[1]}));
@@ -111,7 +111,7 @@ TEST(Pack, PutsCallsThatDoNotMeetIntoOneLane)
 
 TEST(Ticks, AreRoundAndFew)
 {
-  const auto texts = [](Moment span, std::size_t count) {
+  const auto texts = [](microseconds span, std::size_t count) {
     Picture picture;
     picture.begin = k_noon + 1s;
     picture.end = picture.begin + span;
@@ -124,7 +124,8 @@ TEST(Ticks, AreRoundAndFew)
   EXPECT_EQ(texts(24h, 4), (Lines{"Sep 28", "12:00"}));
   EXPECT_EQ(texts(1ms, 4), (Lines{"0s", "+500us", "+1000us"}));
   EXPECT_EQ(texts(4ms, 4), (Lines{"0s", "+2ms", "+4ms"}));
-  for (const Moment span : {Moment(1), Moment(1s), Moment(1h), Moment(240000h), Moment(87600000h)}) {
+  for (const microseconds span :
+    {microseconds(1), microseconds(1s), microseconds(1h), microseconds(240000h), microseconds(87600000h)}) {
     EXPECT_LE(texts(span, 5).size(), 6U);
   }
 }

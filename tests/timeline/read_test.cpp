@@ -17,7 +17,7 @@ std::string event(const std::string& name, int second, const std::string& others
     name, second, pid, others.empty() ? "" : "," + others);
 }
 
-const Moment k_start = std::chrono::sys_days(std::chrono::year(2026) / 11 / 23).time_since_epoch() + 14h;
+const WallTime k_start = std::chrono::sys_days(std::chrono::year(2026) / 11 / 23).time_since_epoch() + 14h;
 
 std::vector<Call> read(const std::vector<std::string>& lines)
 {
