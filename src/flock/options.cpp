@@ -82,8 +82,7 @@ constexpr ::option k_long_options[] = {
   {nullptr, 0, nullptr, 0},
 };
 
-// Success, or the exit status of a failure that has been told.
-using Outcome = Result<void, int>;
+// In this file the int of a Result is the exit status of a failure that has been reported.
 
 int point_to_help()
 {
@@ -146,14 +145,14 @@ Result<int, int> read_descriptor(const char* text)
 }
 
 template <class T, class U>
-Outcome store(const Result<T, int>& value, U& target)
+Result<void, int> store(const Result<T, int>& value, U& target)
 {
   if (!value) { return tl::unexpected(value.error()); }
   target = *value;
   return {};
 }
 
-Outcome note_option(int letter, Call& call)
+Result<void, int> note_option(int letter, Call& call)
 {
   Range& range = call.request.range;
   switch (letter) {
@@ -217,7 +216,7 @@ std::vector<char*> shell_command(char* string)
 }
 
 // `words` is what follows the lock or the options, up to and with argv's null pointer.
-Outcome note_command(char** words, Call& call)
+Result<void, int> note_command(char** words, Call& call)
 {
   if (words[0] == nullptr) { return {}; }
   if (is_command_option(words[0])) {
@@ -234,7 +233,7 @@ Outcome note_command(char** words, Call& call)
 }
 
 // The first word that is not an option is the lock, and with --fd it is the command.
-Outcome note_words(char** words, Call& call)
+Result<void, int> note_words(char** words, Call& call)
 {
   if (call.request.fd) {
     if (words[0] == nullptr) { return tl::unexpected(fail(EX_USAGE, "missing command")); }
