@@ -19,20 +19,20 @@ constexpr milliseconds k_shortest_pause{250};
 
 } // namespace
 
-Lease lease_from(nanoseconds asked, milliseconds ttl)
+LeaseTime lease_from(nanoseconds asked, milliseconds ttl)
 {
   ttl = std::clamp(ttl, milliseconds(0), k_longest_ttl);
   return {asked + nanoseconds(ttl) / 100 * 99, ttl};
 }
 
-nanoseconds asked_at(const Lease& lease)
+nanoseconds asked_at(const LeaseTime& lease)
 {
   return lease.deadline - nanoseconds(lease.ttl) / 100 * 99;
 }
 
 // After a third of the time, or earlier where less than half of it would be left for an outage: with a short TTL that
 // is because the margin and the pause between two tries do not shrink with it.
-nanoseconds renewal_of(const Lease& lease)
+nanoseconds renewal_of(const LeaseTime& lease)
 {
   const nanoseconds ttl = lease.ttl;
   const nanoseconds asked = asked_at(lease);
@@ -42,7 +42,7 @@ nanoseconds renewal_of(const Lease& lease)
   return std::clamp(lease.deadline - margin - grace - pause - ttl / 2, asked + ttl / 6, asked + ttl / 3);
 }
 
-nanoseconds fresh_until(const Lease& lease)
+nanoseconds fresh_until(const LeaseTime& lease)
 {
   return lease.deadline - nanoseconds(lease.ttl) / 100 * 89;
 }

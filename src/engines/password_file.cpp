@@ -33,7 +33,7 @@ Unusable unfit(const std::string& path, const char* why, std::string hint = {})
 
 } // namespace
 
-Outcome<std::string> read_password_file(const std::string& path)
+Result<std::string, Failure> read_password_file(const std::string& path)
 {
   const auto file = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
   if (!file) { return unreadable(path, file.error().code); }

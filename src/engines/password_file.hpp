@@ -8,6 +8,6 @@ namespace lockrun::engines {
 
 // The first line of the file, without its end. The file must be a regular one that belongs to this user or to root,
 // and to which no other user has access. Never blocks on a FIFO or a device.
-Outcome<std::string> read_password_file(const std::string& path);
+Result<std::string, Failure> read_password_file(const std::string& path);
 
 } // namespace lockrun::engines

@@ -50,7 +50,7 @@ private:
   std::optional<Failure> lateness() const;
   int hold();
   void keep();
-  void lose(const std::string& reason, Moment sure_until);
+  void lose(const std::string& reason, Instant sure_until);
   int leave(bool is_to_be_told);
   int fail(const Failure& failure);
   int fail_and_leave(const Failure& failure);
@@ -62,7 +62,7 @@ private:
   void say(const std::string& lines);
   void complain(const Failure& failure);
   void tell_of(const Standing& standing);
-  bool is_called_for(Moment until);
+  bool is_called_for(Instant until);
   void put_off(const Failure& failure);
   bool is_heard() const;
 
@@ -77,8 +77,8 @@ private:
   std::string m_told;                                       // the last WAITING
 
   std::optional<Standing> m_standing; // none: we have to join, or to join again
-  Moment m_due{0};                    // when the backend is to be called
-  std::optional<Moment> m_limit;      // until then we wait
+  Instant m_due{0};                   // when the backend is to be called
+  std::optional<Instant> m_limit;     // until then we wait
   const char* m_lateness = "timed_out";
   bool m_has_waited = false;
   bool m_is_in_trouble = false; // the last call failed
@@ -95,9 +95,9 @@ bool is_loss(const Failure& failure)
   return failure.reason == k_lost;
 }
 
-Moment join_limit(std::optional<Moment> limit)
+Instant join_limit(std::optional<Instant> limit)
 {
-  const Moment patience = sys::elapsed_now() + k_join_limit;
+  const Instant patience = sys::elapsed_now() + k_join_limit;
   return limit ? std::min(*limit, patience) : patience;
 }
 
@@ -125,13 +125,13 @@ std::optional<Demand> demand_from(const Message& message)
   return demand;
 }
 
-void add_owner(Message& message, const Party& party, const std::string& prefix)
+void add_owner(Message& message, const Contender& contender, const std::string& prefix)
 {
-  if (!party.owner) { return; }
-  message.with(prefix + "host", party.owner->host).with(prefix + "pid", party.owner->pid);
-  message.with(prefix + "user", party.owner->user).with(prefix + "command", party.owner->command);
-  message.with(prefix + "since_ms", party.owner->since_ms);
-  if (!party.owner->instance.empty()) { message.with(prefix + "instance", party.owner->instance); }
+  if (!contender.owner) { return; }
+  message.with(prefix + "host", contender.owner->host).with(prefix + "pid", contender.owner->pid);
+  message.with(prefix + "user", contender.owner->user).with(prefix + "command", contender.owner->command);
+  message.with(prefix + "since_ms", contender.owner->since_ms);
+  if (!contender.owner->instance.empty()) { message.with(prefix + "instance", contender.owner->instance); }
 }
 
 const char* name_of(Mode mode)
@@ -139,7 +139,7 @@ const char* name_of(Mode mode)
   return mode == Mode::shared ? "shared" : "exclusive";
 }
 
-Message waiting(std::int64_t position, const std::optional<Party>& holder)
+Message waiting(std::int64_t position, const std::optional<Contender>& holder)
 {
   Message message("WAITING");
   if (position > 0) { message.with("position", position); }
@@ -151,7 +151,7 @@ Message waiting(std::int64_t position, const std::optional<Party>& holder)
   return message;
 }
 
-std::int64_t in_milliseconds(Moment moment)
+std::int64_t in_milliseconds(Instant moment)
 {
   return std::chrono::duration_cast<milliseconds>(moment).count();
 }
@@ -170,7 +170,7 @@ Result<Attention> Attention::create(int lockrun)
   return Attention(std::move(*poller), lockrun);
 }
 
-Attention::Woken Attention::wait(std::span<::pollfd> descriptors, Moment until) const
+Attention::Woken Attention::wait(std::span<::pollfd> descriptors, Instant until) const
 {
   std::vector<::pollfd> all{{m_hears_lockrun ? m_lockrun : -1, POLLIN, 0}};
   all.insert(all.end(), descriptors.begin(), descriptors.end());
@@ -182,7 +182,7 @@ Attention::Woken Attention::wait(std::span<::pollfd> descriptors, Moment until) 
   return may_interrupt ? Woken::by_lockrun : Woken::by_time;
 }
 
-Attention::Woken Attention::wait(int descriptor, short events, Moment until) const
+Attention::Woken Attention::wait(int descriptor, short events, Instant until) const
 {
   ::pollfd one{descriptor, events, 0};
   return wait(std::span(&one, 1), until);
@@ -294,7 +294,9 @@ void Session::complain(const Failure& failure)
 void Session::tell_of(const Standing& standing)
 {
   std::string lines;
-  for (const Party& party : standing.nearby) { lines += protocol::format(waiting(standing.position, party)); }
+  for (const Contender& contender : standing.nearby) {
+    lines += protocol::format(waiting(standing.position, contender));
+  }
   lines += protocol::format(waiting(standing.position, standing.holder));
   if (lines == m_told) { return; }
   m_told = std::move(lines);
@@ -302,7 +304,7 @@ void Session::tell_of(const Standing& standing)
 }
 
 // Whether the backend is to be called.
-bool Session::is_called_for(Moment until)
+bool Session::is_called_for(Instant until)
 {
   // What stays ready although the backend has failed is no reason to call it without end.
   auto interests = m_is_in_trouble ? std::vector<::pollfd>() : m_backend.interests();
@@ -315,7 +317,7 @@ bool Session::is_called_for(Moment until)
 // much that what is left of our time would pass.
 void Session::put_off(const Failure& failure)
 {
-  const Moment now = sys::elapsed_now();
+  const Instant now = sys::elapsed_now();
   m_due = now;
   if (is_interruption(failure)) { return; }
   complain(failure);
@@ -357,16 +359,16 @@ int Session::run()
 
 int Session::status()
 {
-  const auto parties = m_backend.status();
-  if (!parties) { return is_interruption(parties.error()) ? EX_OK : fail(parties.error()); }
-  for (const Party& party : *parties) {
-    Message message(party.waits ? "WAITER" : "HOLDER");
-    if (party.waits) { message.with("position", party.position); }
-    message.with("mode", name_of(party.mode));
-    if (!party.token.empty()) { message.with("token", party.token); }
-    if (party.slot) { message.with("slot", *party.slot); }
-    message.with("text", party.text);
-    add_owner(message, party, "");
+  const auto contenders = m_backend.status();
+  if (!contenders) { return is_interruption(contenders.error()) ? EX_OK : fail(contenders.error()); }
+  for (const Contender& contender : *contenders) {
+    Message message(contender.waits ? "WAITER" : "HOLDER");
+    if (contender.waits) { message.with("position", contender.position); }
+    message.with("mode", name_of(contender.mode));
+    if (!contender.token.empty()) { message.with("token", contender.token); }
+    if (contender.slot) { message.with("slot", *contender.slot); }
+    message.with("text", contender.text);
+    add_owner(message, contender, "");
     say(message);
   }
   say(Message("END"));
@@ -445,19 +447,19 @@ bool Session::may_start() const
 int Session::hold()
 {
   m_attention.interrupt_at(std::nullopt);
-  const Grant grant = m_backend.grant();
+  const Ownership owned = m_backend.ownership();
   Message held("HELD");
-  held.with("token", grant.token).with("deadline", in_milliseconds(m_standing->pace.sure_until));
-  held.with("ttl_ms", grant.ttl.count()).with("key", grant.key);
-  if (!grant.epoch.empty()) { held.with("epoch", grant.epoch); }
-  if (grant.slot) { held.with("slot", *grant.slot); }
+  held.with("token", owned.token).with("deadline", in_milliseconds(m_standing->pace.sure_until));
+  held.with("ttl_ms", owned.ttl.count()).with("key", owned.key);
+  if (!owned.epoch.empty()) { held.with("epoch", owned.epoch); }
+  if (owned.slot) { held.with("slot", *owned.slot); }
   say(held);
   for (;;) {
     const Word word = hear();
     if (word == Word::release) { return leave(true); }
     if (word == Word::abandon) { return EX_OK; } // the lease runs out by itself: something may still run under it
     if (m_is_lost) {
-      (void)m_attention.pause(Moment::max());
+      (void)m_attention.pause(Instant::max());
     } else if (is_called_for(m_due)) {
       keep();
     }
@@ -467,7 +469,7 @@ int Session::hold()
 // What it takes to go on holding it.
 void Session::keep()
 {
-  const Moment end = m_standing->pace.sure_until;
+  const Instant end = m_standing->pace.sure_until;
   if (!is_heard()) {
     if (sys::elapsed_now() >= end) { return lose("it was not renewed, because nobody listened", end); }
     (void)m_attention.pause(sys::elapsed_now() + k_shortest_pause);
@@ -481,11 +483,11 @@ void Session::keep()
   }
   if (!standing) { return put_off(standing.error()); }
   stand(*std::move(standing));
-  const Moment deadline = m_standing->pace.sure_until;
+  const Instant deadline = m_standing->pace.sure_until;
   if (deadline > end) { say(Message("RENEWED").with("deadline", in_milliseconds(deadline))); }
 }
 
-void Session::lose(const std::string& reason, Moment sure_until)
+void Session::lose(const std::string& reason, Instant sure_until)
 {
   say(Message("LOST").with("reason", reason).with("deadline", in_milliseconds(sure_until)));
   m_is_lost = true;

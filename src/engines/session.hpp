@@ -25,8 +25,8 @@ namespace lockrun::engines {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-// Moments are of the elapsed clock (CLOCK_BOOTTIME), which no administrator can set and no suspension stops.
-using Moment = nanoseconds;
+// A moment of the elapsed clock (CLOCK_BOOTTIME), which no administrator can set and no suspension stops.
+using Instant = nanoseconds;
 
 // Who wants the lock, for the eyes of others.
 struct Owner {
@@ -51,11 +51,11 @@ struct Demand {
 };
 
 // One who has the lock or waits for it.
-struct Party {
+struct Contender {
   Mode mode = Mode::exclusive;
   bool waits = false;
   std::int64_t position = 0; // of one who waits, from 1
-  std::string token{};       // as in Grant
+  std::string token{};       // as in Ownership
   std::optional<int> slot{};
   std::optional<Owner> owner{}; // none: it left no name
   std::string text{};           // who it is, in words
@@ -63,16 +63,17 @@ struct Party {
 
 // Up to when something is sure, and when it needs the backend again.
 struct Pace {
-  Moment sure_until{0}; // the lock, or our place as long as we wait, is ours up to then
-  Moment next{0};       // when proceed() is to be called, whatever happens until then
+  Instant sure_until{0}; // the lock, or our place as long as we wait, is ours up to then
+  Instant next{0};       // when proceed() is to be called, whatever happens until then
 };
 
 // Where we stand.
 struct Standing {
   bool is_held = false;
-  std::int64_t position = 0;     // among those who wait, from 1; 0: unknown
-  std::optional<Party> holder{}; // one who is in the way
-  std::vector<Party> nearby{};   // others who hold it, on the host of the one who asks: he may descend from one of them
+  std::int64_t position = 0;         // among those who wait, from 1; 0: unknown
+  std::optional<Contender> holder{}; // one who is in the way
+  std::vector<Contender>
+    nearby{}; // others who hold it, on the host of the one who asks: he may descend from one of them
   Pace pace{};
 };
 
@@ -84,7 +85,7 @@ struct Failure {
   std::string holder{};
   std::string hint{};
   std::optional<Standing> standing{}; // what we would have to wait for
-  Moment sure_until{0};               // the last moment at which what is lost was ours for certain
+  Instant sure_until{0};              // the last moment at which what is lost was ours for certain
 };
 template <class T>
 using Outcome = tl::expected<T, Failure>;
@@ -95,7 +96,7 @@ inline constexpr const char* k_lost = "lost";               // the lock, or our 
 Failure usage(std::string text, std::string hint = {});
 
 // What lockrun is told with HELD.
-struct Grant {
+struct Ownership {
   std::string token; // greater for every later holder: a number, or what the engine's manual says how to compare
   std::string key;
   std::optional<int> slot;
@@ -116,14 +117,14 @@ public:
   virtual UrlForm url_form() const { return UrlForm::path; }
 
   // Takes what the URL says; talks to nobody yet.
-  virtual Outcome<void> open(const Url& url) = 0;
+  virtual Result<void, Failure> open(const Url& url) = 0;
 
   // Holders first, then those who wait, in their order.
-  virtual Outcome<std::vector<Party>> status() = 0;
+  virtual Result<std::vector<Contender>, Failure> status() = 0;
 
   // Queues, or gets the lock. May be called again after it was interrupted or after what it got was lost. One that is
   // held, and whose time for proceed() has not come, needs no second look before the command starts.
-  virtual Outcome<Standing> join(const Demand& demand, Moment until) = 0;
+  virtual Result<Standing, Failure> join(const Demand& demand, Instant until) = 0;
 
   // What may bring news, and which of it to wait for (poll(2)).
   virtual std::vector<::pollfd> interests() const = 0;
@@ -132,10 +133,10 @@ public:
   // What has changed hands meanwhile is held only once that has been verified and renewed. A failure with the reason
   // `lost` is definite and has a `sure_until`; any other leaves everything open, and what was due is due until it
   // succeeds.
-  virtual Outcome<Standing> proceed() = 0;
+  virtual Result<Standing, Failure> proceed() = 0;
 
   // What we hold.
-  virtual Grant grant() const = 0;
+  virtual Ownership ownership() const = 0;
 
   // Gives back the lock or the place in the queue. The text says what was left behind, if anything.
   virtual std::optional<std::string> leave() = 0;
@@ -149,12 +150,12 @@ public:
   int lockrun() const noexcept { return m_lockrun; }
 
   enum class Woken { by_descriptor, by_time, by_lockrun };
-  Woken wait(std::span<::pollfd> descriptors, Moment until) const; // fills in `revents`
-  Woken wait(int descriptor, short events, Moment until) const;
-  Woken pause(Moment until) const { return wait(-1, 0, until); }
+  Woken wait(std::span<::pollfd> descriptors, Instant until) const; // fills in `revents`
+  Woken wait(int descriptor, short events, Instant until) const;
+  Woken pause(Instant until) const { return wait(-1, 0, until); }
 
   // The session has something to do then, as if lockrun said something; none: no more.
-  void interrupt_at(std::optional<Moment> moment) noexcept { m_interruption = moment; }
+  void interrupt_at(std::optional<Instant> moment) noexcept { m_interruption = moment; }
 
   // A call takes longer than it should, and goes on. The session says so.
   void complain(const Failure& failure) const
@@ -171,7 +172,7 @@ private:
   sys::Poller m_poller;
   int m_lockrun;
   bool m_hears_lockrun = true;
-  std::optional<Moment> m_interruption;
+  std::optional<Instant> m_interruption;
   std::function<void(const Failure&)> m_complain;
 };
 

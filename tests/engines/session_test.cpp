@@ -34,7 +34,7 @@ using ::testing::StartsWith;
 // Nothing is to be done for long.
 Pace long_pace(hours life = hours(1))
 {
-  const Moment end = sys::elapsed_now() + life;
+  const Instant end = sys::elapsed_now() + life;
   return {end, end};
 }
 
@@ -56,7 +56,7 @@ Standing held(const Pace& pace)
 
 Standing waiting(std::int64_t position, const Pace& pace)
 {
-  engines::Party holder;
+  Contender holder;
   holder.text = "somebody";
   holder.owner = Owner{"web1", 7, "root", "make", 0, "boot/1/9"};
   return {false, position, holder, {}, pace};
@@ -67,7 +67,7 @@ tl::unexpected<Failure> failure(const std::string& reason, const std::string& te
   return tl::unexpected(Failure{69, reason, text});
 }
 
-tl::unexpected<Failure> loss(Moment sure_until)
+tl::unexpected<Failure> loss(Instant sure_until)
 {
   Failure lost{69, k_lost, "somebody took it"};
   lost.sure_until = sure_until;
@@ -75,7 +75,7 @@ tl::unexpected<Failure> loss(Moment sure_until)
 }
 
 // As it is sent.
-std::string deadline(Moment moment)
+std::string deadline(Instant moment)
 {
   return " deadline=" + std::to_string(std::chrono::duration_cast<milliseconds>(moment).count());
 }
@@ -83,11 +83,11 @@ std::string deadline(Moment moment)
 class ScriptedBackend final : public Backend {
 public:
   struct Answer {
-    Outcome<Standing> outcome;
-    Moment answered{0}; // not before
-    int gate = -1;      // or not before this can be read
+    Result<Standing, Failure> outcome;
+    Instant answered{0}; // not before
+    int gate = -1;       // or not before this can be read
   };
-  std::deque<Outcome<Standing>> joins;
+  std::deque<Result<Standing, Failure>> joins;
   std::deque<Answer> answers;
   std::optional<std::string> left_behind;
   std::vector<std::string> calls;
@@ -112,23 +112,23 @@ public:
   const char* name() const override { return "scripted"; }
   const char* abilities() const override { return "shared"; }
   const char* default_port() const override { return "1"; }
-  Outcome<void> open(const Url& url) override
+  Result<void, Failure> open(const Url& url) override
   {
     if (url.name.empty()) { return tl::unexpected(usage("the URL names no lock")); }
     return {};
   }
-  Outcome<std::vector<engines::Party>> status() override
+  Result<std::vector<Contender>, Failure> status() override
   {
-    engines::Party holder;
+    Contender holder;
     holder.token = "5";
     holder.owner = Owner{"web1", 7, "root", "make", 9};
-    engines::Party waiter;
+    Contender waiter;
     waiter.waits = true;
     waiter.position = 1;
     waiter.mode = Mode::shared;
-    return std::vector<engines::Party>{holder, waiter};
+    return std::vector<Contender>{holder, waiter};
   }
-  Outcome<Standing> join(const Demand& wanted, Moment) override
+  Result<Standing, Failure> join(const Demand& wanted, Instant) override
   {
     calls.emplace_back("join");
     demand = wanted;
@@ -138,7 +138,7 @@ public:
     return now;
   }
   std::vector<::pollfd> interests() const override { return {{stir, POLLIN, 0}, {second, POLLIN, 0}}; }
-  Outcome<Standing> proceed() override
+  Result<Standing, Failure> proceed() override
   {
     calls.emplace_back("proceed");
     ::eventfd_t count = 0;
@@ -151,7 +151,7 @@ public:
     ++asked;
     return std::move(now.outcome);
   }
-  engines::Grant grant() const override { return {token, "key", std::nullopt, hours(1), epoch}; }
+  Ownership ownership() const override { return {token, "key", std::nullopt, hours(1), epoch}; }
   std::optional<std::string> leave() override
   {
     ::eventfd_t count = 0;
@@ -293,7 +293,7 @@ TEST_F(Sessions, SayThatItIsRenewedBeforeTheyCallTheBackendAgain)
   const int gate = ::eventfd(0, EFD_CLOEXEC);
   backend.joins.emplace_back(held(long_pace()));
   backend.answers.push_back({held({long_pace(hours(2)).sure_until, sys::elapsed_now()})});
-  backend.answers.push_back({held(long_pace(hours(2))), Moment(0), gate});
+  backend.answers.push_back({held(long_pace(hours(2))), Instant(0), gate});
   acquire();
   EXPECT_THAT(hear(), StartsWith("HELD "));
   (void)::eventfd_write(backend.stir, 1);
@@ -328,7 +328,7 @@ TEST_F(Sessions, AskLessAndLessOftenWhateverStirs)
   backend.joins.emplace_back(waiting(1, long_pace()));
   for (int i = 0; i < 4; ++i) { backend.answers.push_back({failure("unreachable", "no server")}); }
   backend.answers.push_back({held(long_pace())});
-  const Moment begin = sys::elapsed_now();
+  const Instant begin = sys::elapsed_now();
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
   EXPECT_EQ(hear(), "TROUBLE text=no%20server");
@@ -409,7 +409,7 @@ TEST_F(Sessions, SayWhoIsInTheWayAlsoWithoutWaiting)
 TEST_F(Sessions, JoinAgainWhenTheirPlaceIsLost)
 {
   backend.joins.emplace_back(waiting(1, due_pace()));
-  backend.answers.push_back({loss(Moment(0))});
+  backend.answers.push_back({loss(Instant(0))});
   backend.joins.emplace_back(held(long_pace()));
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
@@ -465,7 +465,7 @@ TEST_F(Sessions, SayWhatIsLostAndGiveTheRestBack)
 {
   backend.joins.emplace_back(waiting(1, due_pace()));
   backend.answers.push_back({held(long_pace())});
-  const Moment before = sys::elapsed_now();
+  const Instant before = sys::elapsed_now();
   backend.answers.push_back({loss(before)});
   acquire();
   EXPECT_THAT(hear(), StartsWith("WAITING "));
@@ -484,7 +484,7 @@ TEST_F(Sessions, ReviveNothing)
     SCOPED_TRACE(is_renewed);
     ScriptedBackend& script = backend;
     script.joins.emplace_back(waiting(1, due_pace()));
-    const Moment end = sys::elapsed_now() + seconds(2); // HELD is read by then
+    const Instant end = sys::elapsed_now() + seconds(2); // HELD is read by then
     script.answers.push_back({held({end, end})});
     if (is_renewed) { script.answers.push_back({held(long_pace()), end}); }
     if (!is_renewed) { script.answers.push_back({failure("unreachable", "no etcd"), end}); }
@@ -502,7 +502,7 @@ TEST_F(Sessions, ReviveNothing)
 TEST_F(Sessions, RenewNothingForALockrunThatDoesNotListen)
 {
   backend.joins.emplace_back(waiting(1, due_pace()));
-  const Moment end = sys::elapsed_now() + seconds(1);
+  const Instant end = sys::elapsed_now() + seconds(1);
   backend.answers.push_back({held({end, end})});
   backend.answers.push_back({held(long_pace())});
   begin();

@@ -179,7 +179,7 @@ Client::Client(const Attention& attention) : m_servers(attention), m_attention(a
   });
 }
 
-Outcome<void> Client::open(const Url& url)
+Result<void, Failure> Client::open(const Url& url)
 {
   const auto unusable = [](std::string text) { return tl::unexpected(usage(std::move(text))); };
   const net::TlsFiles files{
@@ -236,7 +236,7 @@ std::string Client::cluster() const
   return in_hexadecimal(m_cluster);
 }
 
-Reply<void> Client::agree(Moment until)
+Reply<void> Client::agree(Instant until)
 {
   auto waited = m_servers.await_survey(until);
   if (!waited) { return waited; }
@@ -350,7 +350,7 @@ Reply<Watch> Client::watch(const std::vector<Json>& requests, const Limits& limi
   std::string body; // a stream of them
   for (const Json& request : requests) { body += write_json(request); }
   Limits once = limits;
-  once.until = std::min<Moment>(limits.until, sys::elapsed_now() + limits.one_try); // renewals do without
+  once.until = std::min<Instant>(limits.until, sys::elapsed_now() + limits.one_try); // renewals do without
   auto connection = m_servers.connect(once);
   if (!connection) { return Wrong(connection.error()); }
   connection->open_stream({"/v3/watch", body, m_token});

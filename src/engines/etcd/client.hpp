@@ -22,8 +22,8 @@ using net::Trouble;
 
 struct Answer {
   Json body;
-  Moment asked{0};       // just before the sending that was answered
-  Moment first_asked{0}; // just before the first sending of this call
+  Instant asked{0};       // just before the sending that was answered
+  Instant first_asked{0}; // just before the first sending of this call
 };
 
 // Events of keys, or of all keys with a prefix.
@@ -52,7 +52,7 @@ public:
   explicit Client(const Attention& attention);
 
   // Takes endpoints, user and TLS files.
-  Outcome<void> open(const Url& url);
+  Result<void, Failure> open(const Url& url);
 
   // One request. Asks other endpoints where that can help, and authenticates where that is needed.
   Reply<Answer> call(const char* path, const Json& request, const Limits& limits);
@@ -70,14 +70,14 @@ public:
 
   // Whether the endpoints belong to one cluster, as far as they can be reached; they are asked in the background of the
   // first call. Waits for them, but neither for long nor for those that are silent.
-  Reply<void> agree(Moment until);
+  Reply<void> agree(Instant until);
 
   // The same of what has arrived since, without waiting.
   Reply<void> agree();
 
   // Sends this also where a call known as `late` has no answer yet (net::Servers); and waits for those.
   void recall(std::int64_t late, const char* path, const Json& request);
-  void await_late(Moment until) { m_servers.await_late(until); }
+  void await_late(Instant until) { m_servers.await_late(until); }
 
   // The next request does not come soon: the connection that is kept for it may be closed.
   void rest() { m_servers.rest(); }
@@ -88,7 +88,7 @@ public:
   // Which endpoint answered last.
   std::size_t endpoint() const noexcept { return m_servers.current(); }
   std::size_t endpoints() const noexcept { return m_servers.size(); }
-  Moment last_asked() const noexcept { return m_servers.last_asked(); }
+  Instant last_asked() const noexcept { return m_servers.last_asked(); }
 
 private:
   Reply<std::vector<Reply<Answer>>> ask(const std::vector<Request>& requests, const Limits& limits);

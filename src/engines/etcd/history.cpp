@@ -6,7 +6,7 @@
 
 namespace lockrun::engines::etcd {
 
-Progress progress_of(const Json& status_answer)
+LogPosition log_position_of(const Json& status_answer)
 {
   return {count(field(status_answer, "header"), "revision"), count(status_answer, "raftIndex")};
 }
@@ -39,13 +39,13 @@ Json marker_change(const Marker& marker, const Marker& replaced)
   return {{"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
 }
 
-Marker new_marker(const Progress& now)
+Marker new_marker(const LogPosition& now)
 {
   std::random_device device;
   return {fmt::format("{:08x}{:08x}", device(), device()), now.index, 0};
 }
 
-bool is_continued(const Marker& marker, const Progress& now)
+bool is_continued(const Marker& marker, const LogPosition& now)
 {
   if (now.index == 0 || now.revision < marker.modified) { return true; }
   return now.index - marker.index > now.revision - marker.modified;

@@ -17,11 +17,11 @@ namespace lockrun::engines::etcd {
 inline constexpr const char* k_epoch_key = "lockrun-epoch";
 
 // What a server says of itself, in one answer of /v3/maintenance/status.
-struct Progress {
+struct LogPosition {
   std::int64_t revision = 0; // not of a later moment than the index
   std::int64_t index = 0;    // of the Raft log; 0: unknown
 };
-Progress progress_of(const Json& status_answer);
+LogPosition log_position_of(const Json& status_answer);
 
 struct Marker {
   std::string epoch;         // empty: the key is not there, or not ours
@@ -31,9 +31,9 @@ struct Marker {
 Marker marker_of(const Json& range_response);
 Json marker_request();                                            // a range
 Json marker_change(const Marker& marker, const Marker& replaced); // a transaction; range the key if it has changed
-Marker new_marker(const Progress& now);
+Marker new_marker(const LogPosition& now);
 
 // Whether a server that has come so far can be of the history in which the marker was written. One that is behind may.
-bool is_continued(const Marker& marker, const Progress& now);
+bool is_continued(const Marker& marker, const LogPosition& now);
 
 } // namespace lockrun::engines::etcd

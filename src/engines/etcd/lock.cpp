@@ -88,7 +88,7 @@ std::int64_t any_lease_id()
 
 } // namespace
 
-Outcome<void> EtcdLock::open(const Url& url)
+Result<void, Failure> EtcdLock::open(const Url& url)
 {
   for (const auto& parameter : url.parameters) {
     if (std::find(std::begin(k_parameters), std::end(k_parameters), parameter.first) == std::end(k_parameters)) {
@@ -106,11 +106,11 @@ Outcome<void> EtcdLock::open(const Url& url)
 // With a lease there is time for as long as that is good: no server that may still answer is given up before.
 Limits EtcdLock::brief() const
 {
-  const milliseconds ttl = m_granted.lease.ttl;
+  const milliseconds ttl = m_lease.time.ttl;
   const milliseconds one_try = ttl > milliseconds(0) ? try_limit(ttl) : k_try;
   const milliseconds patience = std::max(one_try, k_patience) * static_cast<int>(m_client.endpoints());
   return {
-    std::max<Moment>(sys::elapsed_now() + patience, m_granted.lease.deadline), one_try, false, ttl > milliseconds(0)};
+    std::max<Instant>(sys::elapsed_now() + patience, m_lease.time.deadline), one_try, false, ttl > milliseconds(0)};
 }
 
 EtcdLock::View EtcdLock::view_of(const Json& range_response, const Json& answer) const
@@ -134,40 +134,42 @@ Json EtcdLock::queue_request(Scope scope) const
   return request;
 }
 
-Outcome<EtcdLock::View> EtcdLock::queue(Scope scope, const Limits& limits)
+Result<EtcdLock::View, Failure> EtcdLock::queue(Scope scope, const Limits& limits)
 {
   const auto answer = m_client.call(k_range, queue_request(scope), limits);
   if (!answer) { return failed(answer.error()); }
   return view_of(answer->body, answer->body);
 }
 
-Outcome<std::vector<Party>> EtcdLock::status()
+Result<std::vector<Contender>, Failure> EtcdLock::status()
 {
   const Limits limits = brief();
   const auto view = queue(Scope::everybody, limits);
   if (!view) { return Failed(view.error()); }
   const auto agreed = m_client.agree(limits.until);
   if (!agreed) { return failed(agreed.error()); }
-  std::vector<Party> parties;
-  for (std::size_t i = 0; i < view->queue.size(); ++i) { parties.push_back(party_of(view->queue, i)); }
-  std::stable_partition(parties.begin(), parties.end(), [](const Party& party) { return !party.waits; });
-  return parties;
+  std::vector<Contender> contenders;
+  for (std::size_t i = 0; i < view->queue.size(); ++i) { contenders.push_back(contender_of(view->queue, i)); }
+  std::stable_partition(
+    contenders.begin(), contenders.end(), [](const Contender& contender) { return !contender.waits; });
+  return contenders;
 }
 
-EtcdLock::Granted EtcdLock::new_lease()
+EtcdLock::EtcdLease EtcdLock::new_lease()
 {
-  return m_leases.emplace_back(Granted{any_lease_id(), sys::elapsed_now()});
+  return m_leases.emplace_back(EtcdLease{any_lease_id(), sys::elapsed_now()});
 }
 
-const EtcdLock::Granted* EtcdLock::find(std::int64_t id) const
+const EtcdLock::EtcdLease* EtcdLock::find(std::int64_t id) const
 {
-  const auto found = std::find_if(m_leases.begin(), m_leases.end(), [id](const Granted& one) { return one.id == id; });
+  const auto found =
+    std::find_if(m_leases.begin(), m_leases.end(), [id](const EtcdLease& one) { return one.id == id; });
   return found == m_leases.end() ? nullptr : &*found;
 }
 
-void EtcdLock::remember(const Granted& granted)
+void EtcdLock::remember(const EtcdLease& granted)
 {
-  for (Granted& one : m_leases) {
+  for (EtcdLease& one : m_leases) {
     if (one.id == granted.id) { one = granted; }
   }
 }
@@ -179,11 +181,11 @@ Json EtcdLock::grant_request(std::int64_t id, milliseconds ttl)
 }
 
 // Can be repeated: what counts is when this ID was asked for first.
-Reply<void> EtcdLock::ask_for(Granted& fresh, milliseconds ttl, const Limits& limits)
+Reply<void> EtcdLock::ask_for(EtcdLease& fresh, milliseconds ttl, const Limits& limits)
 {
   const auto answer = m_client.call(k_grant, grant_request(fresh.id, ttl), limits.with_late(fresh.id));
   if (!answer && answer.error().kind != Kind::exists) { return tl::unexpected(answer.error()); }
-  fresh.lease = lease_from(fresh.asked, answer ? ttl_in(answer->body) : ttl); // or a try whose answer got lost
+  fresh.time = lease_from(fresh.asked, answer ? ttl_in(answer->body) : ttl); // or a try whose answer got lost
   remember(fresh);
   return {};
 }
@@ -202,8 +204,8 @@ Json EtcdLock::slotted_request() const
   const Json is_empty = {{"key", encode_base64(m_prefix)}, {"range_end", encode_base64(end_of(m_prefix))},
     {"target", "MOD"}, {"result", "LESS"}, {"mod_revision", "1"}};
   return {
-    {"request_txn", {{"compare", Json::array({is_empty})}, {"success", Json::array({put_request(first, m_granted.id)})},
-                      {"failure", Json::array({put_request(m_note, m_granted.id)})}}}};
+    {"request_txn", {{"compare", Json::array({is_empty})}, {"success", Json::array({put_request(first, m_lease.id)})},
+                      {"failure", Json::array({put_request(m_note, m_lease.id)})}}}};
 }
 
 // Makes our key unless it is there already, so that it can be repeated; with `unchanged_since` only if nobody has
@@ -223,7 +225,7 @@ Json EtcdLock::key_request(std::optional<std::int64_t> unchanged_since) const
     deeds.push_back({{"request_delete_range", {{"key", encode_base64(former)}}}});
   }
   const bool may_choose = m_note.slots > 0 && !m_note.slot;
-  deeds.push_back(may_choose ? slotted_request() : put_request(m_note, m_granted.id));
+  deeds.push_back(may_choose ? slotted_request() : put_request(m_note, m_lease.id));
   deeds.push_back(everybody);
   return {{"compare", Json::array({condition})}, {"success", deeds}, {"failure", Json::array({everybody})}};
 }
@@ -232,45 +234,45 @@ Json EtcdLock::key_request(std::optional<std::int64_t> unchanged_since) const
 Reply<std::optional<Json>> EtcdLock::make_lease_and_key(
   milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits)
 {
-  Granted fresh = new_lease();
+  EtcdLease fresh = new_lease();
   if (!m_key.empty()) { m_former_keys.push_back(m_key); }
   m_key = fmt::format("{}{:x}", m_prefix, fresh.id);
   m_watch.reset(); // that of another key
-  m_granted = fresh;
+  m_lease = fresh;
   auto replies = m_client.call_all({{k_status, Json::object()}, {k_range, marker_request()},
                                      {k_grant, grant_request(fresh.id, ttl)}, {k_txn, key_request(unchanged_since)}},
     limits.with_late(fresh.id));
-  m_granted = {};
+  m_lease = {};
   if (!replies || !(*replies)[2] || !(*replies)[3]) {
     const auto granted = ask_for(fresh, ttl, limits);
     if (!granted) { return tl::unexpected(granted.error()); }
-    m_granted = fresh;
+    m_lease = fresh;
     return std::nullopt;
   }
   const auto& [status, marker, granted, made] = std::tie((*replies)[0], (*replies)[1], (*replies)[2], (*replies)[3]);
-  fresh.lease = lease_from(fresh.asked, ttl_in(granted->body));
+  fresh.time = lease_from(fresh.asked, ttl_in(granted->body));
   // If no other leader came in between, it was this one.
   if (status && term_of(status->body) == term_of(made->body)) { fresh.term = term_of(made->body); }
   remember(fresh);
-  m_granted = fresh;
+  m_lease = fresh;
   take_history(status, marker);
   return std::optional(made->body);
 }
 
 // The view is the queue afterwards; our key is not in it if it could not be made.
-Outcome<EtcdLock::View> EtcdLock::make_key(
+Result<EtcdLock::View, Failure> EtcdLock::make_key(
   milliseconds ttl, std::optional<std::int64_t> unchanged_since, const Limits& limits)
 {
   std::optional<Json> made;
-  if (m_granted.id == 0) {
+  if (m_lease.id == 0) {
     auto both = make_lease_and_key(ttl, unchanged_since, limits);
     if (!both) { return failed(both.error()); }
     made = std::move(*both);
   }
   if (!made) {
-    auto answer = m_client.call(k_txn, key_request(unchanged_since), limits.with_late(m_granted.id));
+    auto answer = m_client.call(k_txn, key_request(unchanged_since), limits.with_late(m_lease.id));
     if (!answer && answer.error().kind == Kind::gone) { // it took us longer than the lease lives
-      m_granted = {};
+      m_lease = {};
       return View{};
     }
     if (!answer) { return failed(answer.error()); }
@@ -286,13 +288,13 @@ Outcome<EtcdLock::View> EtcdLock::make_key(
 // What is known of the cluster's history just before our key was made. Who may not read the key of the epoch has none.
 void EtcdLock::take_history(const Reply<Answer>& status, const Reply<Answer>& marker)
 {
-  m_progress = status ? progress_of(status->body) : Progress{};
+  m_log_position = status ? log_position_of(status->body) : LogPosition{};
   if (marker) { m_marker = marker_of(marker->body); }
   if (!marker && marker.error().kind == Kind::authentication) { m_epoch.emplace(); }
 }
 
 // Tokens are revisions: those of different histories of a cluster cannot be compared.
-Outcome<void> EtcdLock::learn_epoch(const Limits& limits)
+Result<void, Failure> EtcdLock::learn_epoch(const Limits& limits)
 {
   if (!m_epoch && !m_marker) {
     const auto status = m_client.call(k_status, Json::object(), limits);
@@ -301,8 +303,8 @@ Outcome<void> EtcdLock::learn_epoch(const Limits& limits)
     if (!m_epoch && !m_marker) { return failed(marker.error()); }
   }
   if (m_epoch) { return {}; }
-  if (m_marker->epoch.empty() || !is_continued(*m_marker, m_progress)) {
-    const Marker fresh = new_marker(m_progress);
+  if (m_marker->epoch.empty() || !is_continued(*m_marker, m_log_position)) {
+    const Marker fresh = new_marker(m_log_position);
     const auto answer = m_client.call(k_txn, marker_change(fresh, *m_marker), limits);
     if (!answer && answer.error().kind != Kind::authentication) { return failed(answer.error()); }
     m_marker = fresh;
@@ -333,7 +335,7 @@ void EtcdLock::see(const Member& self)
 
 // Our old key, if there is one, goes with the transaction that makes the new one, and counts no more in what we see:
 // whoever waits behind it waits for us no longer than that takes.
-Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
+Result<Standing, Failure> EtcdLock::join(const Demand& demand, Instant until)
 {
   const milliseconds ttl = demand.ttl > milliseconds(0) ? demand.ttl : k_default_ttl;
   if (ttl < k_shortest_ttl) {
@@ -342,7 +344,7 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   if (const auto agreed = m_client.agree(); !agreed) { return failed(agreed.error()); }
   m_is_held = false;
   m_note = {demand.mode, demand.slots, {}, demand.max_waiters.has_value(), demand.owner};
-  if (sys::elapsed_now() >= m_granted.lease.deadline) { m_granted = {}; } // that of a place that was lost
+  if (sys::elapsed_now() >= m_lease.time.deadline) { m_lease = {}; } // that of a place that was lost
   // Whatever the time is, each endpoint gets its turn.
   const auto share = std::chrono::duration_cast<milliseconds>(until - sys::elapsed_now()) / m_client.endpoints();
   const Limits limits{until, std::clamp<milliseconds>(share, milliseconds(1), k_try), true};
@@ -353,21 +355,21 @@ Outcome<Standing> EtcdLock::join(const Demand& demand, Moment until)
   const auto learned = learn_epoch(limits);
   if (!learned) { return Failed(learned.error()); }
   m_standing = *std::move(standing);
-  m_renewal = renewal_of(m_granted.lease);
+  m_renewal = renewal_of(m_lease.time);
   // What the server granted a moment ago needs no second look.
-  if (m_is_held && sys::elapsed_now() >= fresh_until(m_granted.lease)) { m_renewal = sys::elapsed_now(); }
+  if (m_is_held && sys::elapsed_now() >= fresh_until(m_lease.time)) { m_renewal = sys::elapsed_now(); }
   plan_settling();
   return tell();
 }
 
-Outcome<Standing> EtcdLock::proceed()
+Result<Standing, Failure> EtcdLock::proceed()
 {
   if (const auto agreed = m_client.agree(); !agreed) {
     const Failure failure = failure_from(agreed.error());
     if (!m_is_held) { return Failed(Failure{EX_TEMPFAIL, k_lost, failure.text}); } // to join again says the same
     if (!std::exchange(m_has_told_of_clusters, true)) { m_attention.complain(failure); }
   }
-  const Moment now = sys::elapsed_now();
+  const Instant now = sys::elapsed_now();
   if (is_stirred()) {
     m_renewal = now;
     m_is_stirred = true; // until we have looked
@@ -376,14 +378,14 @@ Outcome<Standing> EtcdLock::proceed()
     const auto kept = keep_place();
     if (!kept) { return Failed(kept.error()); }
     if (*kept) {
-      m_renewal = renewal_of(m_granted.lease);
+      m_renewal = renewal_of(m_lease.time);
       return tell();
     }
     auto standing = renew();
     if (!standing) { return Failed(standing.error()); }
     if (!*standing) { return Failed(loss()); }
     m_standing = **std::move(standing);
-    m_renewal = renewal_of(m_granted.lease);
+    m_renewal = renewal_of(m_lease.time);
     plan_settling();
   } else if (m_settle_at && now >= *m_settle_at) {
     m_settle_at.reset();
@@ -396,35 +398,35 @@ Outcome<Standing> EtcdLock::proceed()
 Failure EtcdLock::loss() const
 {
   Failure lost{EX_TEMPFAIL, k_lost, "its key was deleted, or its lease was revoked or has expired"};
-  lost.sure_until = asked_at(m_granted.lease);
+  lost.sure_until = asked_at(m_lease.time);
   return lost;
 }
 
 // Where we stand, and what is due next.
 Standing EtcdLock::tell()
 {
-  const Moment never = Moment::max();
-  const Moment next = std::min({m_renewal, m_settle_at.value_or(never), m_watch_at.value_or(never)});
-  m_standing.pace = {m_granted.lease.deadline, next};
+  const Instant never = Instant::max();
+  const Instant next = std::min({m_renewal, m_settle_at.value_or(never), m_watch_at.value_or(never)});
+  m_standing.pace = {m_lease.time.deadline, next};
   return m_standing;
 }
 
-Grant EtcdLock::grant() const
+Ownership EtcdLock::ownership() const
 {
-  return {std::to_string(m_created), m_key, m_note.slot, m_granted.lease.ttl, m_epoch.value_or("")};
+  return {std::to_string(m_created), m_key, m_note.slot, m_lease.time.ttl, m_epoch.value_or("")};
 }
 
-Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, const Limits& limits)
+Result<Standing, Failure> EtcdLock::take_place(const Demand& demand, milliseconds ttl, const Limits& limits)
 {
   const bool never_waits = demand.wait == Wait::never;
-  const auto refusal = [&](const View& view, std::size_t index, const Place& place) -> std::optional<Failure> {
+  const auto refusal = [&](const View& view, std::size_t index, const Rank& rank) -> std::optional<Failure> {
     Failure failure{EX_TEMPFAIL, "busy", "it is held"};
-    if (place.is_held || place.slot_to_claim || (never_waits && place.is_promised)) { return std::nullopt; }
+    if (rank.is_held || rank.slot_to_claim || (never_waits && rank.is_promised)) { return std::nullopt; }
     if (!never_waits) {
-      if (!demand.max_waiters || place.counted_waiters < *demand.max_waiters) { return std::nullopt; }
-      failure = {EX_TEMPFAIL, "too_many_waiters", fmt::format("{} wait already", place.counted_waiters)};
+      if (!demand.max_waiters || rank.counted_waiters < *demand.max_waiters) { return std::nullopt; }
+      failure = {EX_TEMPFAIL, "too_many_waiters", fmt::format("{} wait already", rank.counted_waiters)};
     }
-    failure.standing = standing_behind(view, index, place);
+    failure.standing = standing_behind(view, index, rank);
     if (failure.standing->holder) { failure.holder = failure.standing->holder->text; }
     return failure;
   };
@@ -452,10 +454,10 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
         if (*standing) { return **standing; }
       }
       const std::size_t last = view->queue.size();
-      const Place place = place_of(view->queue, last, m_note);
-      if (auto failure = refusal(*view, last, place)) { return Failed(*std::move(failure)); }
+      const Rank rank = rank_of(view->queue, last, m_note);
+      if (auto failure = refusal(*view, last, rank)) { return Failed(*std::move(failure)); }
       if (must_be_next) {
-        m_note.slot = place.slot_to_claim;
+        m_note.slot = rank.slot_to_claim;
         unchanged_since = view->revision;
       }
     }
@@ -468,7 +470,7 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
     }
     if (never_waits) {
       const std::size_t ours = *made->ours;
-      if (auto failure = refusal(*made, ours, place_of(made->queue, ours, m_note))) {
+      if (auto failure = refusal(*made, ours, rank_of(made->queue, ours, m_note))) {
         return Failed(*std::move(failure));
       }
     }
@@ -479,34 +481,34 @@ Outcome<Standing> EtcdLock::take_place(const Demand& demand, milliseconds ttl, c
 }
 
 // What a look has shown of those who are before us.
-void EtcdLock::see(const View& view, const Place& place)
+void EtcdLock::see(const View& view, const Rank& rank)
 {
   m_is_stirred = false;
-  m_seen = {view.revision, view.queue.front().key, view.queue[place.obstacle.value_or(0)].key, 0};
+  m_seen = {view.revision, view.queue.front().key, view.queue[rank.obstacle.value_or(0)].key, 0};
 }
 
 // Of one at `index` who does not have it.
-Standing EtcdLock::standing_behind(const View& view, std::size_t index, const Place& place) const
+Standing EtcdLock::standing_behind(const View& view, std::size_t index, const Rank& rank) const
 {
-  Standing standing{false, place.position, {}, {}};
+  Standing standing{false, rank.position, {}, {}};
   for (std::size_t i = 0; i < index; ++i) {
     const auto& owner = view.queue[i].note.owner;
-    const bool is_near = i != place.holder && owner && owner->host == m_note.owner->host;
-    if (is_near && holds(view.queue, i)) { standing.nearby.push_back(party_of(view.queue, i)); }
+    const bool is_near = i != rank.holder && owner && owner->host == m_note.owner->host;
+    if (is_near && holds(view.queue, i)) { standing.nearby.push_back(contender_of(view.queue, i)); }
   }
-  if (place.holder) { standing.holder = party_of(view.queue, *place.holder); }
+  if (rank.holder) { standing.holder = contender_of(view.queue, *rank.holder); }
   return standing;
 }
 
 // None: our key is gone.
-Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
+Result<std::optional<Standing>, Failure> EtcdLock::standing_in(const View& view)
 {
   if (!view.ours || view.queue[*view.ours].created != m_created) { return std::nullopt; }
-  const Place place = place_of(view.queue, *view.ours, m_note);
-  bool is_held = place.is_held;
-  if (place.slot_to_claim) {
-    m_note.slot = place.slot_to_claim;
-    const auto rewritten = rewrite(m_granted, brief());
+  const Rank rank = rank_of(view.queue, *view.ours, m_note);
+  bool is_held = rank.is_held;
+  if (rank.slot_to_claim) {
+    m_note.slot = rank.slot_to_claim;
+    const auto rewritten = rewrite(m_lease, brief());
     if (rewritten && *rewritten == Found::ours) {
       is_held = true;
     } else {
@@ -521,16 +523,16 @@ Outcome<std::optional<Standing>> EtcdLock::standing_in(const View& view)
     return Standing{true, 0, {}, {}};
   }
   m_has_waited = true;
-  see(view, place);
-  const auto watched = watch(place.obstacle ? view.queue[*place.obstacle].key : m_prefix, view.revision + 1);
+  see(view, rank);
+  const auto watched = watch(rank.obstacle ? view.queue[*rank.obstacle].key : m_prefix, view.revision + 1);
   if (!watched) { return Failed(watched.error()); }
-  if (place.position > 1) { m_client.rest(); } // the next one in line will need it soon, the others may be many
-  return standing_behind(view, *view.ours, place);
+  if (rank.position > 1) { m_client.rest(); } // the next one in line will need it soon, the others may be many
+  return standing_behind(view, *view.ours, rank);
 }
 
 // Writes our key once more, on this lease, if it is as we have seen it last: otherwise a write that was stuck somewhere
 // could undo a later one.
-Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
+Reply<EtcdLock::Found> EtcdLock::rewrite(EtcdLease& onto, const Limits& limits)
 {
   const Json condition = {{"key", encode_base64(m_key)}, {"target", "MOD"}, {"result", "EQUAL"},
     {"mod_revision", std::to_string(m_modified)}};
@@ -540,7 +542,7 @@ Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
     {"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
   const auto answer = m_client.call(k_txn, request, limits.with_late(onto.id));
   if (!answer) {
-    if (onto.id != m_granted.id) { m_unanswered = std::min(m_unanswered.value_or(Moment::max()), onto.lease.deadline); }
+    if (onto.id != m_lease.id) { m_unanswered = std::min(m_unanswered.value_or(Instant::max()), onto.time.deadline); }
     return tl::unexpected(answer.error());
   }
   const std::int64_t term = term_of(answer->body);
@@ -564,12 +566,12 @@ Reply<EtcdLock::Found> EtcdLock::rewrite(Granted& onto, const Limits& limits)
 // either, and no renewal of the old one makes us surer than the new one does.
 Reply<EtcdLock::Found> EtcdLock::change_lease(std::int64_t term)
 {
-  Granted fresh = new_lease();
-  const auto asked = ask_for(fresh, m_granted.lease.ttl, brief());
+  EtcdLease fresh = new_lease();
+  const auto asked = ask_for(fresh, m_lease.time.ttl, brief());
   if (!asked) { return tl::unexpected(asked.error()); }
   fresh.term = term;
   auto moved = rewrite(fresh, brief());
-  if (moved && *moved == Found::ours) { m_granted = fresh; }
+  if (moved && *moved == Found::ours) { m_lease = fresh; }
   remember(fresh);
   return moved;
 }
@@ -578,18 +580,18 @@ Reply<EtcdLock::Found> EtcdLock::change_lease(std::int64_t term)
 void EtcdLock::revoke_others()
 {
   if (m_unanswered) { return; } // a later renewal sees where it is
-  const std::vector<Granted> leases = m_leases;
-  for (const Granted& one : leases) {
-    const milliseconds patience = try_limit(m_granted.lease.ttl);
-    const Limits limits{std::min<Moment>(sys::elapsed_now() + patience, m_renewal), patience};
-    if (one.id != m_granted.id) { (void)revoke(one.id, limits); } // then it is left for the end
+  const std::vector<EtcdLease> leases = m_leases;
+  for (const EtcdLease& one : leases) {
+    const milliseconds patience = try_limit(m_lease.time.ttl);
+    const Limits limits{std::min<Instant>(sys::elapsed_now() + patience, m_renewal), patience};
+    if (one.id != m_lease.id) { (void)revoke(one.id, limits); } // then it is left for the end
   }
 }
 
-Lease EtcdLock::at_most(Lease lease) const
+LeaseTime EtcdLock::at_most(LeaseTime time) const
 {
-  if (m_unanswered) { lease.deadline = std::min(lease.deadline, *m_unanswered); }
-  return lease;
+  if (m_unanswered) { time.deadline = std::min(time.deadline, *m_unanswered); }
+  return time;
 }
 
 Json EtcdLock::watch_request(const std::string& key, std::int64_t since) const
@@ -603,7 +605,7 @@ Json EtcdLock::watch_request(const std::string& key, std::int64_t since) const
 }
 
 // The key or prefix whose events may change where we stand, and our own key.
-Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
+Result<void, Failure> EtcdLock::watch(const std::string& key, std::int64_t since)
 {
   if (m_watch && m_watched == key && m_watched_at == m_client.endpoint()) { return {}; }
   if (m_watch_at) { return {}; }
@@ -626,7 +628,7 @@ Outcome<void> EtcdLock::watch(const std::string& key, std::int64_t since)
 void EtcdLock::pause_watching()
 {
   m_watch.reset();
-  m_watch_at = sys::elapsed_now() + m_watch_pauses.next(std::max(m_granted.lease.ttl / 3, k_shortest_watch_pause));
+  m_watch_at = sys::elapsed_now() + m_watch_pauses.next(std::max(m_lease.time.ttl / 3, k_shortest_watch_pause));
 }
 
 std::vector<::pollfd> EtcdLock::interests() const
@@ -657,7 +659,7 @@ bool EtcdLock::is_stirred()
 // frozen leader that is as good.
 // The answer is that to this very request, since those on one connection come in order and a connection on which one
 // was lost is closed: so the lease lives from the moment of this sending, not of an earlier one.
-Outcome<std::optional<Standing>> EtcdLock::renew()
+Result<std::optional<Standing>, Failure> EtcdLock::renew()
 {
   for (int i = 0; i < k_elections; ++i) {
     std::optional<Answer> renewed;
@@ -666,8 +668,8 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
     if (!view->ours || view->queue[*view->ours].created != m_created) { return std::nullopt; }
     const Member& self = view->queue[*view->ours];
     see(self);
-    if (const Granted* const other = find(self.lease); other != nullptr && other->id != m_granted.id) {
-      m_granted = *other; // a write of ours that was given up has got through after all
+    if (const EtcdLease* const other = find(self.lease); other != nullptr && other->id != m_lease.id) {
+      m_lease = *other; // a write of ours that was given up has got through after all
       continue;
     }
     if (!renewed) { return std::nullopt; }
@@ -690,26 +692,26 @@ Outcome<std::optional<Standing>> EtcdLock::renew()
 // Many may wait, and where nothing happens none of them looks at the others: a place in the queue lives as long as its
 // lease does, and the watch tells what happens to us and before us. Whether the lock is ours in the end is decided by
 // renew() alone. False: there is a reason to look.
-Outcome<bool> EtcdLock::keep_place()
+Result<bool, Failure> EtcdLock::keep_place()
 {
   if (m_is_held || m_is_stirred || !m_watch || m_unanswered) { return false; }
-  const auto answer = m_client.call(k_keepalive, {{"ID", std::to_string(m_granted.id)}}, brief());
+  const auto answer = m_client.call(k_keepalive, {{"ID", std::to_string(m_lease.id)}}, brief());
   if (!answer && answer.error().kind == Kind::gone) { return false; }
   if (!answer) { return failed(answer.error()); }
   const milliseconds ttl = ttl_in(field(answer->body, "result"));
-  const bool is_kept = ttl > milliseconds(0) && term_of(answer->body) == m_granted.term;
+  const bool is_kept = ttl > milliseconds(0) && term_of(answer->body) == m_lease.term;
   if (!is_kept || m_watched_at != m_client.endpoint()) { return false; }
   const auto is_same = is_queue_the_same(revision_of(answer->body));
   if (!is_same) { return Failed(is_same.error()); }
   if (!*is_same) { return false; }
-  m_granted.lease = lease_from(answer->asked, ttl);
+  m_lease.time = lease_from(answer->asked, ttl);
   if (m_standing.position > 1) { m_client.rest(); }
   return true;
 }
 
 // As far as we have seen it, at its front and before us. A watch whose connection is dead without a sign would not
 // tell.
-Outcome<bool> EtcdLock::is_queue_the_same(std::int64_t revision)
+Result<bool, Failure> EtcdLock::is_queue_the_same(std::int64_t revision)
 {
   if (revision == m_seen.revision) { return true; } // nothing at all was written
   const bool is_near = m_standing.position <= k_near;
@@ -734,22 +736,22 @@ Outcome<bool> EtcdLock::is_queue_the_same(std::int64_t revision)
 }
 
 // Our key stays on the lease that was renewed, or moves to another one.
-Outcome<EtcdLock::Found> EtcdLock::keep_lease(const Answer& renewed, const Member& self, std::int64_t term)
+Result<EtcdLock::Found, Failure> EtcdLock::keep_lease(const Answer& renewed, const Member& self, std::int64_t term)
 {
-  const bool is_renewed = self.lease == m_granted.id;
-  if (!is_renewed || m_granted.term != term) {
+  const bool is_renewed = self.lease == m_lease.id;
+  if (!is_renewed || m_lease.term != term) {
     const auto changed = change_lease(term);
     if (changed) { return *changed; }
     if (!is_renewed || changed.error().kind != Kind::refused) { return failed(changed.error()); }
   }
-  m_granted.lease = at_most(lease_from(renewed.asked, ttl_in(field(renewed.body, "result"))));
+  m_lease.time = at_most(lease_from(renewed.asked, ttl_in(field(renewed.body, "result"))));
   return Found::ours;
 }
 
 // Without `renewed` the lease is gone.
-Outcome<EtcdLock::View> EtcdLock::keep_alive(std::optional<Answer>& renewed)
+Result<EtcdLock::View, Failure> EtcdLock::keep_alive(std::optional<Answer>& renewed)
 {
-  const Json request = {{"ID", std::to_string(m_granted.id)}};
+  const Json request = {{"ID", std::to_string(m_lease.id)}};
   const Scope scope = m_is_held ? Scope::us : Scope::up_to_us;
   const auto is_alive = [](const Json& answer) { return number(field(answer, "result"), "TTL") > 0; };
   if (auto both = m_client.call_all({{k_keepalive, request}, {k_range, queue_request(scope)}}, brief());
@@ -783,7 +785,7 @@ void EtcdLock::settle()
       m_note.owner->since_ms = std::chrono::duration_cast<milliseconds>(sys::wall_now()).count();
       Limits limits = brief();
       limits.until = std::min(limits.until, m_renewal);
-      (void)rewrite(m_granted, limits);
+      (void)rewrite(m_lease, limits);
     }
     (void)watch(m_key, m_created + 1); // in case somebody deletes it, or revokes the lease
   }
@@ -796,23 +798,23 @@ Reply<void> EtcdLock::revoke(std::int64_t id, const Limits& limits)
   m_client.recall(id, k_revoke, request); // what is late would bring lease and key back
   const auto revoked = m_client.call(k_revoke, request, limits);
   if (!revoked && revoked.error().kind != Kind::gone) { return tl::unexpected(revoked.error()); }
-  std::erase_if(m_leases, [id](const Granted& one) { return one.id == id; });
+  std::erase_if(m_leases, [id](const EtcdLease& one) { return one.id == id; });
   return {};
 }
 
 std::optional<std::string> EtcdLock::leave()
 {
-  const Moment until = sys::elapsed_now() + k_farewell;
+  const Instant until = sys::elapsed_now() + k_farewell;
   std::optional<std::string> left_behind;
-  const std::vector<Granted> leases = m_leases;
-  for (const Granted& one : leases) {
+  const std::vector<EtcdLease> leases = m_leases;
+  for (const EtcdLease& one : leases) {
     if (one.asked > m_client.last_asked()) { continue; } // nothing has been sent since, so that no server knows it
     const auto revoked = revoke(one.id, {until, k_farewell_try, true});
     if (revoked || left_behind) { continue; }
     left_behind =
       fmt::format("the key '{}' stays until its lease runs out: {}", m_key, failure_from(revoked.error()).text);
   }
-  m_client.await_late(std::min<Moment>(until, sys::elapsed_now() + k_farewell_try));
+  m_client.await_late(std::min<Instant>(until, sys::elapsed_now() + k_farewell_try));
   return left_behind;
 }
 

@@ -80,10 +80,10 @@ std::vector<Member> members_of(const Json& range_response, const std::string& pr
   return queue;
 }
 
-Place place_of(const std::vector<Member>& queue, std::size_t index, const Note& note)
+Rank rank_of(const std::vector<Member>& queue, std::size_t index, const Note& note)
 {
   const Member self{std::string(), 0, note};
-  Place place;
+  Rank rank;
   std::optional<std::size_t> last_exclusive;
   int slotted = 0;
   std::optional<std::size_t> last_unclaimed;
@@ -102,30 +102,30 @@ Place place_of(const std::vector<Member>& queue, std::size_t index, const Note& 
       ++slotted;
     }
     if (holds(queue, i)) {
-      place.holder = i;
+      rank.holder = i;
     } else {
-      ++place.position;
-      if (other.note.is_counted) { ++place.counted_waiters; }
+      ++rank.position;
+      if (other.note.is_counted) { ++rank.counted_waiters; }
     }
   }
-  ++place.position;
+  ++rank.position;
   if (is_exclusive(self)) {
-    place.is_held = index == 0;
-    if (index > 0) { place.obstacle = index - 1; }
+    rank.is_held = index == 0;
+    if (index > 0) { rank.obstacle = index - 1; }
   } else if (last_exclusive) {
-    place.obstacle = last_exclusive;
+    rank.obstacle = last_exclusive;
   } else if (!is_slotted(self) || note.slot) {
-    place.is_held = true;
+    rank.is_held = true;
   } else if (last_unclaimed) {
-    place.obstacle = last_unclaimed;
-    place.is_promised = is_each_promised && slotted < note.slots;
+    rank.obstacle = last_unclaimed;
+    rank.is_promised = is_each_promised && slotted < note.slots;
   } else if (slotted < note.slots) {
     // Those in front have theirs, those behind wait for ours: nobody else chooses now.
     int free = 0;
     while (taken.contains(free)) { ++free; }
-    place.slot_to_claim = free;
+    rank.slot_to_claim = free;
   }
-  return place;
+  return rank;
 }
 
 bool holds(const std::vector<Member>& queue, std::size_t index)
@@ -137,22 +137,22 @@ bool holds(const std::vector<Member>& queue, std::size_t index)
   return member.note.mode == Mode::shared ? std::none_of(begin, end, is_exclusive) : index == 0;
 }
 
-Party party_of(const std::vector<Member>& queue, std::size_t index)
+Contender contender_of(const std::vector<Member>& queue, std::size_t index)
 {
   const Member& member = queue[index];
-  Party party;
-  party.mode = member.note.mode;
-  party.waits = !holds(queue, index);
-  if (party.waits) {
+  Contender contender;
+  contender.mode = member.note.mode;
+  contender.waits = !holds(queue, index);
+  if (contender.waits) {
     for (std::size_t i = 0; i <= index; ++i) {
-      if (!holds(queue, i)) { ++party.position; }
+      if (!holds(queue, i)) { ++contender.position; }
     }
   }
-  party.token = std::to_string(member.created);
-  party.slot = member.note.slot;
-  party.owner = member.note.owner;
-  party.text = words(member.note.owner, member.key);
-  return party;
+  contender.token = std::to_string(member.created);
+  contender.slot = member.note.slot;
+  contender.owner = member.note.owner;
+  contender.text = words(member.note.owner, member.key);
+  return contender;
 }
 
 } // namespace lockrun::engines::etcd

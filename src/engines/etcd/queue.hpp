@@ -39,7 +39,7 @@ std::vector<Member> members_of(const Json& range_response, const std::string& pr
 // Whether the member at `index` has the lock.
 bool holds(const std::vector<Member>& queue, std::size_t index);
 
-struct Place {
+struct Rank {
   bool is_held = false;
   std::optional<int> slot_to_claim{};    // held as soon as this is in our note
   bool is_promised = false;              // those in front choose their slots at once, and leave one
@@ -50,8 +50,8 @@ struct Place {
 };
 
 // Where the member at `index` stands. queue.size() is one who would join now with `note`.
-Place place_of(const std::vector<Member>& queue, std::size_t index, const Note& note);
+Rank rank_of(const std::vector<Member>& queue, std::size_t index, const Note& note);
 
-Party party_of(const std::vector<Member>& queue, std::size_t index);
+Contender contender_of(const std::vector<Member>& queue, std::size_t index);
 
 } // namespace lockrun::engines::etcd

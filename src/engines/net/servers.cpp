@@ -68,7 +68,7 @@ public:
   Reply<HttpConnection> run();
   void keep_late(); // tries that have been asked and have not answered
   std::vector<HttpAnswer> take_answers() { return std::move(m_answers); }
-  Moment first_asked() const noexcept { return m_first_asked; }
+  Instant first_asked() const noexcept { return m_first_asked; }
 
 private:
   struct Candidate {
@@ -99,7 +99,7 @@ private:
   bool has_hope() const;
   Reply<void> rest();
   Trouble all_troubles() const;
-  Attention::Woken wait(Moment until);
+  Attention::Woken wait(Instant until);
 
   Servers& m_servers;
   const std::vector<HttpRequest>& m_requests;
@@ -110,11 +110,11 @@ private:
   std::vector<bool> m_awaited;                // servers whose addresses this round waits for
   std::vector<Try> m_tries;
   int m_rounds = 0;
-  Moment m_next_try{0};
+  Instant m_next_try{0};
   bool m_is_resting = false; // all have failed, and the next round is due at m_next_try
   bool m_has_complained = false;
   std::vector<HttpAnswer> m_answers;
-  Moment m_first_asked{0};
+  Instant m_first_asked{0};
 };
 
 // Every server's best address first, then the second ones.
@@ -157,7 +157,7 @@ void Servers::Call::add_addresses(std::size_t server)
 void Servers::Call::fail(std::size_t server, const Trouble& trouble)
 {
   m_said[server] = trouble;
-  if (!m_candidates.empty()) { m_next_try = Moment(0); } // the next one at once
+  if (!m_candidates.empty()) { m_next_try = Instant(0); } // the next one at once
 }
 
 void Servers::Call::begin_try(const Candidate& target)
@@ -172,7 +172,7 @@ void Servers::Call::begin_try(const Candidate& target)
 // A connection that is not made yet is no better than a fresh one.
 milliseconds Servers::Call::pause() const
 {
-  const auto is_asked = [](const Try& one) { return one.connection.asked() != Moment(0); };
+  const auto is_asked = [](const Try& one) { return one.connection.asked() != Instant(0); };
   if (m_tries.empty() || !is_asked(m_tries.back())) { return std::max(k_connection_delay, m_limits.one_try / 2); }
   const auto asked = std::count_if(m_tries.begin(), m_tries.end(), is_asked);
   return m_limits.one_try * (1 << ((asked - 1) / static_cast<std::ptrdiff_t>(m_servers.size())));
@@ -183,7 +183,7 @@ bool Servers::Call::has_room()
 {
   if (m_tries.size() < k_most_tries) { return true; }
   const auto oldest =
-    std::find_if(m_tries.begin(), m_tries.end(), [](const Try& one) { return one.connection.asked() == Moment(0); });
+    std::find_if(m_tries.begin(), m_tries.end(), [](const Try& one) { return one.connection.asked() == Instant(0); });
   if (oldest == m_tries.end()) { return false; }
   m_said[oldest->target.server] = Trouble{Kind::silent, "no answer in time"};
   m_tries.erase(oldest);
@@ -226,7 +226,7 @@ void Servers::Call::look_at_names()
       continue;
     }
     add_addresses(server);
-    if (m_tries.empty()) { m_next_try = Moment(0); } // nothing else is under way
+    if (m_tries.empty()) { m_next_try = Instant(0); } // nothing else is under way
   }
 }
 
@@ -246,11 +246,11 @@ void Servers::Call::judge_try(Try& one, const Trouble& trouble)
   if (one.is_reused && trouble.kind == Kind::unreachable) {
     const auto& addresses = m_servers.m_hosts[one.target.server].addresses();
     if (!addresses.empty()) { m_candidates.push_front({one.target.server, addresses.front()}); }
-    m_next_try = Moment(0);
+    m_next_try = Instant(0);
     return;
   }
   Trouble said = trouble;
-  const bool was_asked = one.connection.asked() != Moment(0);
+  const bool was_asked = one.connection.asked() != Instant(0);
   if (!m_servers.m_files && was_asked && said.kind == Kind::unreachable) { said.text += ", perhaps it wants TLS"; }
   fail(one.target.server, said);
 }
@@ -259,13 +259,13 @@ void Servers::Call::judge_try(Try& one, const Trouble& trouble)
 std::optional<HttpConnection> Servers::Call::advance(Try& one)
 {
   one.is_ready = false;
-  const Moment asked = one.connection.asked();
+  const Instant asked = one.connection.asked();
   const auto progress = one.connection.advance();
-  if (asked == Moment(0) && one.connection.asked() != Moment(0)) {
+  if (asked == Instant(0) && one.connection.asked() != Instant(0)) {
     m_servers.m_last_asked = one.connection.asked();
-    if (m_first_asked == Moment(0)) { m_first_asked = one.connection.asked(); }
+    if (m_first_asked == Instant(0)) { m_first_asked = one.connection.asked(); }
     // It is connected, so that only its answer is to be waited for.
-    m_next_try = std::max<Moment>(m_next_try, one.connection.asked() + pause());
+    m_next_try = std::max<Instant>(m_next_try, one.connection.asked() + pause());
   }
   if (!progress) {
     judge_try(one, progress.error());
@@ -330,12 +330,12 @@ Trouble Servers::Call::all_troubles() const
 void Servers::Call::keep_late()
 {
   for (Try& one : m_tries) {
-    if (one.is_over || one.connection.asked() == Moment(0)) { continue; }
+    if (one.is_over || one.connection.asked() == Instant(0)) { continue; }
     m_servers.keep_late(one.target.server, m_limits.late, std::move(one.connection));
   }
 }
 
-Attention::Woken Servers::Call::wait(Moment until)
+Attention::Woken Servers::Call::wait(Instant until)
 {
   std::vector<std::size_t> asked;
   std::vector<::pollfd> descriptors{{m_servers.m_bell->get(), POLLIN, 0}};
@@ -353,7 +353,7 @@ Attention::Woken Servers::Call::wait(Moment until)
 Reply<void> Servers::Call::rest()
 {
   const milliseconds longest = m_limits.rides_out ? milliseconds::max() : m_limits.one_try / 2;
-  const Moment next = sys::elapsed_now() + m_servers.m_backoff.next(longest);
+  const Instant next = sys::elapsed_now() + m_servers.m_backoff.next(longest);
   if (!m_limits.rides_out || !has_hope() || next >= m_limits.until) {
     m_servers.m_not_before = next;
     return Wrong(all_troubles());
@@ -365,7 +365,7 @@ Reply<void> Servers::Call::rest()
 Reply<HttpConnection> Servers::Call::run()
 {
   m_awaited.assign(m_servers.size(), false);
-  m_next_try = std::min<Moment>(m_servers.m_not_before, sys::elapsed_now() + m_limits.one_try);
+  m_next_try = std::min<Instant>(m_servers.m_not_before, sys::elapsed_now() + m_limits.one_try);
   reuse_connection();
   for (;;) {
     for (Try& one : m_tries) {
@@ -374,7 +374,7 @@ Reply<HttpConnection> Servers::Call::run()
     }
     std::erase_if(m_tries, [](const Try& one) { return one.is_over; });
     look_at_names();
-    const Moment now = sys::elapsed_now();
+    const Instant now = sys::elapsed_now();
     if (now >= m_limits.until) {
       const bool was_too_late = m_rounds == 0 && m_tries.empty() && m_servers.m_last_trouble;
       return Wrong(was_too_late ? *m_servers.m_last_trouble : all_troubles());
@@ -414,8 +414,8 @@ Reply<Exchange> Servers::ask(const std::vector<HttpRequest>& requests, const Lim
   }
   m_last_trouble.reset();
   m_backoff.reset();
-  m_not_before = Moment(0);
-  const Moment asked = winner->asked();
+  m_not_before = Instant(0);
+  const Instant asked = winner->asked();
   if (winner->is_usable()) { m_connection = std::move(*winner); }
   return Exchange{call.take_answers(), asked, call.first_asked()};
 }
@@ -448,7 +448,7 @@ void Servers::recall(std::int64_t late, const HttpRequest& request)
   }
 }
 
-void Servers::await_late(Moment until)
+void Servers::await_late(Instant until)
 {
   std::erase_if(m_background.tasks(), [](const Background::Task& task) { return task.id == k_survey; });
   while (!m_background.tasks().empty() && sys::elapsed_now() < until) {
@@ -495,7 +495,7 @@ bool Servers::is_survey_over() const
 
 // Callers that ask the servers in different orders see the same latencies, if they are in the same place: whichever
 // server a call takes its time with, those that are faster have answered in the meantime.
-Reply<void> Servers::await_survey(Moment until)
+Reply<void> Servers::await_survey(Instant until)
 {
   while (m_survey) {
     go_on_with_survey({m_current});
@@ -503,7 +503,7 @@ Reply<void> Servers::await_survey(Moment until)
     const auto& tasks = m_background.tasks();
     const bool is_alive = std::any_of(
       tasks.begin(), tasks.end(), [](const Background::Task& task) { return task.id == k_survey && task.is_alive; });
-    const Moment limit = std::min<Moment>(until, m_survey->began + (is_alive ? k_connection_delay : k_sign_of_life));
+    const Instant limit = std::min<Instant>(until, m_survey->began + (is_alive ? k_connection_delay : k_sign_of_life));
     std::vector<::pollfd> descriptors{{m_bell->get(), POLLIN, 0}};
     const auto woken = wait(descriptors, limit);
     if (woken == Attention::Woken::by_lockrun) { return Wrong(Trouble{Kind::interrupted, std::string()}); }
@@ -524,14 +524,14 @@ void Servers::look_at_background()
   auto& tasks = m_background.tasks();
   if (tasks.empty()) { return; }
   std::vector<::pollfd> descriptors;
-  (void)wait(descriptors, Moment(0));
+  (void)wait(descriptors, Instant(0));
   if (m_survey && sys::elapsed_now() >= m_survey->began + k_longest_survey) {
     std::erase_if(tasks, [](const Background::Task& task) { return task.id == k_survey; });
   }
 }
 
 // For these, and for what goes on in the background, whose descriptors are added to them.
-Attention::Woken Servers::wait(std::vector<::pollfd>& descriptors, Moment until)
+Attention::Woken Servers::wait(std::vector<::pollfd>& descriptors, Instant until)
 {
   const std::size_t own = descriptors.size();
   m_background.add_interests(descriptors);

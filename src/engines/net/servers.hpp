@@ -15,7 +15,7 @@ namespace lockrun::engines::net {
 
 // How long a call may go on.
 struct Limits {
-  Moment until{0};         // in all
+  Instant until{0};        // in all
   milliseconds one_try{0}; // until another endpoint is asked in addition, and twice as long each time round
   bool rides_out = false;  // goes round while one of them may come back; otherwise each is asked once
   bool complains = false;  // when all have been asked and none has answered yet
@@ -32,8 +32,8 @@ struct Limits {
 // What was answered, and when that was asked.
 struct Exchange {
   std::vector<HttpAnswer> answers;
-  Moment asked{0};       // just before the sending that was answered
-  Moment first_asked{0}; // just before the first sending of all
+  Instant asked{0};       // just before the sending that was answered
+  Instant first_asked{0}; // just before the first sending of all
 };
 
 // The servers of one service, any of which may be asked. One that is silent is not given up: another one is asked in
@@ -56,13 +56,13 @@ public:
   // asked for this as well: whenever the server gets to the one, it gets to the other next. await_late() waits for
   // that.
   void recall(std::int64_t late, const HttpRequest& request);
-  void await_late(Moment until);
+  void await_late(Instant until);
 
   // Asks each server for this, in the background of the next call, except for those which that call asks.
-  void survey(HttpRequest request) { m_survey.emplace(Survey{std::move(request), {}, Moment(0), {}}); }
+  void survey(HttpRequest request) { m_survey.emplace(Survey{std::move(request), {}, Instant(0), {}}); }
 
   // Waits for the answers, but for no server that has not even accepted a connection in time, and for none for long.
-  Reply<void> await_survey(Moment until);
+  Reply<void> await_survey(Instant until);
 
   // What has been answered in the background since the last time, by which server. Late calls tell as much.
   std::vector<std::pair<std::size_t, HttpAnswer>> take_survey();
@@ -89,14 +89,14 @@ public:
   const Endpoint& endpoint(std::size_t server) const { return m_hosts[server].endpoint(); }
 
   // Just before any of them was sent anything for the last time; 0: that has not happened.
-  Moment last_asked() const noexcept { return m_last_asked; }
+  Instant last_asked() const noexcept { return m_last_asked; }
 
 private:
   class Call;
   struct Survey {
     HttpRequest request;
     std::vector<bool> is_due; // by server; empty before it has begun
-    Moment began{0};
+    Instant began{0};
     std::vector<std::pair<std::size_t, HttpAnswer>> heard{}; // and not taken yet
   };
   Reply<::SSL_CTX*> context();
@@ -105,7 +105,7 @@ private:
   void survey(std::size_t server);
   bool is_survey_over() const;
   void keep_late(std::size_t server, std::int64_t late, HttpConnection connection);
-  Attention::Woken wait(std::vector<::pollfd>& descriptors, Moment until);
+  Attention::Woken wait(std::vector<::pollfd>& descriptors, Instant until);
 
   const Attention& m_attention;
   Bell m_bell = make_bell();
@@ -115,8 +115,8 @@ private:
   std::size_t m_current = 0;
   std::optional<HttpConnection> m_connection; // to the current one, idle
   Backoff m_backoff{milliseconds(100), milliseconds(1'000)};
-  Moment m_not_before{0}; // while all of them fail
-  Moment m_last_asked{0};
+  Instant m_not_before{0}; // while all of them fail
+  Instant m_last_asked{0};
   std::optional<Trouble> m_last_trouble;
   std::function<void(const Trouble&)> m_on_delay;
   Background m_background;

@@ -31,9 +31,9 @@ std::vector<Member> queue_of(const std::vector<Note>& notes)
   return queue;
 }
 
-Place newcomer(const std::vector<Note>& notes, const Note& note)
+Rank newcomer(const std::vector<Note>& notes, const Note& note)
 {
-  return place_of(queue_of(notes), notes.size(), note);
+  return rank_of(queue_of(notes), notes.size(), note);
 }
 
 Json kv(const char* key, int created, const std::string& value = {})
@@ -71,22 +71,22 @@ TEST(EtcdQueue, GivesAnExclusiveLockToTheFirstOnly)
 {
   EXPECT_TRUE(newcomer({}, k_exclusive).is_held);
   for (const Note& other : {k_exclusive, k_shared, slot_of(3, 0)}) {
-    const Place place = newcomer({other, k_exclusive}, k_exclusive);
-    EXPECT_FALSE(place.is_held);
-    EXPECT_EQ(place.position, 2);
-    EXPECT_EQ(place.obstacle, 1U); // the direct predecessor: no herd
-    EXPECT_EQ(place.holder, 0U);
+    const Rank rank = newcomer({other, k_exclusive}, k_exclusive);
+    EXPECT_FALSE(rank.is_held);
+    EXPECT_EQ(rank.position, 2);
+    EXPECT_EQ(rank.obstacle, 1U); // the direct predecessor: no herd
+    EXPECT_EQ(rank.holder, 0U);
   }
 }
 
 TEST(EtcdQueue, LetsSharedOnesInTogetherButNotPastAnExclusiveOne)
 {
   EXPECT_TRUE(newcomer({k_shared, k_shared, slot_of(2, 1)}, k_shared).is_held);
-  const Place place = newcomer({k_shared, k_exclusive, k_shared}, k_shared);
-  EXPECT_FALSE(place.is_held);
-  EXPECT_EQ(place.position, 3);
-  EXPECT_EQ(place.obstacle, 1U);
-  EXPECT_EQ(place.holder, 0U);
+  const Rank rank = newcomer({k_shared, k_exclusive, k_shared}, k_shared);
+  EXPECT_FALSE(rank.is_held);
+  EXPECT_EQ(rank.position, 3);
+  EXPECT_EQ(rank.obstacle, 1U);
+  EXPECT_EQ(rank.holder, 0U);
 }
 
 TEST(EtcdQueue, GivesTheLowestFreeSlot)
@@ -98,10 +98,10 @@ TEST(EtcdQueue, GivesTheLowestFreeSlot)
 
 TEST(EtcdQueue, LetsSlotsBeChosenOneAfterTheOther)
 {
-  const Place place = newcomer({slot_of(3, 0), slot_of(3)}, slot_of(3));
-  EXPECT_FALSE(place.is_held);
-  EXPECT_FALSE(place.slot_to_claim);
-  EXPECT_EQ(place.obstacle, 1U);
+  const Rank rank = newcomer({slot_of(3, 0), slot_of(3)}, slot_of(3));
+  EXPECT_FALSE(rank.is_held);
+  EXPECT_FALSE(rank.slot_to_claim);
+  EXPECT_EQ(rank.obstacle, 1U);
 }
 
 TEST(EtcdQueue, PromisesASlotThatThoseWhoChooseLeave)
@@ -114,24 +114,24 @@ TEST(EtcdQueue, PromisesASlotThatThoseWhoChooseLeave)
 
 TEST(EtcdQueue, LooksAtAllWhenAnySlotWillDo)
 {
-  const Place place = newcomer({slot_of(2, 0), slot_of(2, 1)}, slot_of(2));
-  EXPECT_FALSE(place.is_held);
-  EXPECT_FALSE(place.slot_to_claim);
-  EXPECT_FALSE(place.obstacle);
-  EXPECT_EQ(place.position, 1);
+  const Rank rank = newcomer({slot_of(2, 0), slot_of(2, 1)}, slot_of(2));
+  EXPECT_FALSE(rank.is_held);
+  EXPECT_FALSE(rank.slot_to_claim);
+  EXPECT_FALSE(rank.obstacle);
+  EXPECT_EQ(rank.position, 1);
 }
 
 TEST(EtcdQueue, KeepsSlotsBehindAnExclusiveOne)
 {
-  const Place place = newcomer({slot_of(2, 0), k_exclusive}, slot_of(2));
-  EXPECT_FALSE(place.slot_to_claim);
-  EXPECT_EQ(place.obstacle, 1U);
+  const Rank rank = newcomer({slot_of(2, 0), k_exclusive}, slot_of(2));
+  EXPECT_FALSE(rank.slot_to_claim);
+  EXPECT_EQ(rank.obstacle, 1U);
 }
 
 TEST(EtcdQueue, HoldsASlotOnceItIsInTheNote)
 {
   const auto queue = queue_of({slot_of(2, 0), slot_of(2, 1), slot_of(2)});
-  EXPECT_TRUE(place_of(queue, 1, queue[1].note).is_held);
+  EXPECT_TRUE(rank_of(queue, 1, queue[1].note).is_held);
   EXPECT_TRUE(holds(queue, 1));
   EXPECT_FALSE(holds(queue, 2));
 }
@@ -147,11 +147,11 @@ TEST(EtcdQueue, NamesThoseWhoLeftANameAndTheKeyOfOthers)
   Note note = k_exclusive;
   note.owner = Owner{"web1", 77, "ann", "make", 5};
   const auto queue = queue_of({note, k_exclusive});
-  EXPECT_EQ(party_of(queue, 0).text, "PID 77 (make, user ann) on web1");
-  EXPECT_FALSE(party_of(queue, 0).waits);
-  EXPECT_EQ(party_of(queue, 1).text, "somebody who left no name (key a/1)");
-  EXPECT_TRUE(party_of(queue, 1).waits);
-  EXPECT_EQ(party_of(queue, 1).position, 1);
+  EXPECT_EQ(contender_of(queue, 0).text, "PID 77 (make, user ann) on web1");
+  EXPECT_FALSE(contender_of(queue, 0).waits);
+  EXPECT_EQ(contender_of(queue, 1).text, "somebody who left no name (key a/1)");
+  EXPECT_TRUE(contender_of(queue, 1).waits);
+  EXPECT_EQ(contender_of(queue, 1).position, 1);
 }
 
 } // namespace
