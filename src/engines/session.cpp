@@ -163,6 +163,11 @@ Failure usage(std::string text, std::string hint)
   return {EX_USAGE, "usage", std::move(text), {}, std::move(hint)};
 }
 
+Failure interruption()
+{
+  return {EX_TEMPFAIL, k_interrupted, {}};
+}
+
 Result<Attention> Attention::create(int lockrun)
 {
   auto poller = sys::Poller::create();

@@ -94,6 +94,7 @@ using Outcome = tl::expected<T, Failure>;
 inline constexpr const char* k_interrupted = "interrupted"; // lockrun has something to say
 inline constexpr const char* k_lost = "lost";               // the lock, or our place; the text says why
 Failure usage(std::string text, std::string hint = {});
+Failure interruption();
 
 // What lockrun is told with HELD.
 struct Ownership {

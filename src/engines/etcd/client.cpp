@@ -1,12 +1,13 @@
 #include "engines/etcd/client.hpp"
 
+#include "engines/etcd/failure.hpp"
+#include "engines/etcd/requests.hpp"
 #include "engines/net/words.hpp"
 #include "engines/password_file.hpp"
 #include "sys/clock.hpp"
 
 #include <algorithm>
 #include <cstdlib>
-#include <sysexits.h>
 #include <utility>
 
 #include <fmt/format.h>
@@ -17,9 +18,6 @@ namespace {
 using Kind = Trouble::Kind;
 using Wrong = tl::unexpected<Trouble>;
 
-constexpr const char* k_authenticate = "/v3/auth/authenticate";
-constexpr const char* k_status = "/v3/maintenance/status"; // needs no user and no quorum
-constexpr std::string_view k_grant = "/v3/lease/grant";
 constexpr std::int64_t k_longest_ttl = 1'000'000; // seconds, as lockrun has it
 constexpr std::size_t k_most_useless = 1 << 20U;  // bytes of a watch without an event
 
@@ -60,7 +58,7 @@ Trouble trouble_from(const Json& error)
   case k_failed_precondition:
     return {Kind::refused, words};
   case k_unimplemented:
-    return {Kind::no_gateway, words};
+    return {Kind::wrong_service, words};
   default:
     return {Kind::unavailable, words}; // no leader, a time-out, too many requests
   }
@@ -90,16 +88,16 @@ Reply<Json> body_of(const net::HttpAnswer& answer)
   const std::string words = fmt::format("status {}{}{}", answer.status, line.empty() ? "" : ": ", line);
   if (is_passing(answer.status)) { return Wrong(Trouble{Kind::unavailable, words}); }
   if (answer.status == 404) {
-    return Wrong(Trouble{Kind::no_gateway, fmt::format("it has no HTTP gateway where etcd has it ({})", words)});
+    return Wrong(Trouble{Kind::wrong_service, fmt::format("it has no HTTP gateway where etcd has it ({})", words)});
   }
-  return Wrong(Trouble{Kind::no_gateway, fmt::format("it is not etcd's HTTP gateway ({})", words)});
+  return Wrong(Trouble{Kind::wrong_service, fmt::format("it is not etcd's HTTP gateway ({})", words)});
 }
 
 // Whether another endpoint, or the same one later, may do better.
 bool may_pass(Kind kind)
 {
   return kind == Kind::unreachable || kind == Kind::silent || kind == Kind::unavailable || kind == Kind::tls ||
-         kind == Kind::no_gateway || kind == Kind::other_cluster;
+         kind == Kind::wrong_service || kind == Kind::other_cluster;
 }
 
 const Json& header_of(const Json& answer)
@@ -162,10 +160,9 @@ Watch::News Watch::take()
       news.is_over = true;
       continue;
     }
-    for (const Json& event : field(result, "events")) {
+    if (const Json& events = field(result, "events"); events.is_array() && !events.empty()) {
       news.has_events = true;
       m_useless = 0;
-      news.has_deletions = news.has_deletions || text(event, "type") == "DELETE";
     }
   }
   if (m_useless > k_most_useless) { news.is_over = true; }
@@ -175,7 +172,7 @@ Watch::News Watch::take()
 Client::Client(const Attention& attention) : m_servers(attention), m_attention(attention)
 {
   m_servers.on_delay([this](const Trouble& trouble) {
-    m_attention.complain({EX_UNAVAILABLE, "unreachable", fmt::format("cannot reach etcd: {}", trouble.text)});
+    m_attention.complain(failure_from({Kind::unreachable, trouble.text}));
   });
 }
 
@@ -224,7 +221,7 @@ Reply<Json> Client::json_from(const char* path, const net::HttpAnswer& answer)
   // Times are computed with it, so that one that makes no sense goes no further.
   Json& facts = field(*json, "result").is_object() ? (*json)["result"] : *json;
   const std::int64_t ttl = number(facts, "TTL");
-  if (path == k_grant && ttl <= 0) {
+  if (std::string_view(path) == k_grant && ttl <= 0) {
     return Wrong(Trouble{Kind::refused, fmt::format("it grants a lease of {} seconds", ttl)});
   }
   if (facts.contains("TTL")) { facts["TTL"] = std::clamp<std::int64_t>(ttl, 0, k_longest_ttl); }
@@ -353,7 +350,7 @@ Reply<Watch> Client::watch(const std::vector<Json>& requests, const Limits& limi
   once.until = std::min<Instant>(limits.until, sys::elapsed_now() + limits.one_try); // renewals do without
   auto connection = m_servers.connect(once);
   if (!connection) { return Wrong(connection.error()); }
-  connection->open_stream({"/v3/watch", body, m_token});
+  connection->open_stream({k_watch, body, m_token});
   for (;;) {
     const auto progress = connection->advance();
     if (!progress) { return Wrong(progress.error()); }

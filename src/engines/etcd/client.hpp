@@ -35,7 +35,6 @@ public:
   struct News {
     bool is_over = false; // open another one
     bool has_events = false;
-    bool has_deletions = false;
   };
   // What has arrived; never blocks, and is over when that is more than a server has to say.
   News take();

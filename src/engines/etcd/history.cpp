@@ -1,5 +1,7 @@
 #include "engines/etcd/history.hpp"
 
+#include "engines/etcd/requests.hpp"
+
 #include <random>
 
 #include <fmt/format.h>
@@ -25,18 +27,16 @@ Marker marker_of(const Json& range_response)
 
 Json marker_request()
 {
-  return {{"key", encode_base64(k_epoch_key)}, {"serializable", true}};
+  Json request = range_of_key(k_epoch_key);
+  request["serializable"] = true;
+  return request;
 }
 
 Json marker_change(const Marker& marker, const Marker& replaced)
 {
-  const std::string key = encode_base64(k_epoch_key);
   const Json value = {{"epoch", marker.epoch}, {"index", marker.index}};
-  const Json condition = {
-    {"key", key}, {"target", "MOD"}, {"result", "EQUAL"}, {"mod_revision", std::to_string(replaced.modified)}};
-  const Json put = {{"request_put", {{"key", key}, {"value", encode_base64(write_json(value))}}}};
-  const Json range = {{"request_range", {{"key", key}}}};
-  return {{"compare", Json::array({condition})}, {"success", Json::array({put})}, {"failure", Json::array({range})}};
+  return transaction(is_unmodified(k_epoch_key, replaced.modified),
+    Json::array({put_key(k_epoch_key, write_json(value))}), Json::array({look_at(range_of_key(k_epoch_key))}));
 }
 
 Marker new_marker(const LogPosition& now)

@@ -59,12 +59,12 @@ std::string serialized(const HttpRequest& request, const std::string& host)
 
 Wrong malformed(const beast::error_code& error)
 {
-  return Wrong(Trouble{Kind::no_gateway, fmt::format("it does not speak HTTP ({})", error.message())});
+  return Wrong(Trouble{Kind::wrong_service, fmt::format("it does not speak HTTP ({})", error.message())});
 }
 
 Wrong too_long(const char* what)
 {
-  return Wrong(Trouble{Kind::no_gateway, fmt::format("{} is too long", what)});
+  return Wrong(Trouble{Kind::wrong_service, fmt::format("{} is too long", what)});
 }
 
 } // namespace

@@ -274,7 +274,7 @@ std::optional<HttpConnection> Servers::Call::advance(Try& one)
   if (*progress == Progress::waiting) {
     std::size_t bytes = 0;
     for (const Try& each : m_tries) { bytes += each.connection.size(); }
-    if (bytes > k_most_bytes) { judge_try(one, {Kind::no_gateway, "its answer is too long"}); }
+    if (bytes > k_most_bytes) { judge_try(one, {Kind::wrong_service, "its answer is too long"}); }
     return std::nullopt;
   }
   m_answers = one.connection.take_answers();

@@ -14,7 +14,7 @@ struct Trouble {
     silent,         // no answer in time, or half of one
     unavailable,    // the server cannot do it at present (an election, no quorum, an overloaded proxy)
     tls,            // no trust, or no TLS where we want it
-    no_gateway,     // something answers, but not the service that we want
+    wrong_service,  // something answers, but not the service that we want
     other_cluster,  // one of the servers does not belong to the others
     authentication, // wrong or missing user, or one without the permission
     stale_token,    // the authentication has run out
