@@ -24,7 +24,7 @@ Result<void, Failure> Epoch::learn(const Limits& limits)
   }
   if (m_text) { return {}; }
   if (m_marker->epoch.empty() || !is_continued(*m_marker, m_position)) {
-    const auto replaced = replace_marker(limits);
+    auto replaced = replace_marker(limits);
     if (!replaced) { return replaced; }
   }
   m_text = m_marker->epoch.empty() ? std::string() : m_client.cluster() + '-' + m_marker->epoch;
