@@ -1,13 +1,10 @@
 #pragma once
 
-#include "lock/lock_line.hpp"
-#include "sys/proc.hpp"
+#include "lock/wait_graph.hpp"
 
 #include <lockrun/error.hpp>
 
-#include <algorithm>
 #include <chrono>
-#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -32,23 +29,10 @@ public:
   std::chrono::nanoseconds pause() const noexcept { return m_pause; }
 
 private:
-  // One who waits.
-  struct Link {
-    pid_t pid = 0;
-    std::uint64_t start = 0;
-    std::vector<sys::LockLine> wanted; // any one of these would do: the slots of --slots
-    friend bool operator==(const Link& a, const Link& b)
-    {
-      return a.pid == b.pid && a.start == b.start &&
-             std::equal(a.wanted.begin(), a.wanted.end(), b.wanted.begin(), b.wanted.end(), is_same_lock);
-    }
-  };
-  class View;
-
   // How many in the circle that we see are to give up before us; none: there is no circle any more.
-  static std::optional<int> younger_lookers(const std::vector<Link>& circle);
+  static std::optional<int> younger_lookers(const std::vector<WaitingProcess>& circle);
 
-  std::vector<Link> m_seen;
+  std::vector<WaitingProcess> m_seen;
   std::optional<std::chrono::nanoseconds> m_certain_since; // on the steady clock: m_seen was seen a second time
   std::chrono::nanoseconds m_pause = k_longest_pause;
 };
