@@ -18,7 +18,8 @@
 //   startup/   cli11 (reads values, writes --help) · standard_descriptors · print (to standard output) ·
 //              terminate, scanf, iostream_init (tricks of the static program)
 //   lock/      acquire · hold · take, wanted (step by step) · lock_file (open it) · place (name:) · wait (the clock) ·
-//              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · deadlock · tree_watch ·
+//              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · ancestor_check (is it for us to wait) ·
+//              deadlock, wait_graph, process_trees (circles) · tree_watch (when to look for either) ·
 //              lock_line (a line of /proc/locks) · subject, look (who holds it, as /proc shows it) · status (and asks, by trying) ·
 //              hinted_look, holder_hint, look_turn (one looks for many) · probe · remove (--unlink)
 //   remote/    engine (a lock that an engine program holds) · engine_program (start it) · engine_channel (talk to it) ·

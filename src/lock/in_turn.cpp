@@ -1,14 +1,37 @@
 #include "lock/in_turn.hpp"
 
 #include "kernel/queue.hpp"
+#include "lock/ancestor_check.hpp"
 
-#include <cerrno>
 #include <utility>
 
 namespace lockrun {
 namespace {
 
 using sys::Attempt;
+
+tl::unexpected<Error> failed(const LockRequest& request, SysError cause)
+{
+  return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
+}
+
+// Only if nobody queues: callers that draw a ticket from now on have come later.
+Result<std::optional<Taken>, Error> try_at_once(
+  Wanted& wanted, const sys::Descriptor& queue, const LockRequest& request)
+{
+  const auto queued = kernel::look_at_queue(queue);
+  if (!queued) { return failed(request, queued.error()); }
+  if (*queued == kernel::Queued::somebody) { return std::nullopt; }
+  const auto attempt = wanted.ask(Wait::never);
+  if (!attempt) { return failed(request, attempt.error()); }
+  return *attempt == Attempt::acquired ? std::optional(wanted.taken()) : std::nullopt;
+}
+
+// An ancestor's lock matters in whatever mode: those before us in the queue may wait for it.
+const AncestorLock* any_touched(const Wanted& wanted, const TreeLocks& tree)
+{
+  return wanted.is_touched_by(tree) ? &tree.held.back() : nullptr;
+}
 
 Result<void, Error> queue_up(
   Wanted& wanted, const sys::Descriptor& queue, const LockRequest& request, const Patience& patience)
@@ -25,61 +48,41 @@ Result<void, Error> queue_up(
   return waited;
 }
 
+// Whether there is nothing left to wait for, and what comes of it.
+bool is_decided(const Result<std::optional<Taken>, Error>& taken)
+{
+  return !taken || *taken;
+}
+
+Result<Taken, Error> decision(Result<std::optional<Taken>, Error> taken)
+{
+  if (!taken) { return tl::unexpected(std::move(taken.error())); }
+  return std::move(**taken);
+}
+
 } // namespace
 
 Result<Taken, Error> take_in_turn(Wanted& wanted, const sys::Descriptor& fd, const sys::Descriptor& queue,
   const LockRequest& request, const Patience& how)
 {
+  auto taken = try_at_once(wanted, queue, request);
+  if (is_decided(taken)) { return decision(std::move(taken)); }
   Patience patience = how;
-  const auto failed = [&](SysError cause) {
-    return tl::unexpected(Error{Reason::lock_failed, request.path, cause, {}});
-  };
-  const auto queued = kernel::look_at_queue(queue);
-  if (!queued) { return failed(queued.error()); }
-  // Whoever passes the door from now on has come later.
-  if (*queued == kernel::Queued::nobody) {
-    const auto attempt = wanted.ask(Wait::never);
-    if (!attempt) { return failed(attempt.error()); }
-    if (*attempt == Attempt::acquired) { return wanted.taken(); }
-  }
-  // An ancestor's lock matters in whatever mode: whoever queues may wait for it.
-  const auto look = [&] {
-    const TreeLocks tree = locks_of_tree(fd, request.fd);
-    const bool is_touched = wanted.is_touched_by(tree);
-    return tree_look(tree, is_touched ? &tree.held.back() : nullptr);
-  };
-  const auto look_at_ancestors = [&]() -> Result<std::optional<Taken>, Error> {
-    const TreeLocks tree = locks_of_tree(fd, request.fd);
-    patience.tree_has_locks = tree.has_any;
-    patience.look_at_tree = nullptr;
-    auto taken = go_before_ancestors(wanted, tree, request);
-    // What is touched already would be found again each time.
-    if (tree.may_change && !wanted.is_touched_by(tree)) { patience.look_at_tree = look; }
-    return taken;
-  };
-  if (asks_for_ancestors(request)) {
-    if (may_look_later(fd, request, patience.plan)) {
-      patience.look_at_tree = look;
-    } else {
-      auto nested = look_at_ancestors();
-      if (!nested) { return tl::unexpected(nested.error()); }
-      if (*nested) { return std::move(**nested); }
-    }
-  }
+  AncestorCheck check(wanted, fd, request, patience, any_touched);
+  taken = check.begin();
+  if (is_decided(taken)) { return decision(std::move(taken)); }
   if (!may_wait(request)) { return tl::unexpected(Error{Reason::busy, request.path, {}, {}}); }
   kernel::WaitingPlace place(queue);
   if (const auto placed = take_waiting_place(place, request); !placed) { return tl::unexpected(placed.error()); }
   announce_wait(patience, request);
-  auto waited = queue_up(wanted, queue, request, patience);
-  while (!waited && waited.error().reason == Reason::nested) {
+  for (;;) {
+    const auto waited = queue_up(wanted, queue, request, patience);
+    if (waited) { return wanted.taken(); }
+    if (waited.error().reason != Reason::nested) { return tl::unexpected(waited.error()); }
     // The place in the queue is given up even where it turns out that there is something to wait for.
-    auto nested = look_at_ancestors();
-    if (!nested) { return tl::unexpected(nested.error()); }
-    if (*nested) { return std::move(**nested); }
-    waited = queue_up(wanted, queue, request, patience);
+    taken = check.look();
+    if (is_decided(taken)) { return decision(std::move(taken)); }
   }
-  if (!waited) { return tl::unexpected(waited.error()); }
-  return wanted.taken();
 }
 
 } // namespace lockrun

@@ -25,6 +25,11 @@ inline Deadline earlier(Deadline a, Deadline b)
   return std::min(*a, *b);
 }
 
+inline bool may_wait(const LockRequest& request)
+{
+  return request.patience != std::chrono::nanoseconds(0);
+}
+
 // What a look at the locks of our own tree says of a wait.
 struct TreeLook {
   std::optional<Party> in_the_way{}; // an ancestor that holds what we wait for
