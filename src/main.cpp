@@ -26,8 +26,8 @@
 //              engine_messages, engine_users (what is said) · engine_acquire · engine_status · process_instance ·
 //              guard, twin, lease_clock, lease_connection (a command under a lease)
 //   kernel/    kernel_lock, flock, ofd (the locks) · queue, slots · ancestry (who descends from whom)
-//   child/     supervise · relay (signals, Ctrl-Z) · witness (who else got a signal) · tree (descendants) · terminator,
-//              control_group (the end of all of them)
+//   child/     supervise · signal_relay (passes signals on) · signal_rules (which, to whom; Ctrl-Z) · witness (who else got a signal) ·
+//              tree (descendants) · terminator, control_group (the end of all of them)
 //   protocol/  protocol: what lockrun and an engine program say to each other · lease (when a command under one is ended)
 //   engines/   session, lease, backoff, url, password_file (what engine programs share) · net/ · etcd/
 //   timeline/  lockrun-timeline: main · options · read, call (events) · picture · terminal · svg

@@ -1,14 +1,13 @@
 #include "child/supervise.hpp"
 
-#include "child/relay.hpp"
+#include "child/signal_relay.hpp"
+#include "child/signal_rules.hpp"
 #include "child/terminator.hpp"
 #include "child/tree.hpp"
-#include "child/witness.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -37,10 +36,8 @@ enum class Phase { running, asked_to_end, being_killed };
 class Supervisor {
 public:
   Supervisor(pid_t command, const Supervision& how, Tree& tree, sys::Alarm* alarm)
-    : m_command(command), m_how(how), m_tree(tree), m_alarm(alarm),
-      m_group(how.external != nullptr ? Group(how.external->group()) : Group()), m_witness(m_group)
+    : m_command{command}, m_how(how), m_tree(tree), m_alarm(alarm), m_relay(m_command, how, tree)
   {
-    tree.overlook(m_witness);
     if (how.observer != nullptr) {
       m_terminator.emplace(
         tree, [&how](const std::vector<sys::ProcessStatus>& members) { how.observer->cannot_end(members); });
@@ -51,15 +48,10 @@ public:
   // An error: it has ended, but the kernel did not say how.
   Result<Ending> stay(const sys::SignalSet& listened)
   {
-    if (m_how.external != nullptr) {
-      m_witness.make_in_group();
-      tell_of_witnesses({});
-      m_how.external->command_started(m_command);
-    } else {
-      pass_on_what_came_before();
-    }
+    m_relay.begin();
+    if (m_how.external != nullptr) { m_how.external->command_started(m_command.pid); }
     while (!is_over()) {
-      hear_witness();
+      m_relay.work();
       const auto received = next(listened);
       if (!received || !*received) {
         sweep();
@@ -67,7 +59,7 @@ public:
         handle(**received);
       }
     }
-    m_witness.end();
+    m_relay.end();
     if (m_phase != Phase::running) {
       const bool killed = m_phase == Phase::being_killed || m_polite_signal == SIGKILL;
       m_ending = {m_cause, 0, killed, false, {}};
@@ -92,15 +84,15 @@ private:
 
   bool is_over() const
   {
-    if (m_phase == Phase::running && !m_how.until_tree_ends) { return m_command_ended; }
-    return m_command_ended && m_tree_is_empty;
+    if (m_phase == Phase::running && !m_how.until_tree_ends) { return m_command.has_ended; }
+    return m_command.has_ended && m_tree_is_empty;
   }
 
   // Who kills looks by itself, and who cannot rely on what the kernel says of children; and so does the witness. For
   // everything else we wait for a signal.
   nanoseconds patience()
   {
-    const nanoseconds until_due = std::max(m_witness.due() - sys::steady_now(), nanoseconds(0));
+    const nanoseconds until_due = std::max(m_relay.due() - sys::steady_now(), nanoseconds(0));
     if (m_phase != Phase::being_killed && !m_no_answer) { return until_due; }
     return std::min<nanoseconds>(until_due, m_pause.next());
   }
@@ -127,85 +119,13 @@ private:
       act_on_clock();
     } else if (signal.number == SIGCONT) {
       reap(); // it may have been continued as well
-      if (m_is_stopped) {
-        m_witness.disregard(SIGCONT);
-        pass_on(SIGCONT);
+      if (m_command.is_stopped) {
+        m_relay.continue_command();
       } else {
-        pass_on_if_meant(signal);
+        m_relay.take(signal);
       }
     } else {
-      pass_on_if_meant(signal);
-    }
-  }
-
-  // A key that was pressed before there was a command has reached us alone. In the moment after, the command can get it
-  // twice, but hardly: it still has it blocked.
-  void pass_on_what_came_before()
-  {
-    static constexpr sys::SignalSet k_ending{SIGTERM, SIGINT, SIGHUP, SIGQUIT};
-    for (auto signal = sys::wait_signal(k_ending, nanoseconds(0)); signal && *signal;
-         signal = sys::wait_signal(k_ending, nanoseconds(0))) {
-      if (!is_from_terminal(**signal)) {
-        pass_on_if_meant(**signal);
-      } else if (!is_ignored((*signal)->number)) {
-        m_key = (*signal)->number;
-        m_witness.disregard(m_key);
-        pass_on(m_key);
-      }
-    }
-  }
-
-  void pass_on_if_meant(const sys::Signal& signal)
-  {
-    if (!m_command_ended && is_from_terminal(signal)) { m_key = signal.number; }
-    const bool is_meant = m_command_ended || is_for_command(signal, m_command, m_group);
-    // Whom the kernel has signalled is known.
-    if (!is_meant || is_from_terminal(signal)) { m_witness.disregard(signal.number); }
-    if (!is_meant) { return; }
-    if (is_from_terminal(signal)) { return deliver(signal, {}); }
-    if (const auto reach = m_witness.ask(signal)) { deliver(signal, *reach); }
-  }
-
-  void hear_witness()
-  {
-    const auto before = m_witness.processes();
-    while (const auto verdict = m_witness.work(m_command_ended ? 0 : m_command)) {
-      deliver(verdict->signal, verdict->reach);
-    }
-    if (m_how.external != nullptr) { tell_of_witnesses(before); }
-  }
-
-  void tell_of_witnesses(const std::array<pid_t, 2>& before)
-  {
-    const auto now = m_witness.processes();
-    for (std::size_t i = 0; i < now.size(); ++i) {
-      if (now.at(i) != before.at(i) && now.at(i) != 0) { m_how.external->witness_made(now.at(i)); }
-    }
-  }
-
-  void deliver(const sys::Signal& signal, const Reach& reach)
-  {
-    if (m_command_ended) { return pass_to_rest(signal, reach); }
-    if (!has_reached(reach, m_command, m_group)) { pass_on(signal.number); }
-  }
-
-  void pass_on(int signal)
-  {
-    if (signal == SIGCONT) { m_is_stopped = false; }
-    const auto sent = sys::kill(m_command, signal);
-    if (sent || sent.error().code != EPERM || std::exchange(m_has_told_of_refusal, true)) { return; }
-    const auto command = sys::process_status(m_command);
-    if (m_how.observer != nullptr && command) { m_how.observer->cannot_pass_on(signal, {*command}); }
-  }
-
-  // The command has ended, its daemons hold the lock on: signals are for them now.
-  void pass_to_rest(const sys::Signal& signal, const Reach& reach)
-  {
-    const auto members = m_tree.members();
-    if (!members) { return; }
-    for (const auto& member : *members) {
-      if (!is_for_command(signal, member.pid, m_group) || has_reached(reach, member.pid, m_group)) { continue; }
-      (void)send(member, signal.number);
+      m_relay.take(signal);
     }
   }
 
@@ -256,7 +176,7 @@ private:
   // The tree cannot be seen, for want of descriptors perhaps: at least the one that we know.
   void signal_command(int signal) const
   {
-    if (!m_command_ended) { (void)sys::kill(m_command, signal); }
+    if (!m_command.has_ended) { (void)sys::kill(m_command.pid, signal); }
   }
 
   void begin_killing()
@@ -284,7 +204,7 @@ private:
   void take_stock()
   {
     reap();
-    if (m_command_ended && (m_tree.has_strangers() || m_no_answer) && !is_over()) {
+    if (m_command.has_ended && (m_tree.has_strangers() || m_no_answer) && !is_over()) {
       const auto members = m_tree.members();
       m_tree_is_empty = members && members->empty();
     }
@@ -294,7 +214,7 @@ private:
   // terminal back (Ctrl-Z). Whether we did, and have been continued.
   bool stop_too(int signal) const
   {
-    if (m_how.external == nullptr) { return stop_beside(m_command, signal); }
+    if (m_how.external == nullptr) { return stop_beside(m_command.pid, signal); }
     m_how.external->command_stopped(signal); // says later that we are continued
     return false;
   }
@@ -308,51 +228,48 @@ private:
       m_no_answer.reset();
       if (!*change) { break; }
       const sys::ChildChange& told = **change;
-      if (m_command_ended || told.pid != m_command) { continue; } // its number may be another's once it is reaped
-      m_is_stopped = told.kind == sys::ChildChange::Kind::stopped;
-      if (m_is_stopped && m_phase == Phase::running) { continued = stop_too(told.value) || continued; }
-      if (m_is_stopped || told.kind == sys::ChildChange::Kind::continued) { continue; }
-      m_command_ended = true;
+      if (m_command.has_ended || told.pid != m_command.pid) {
+        continue;
+      } // its number may be another's once it is reaped
+      m_command.is_stopped = told.kind == sys::ChildChange::Kind::stopped;
+      if (m_command.is_stopped && m_phase == Phase::running) { continued = stop_too(told.value) || continued; }
+      if (m_command.is_stopped || told.kind == sys::ChildChange::Kind::continued) { continue; }
+      m_command.has_ended = true;
       const bool exited = told.kind == sys::ChildChange::Kind::exited;
-      m_ending = {
-        exited ? Ending::How::exited : Ending::How::killed, told.value, false, !exited && told.value == m_key, {}};
+      m_ending = {exited ? Ending::How::exited : Ending::How::killed, told.value, false,
+        !exited && told.value == m_relay.key(), {}};
       if (is_over()) { return; }
     }
     // The shell continues the whole group; then the command runs already and must not get SIGCONT twice.
-    if (continued && m_is_stopped) { pass_on(SIGCONT); }
+    if (continued && m_command.is_stopped) { m_relay.pass_on(SIGCONT); }
   }
 
   // The kernel does not say what has become of the children. ECHILD after the command's end: there is none any more. In
   // any other case we look from time to time whether the command is still there.
   void do_without_answer(const SysError& error)
   {
-    if (m_command_ended && error.code == ECHILD) {
+    if (m_command.has_ended && error.code == ECHILD) {
       m_tree_is_empty = true;
       return;
     }
     if (!m_no_answer) { m_pause.reset(); }
     m_no_answer = error;
-    if (m_command_ended || !has_ended(m_command)) { return; }
+    if (m_command.has_ended || !has_ended(m_command.pid)) { return; }
     if (!std::exchange(m_asks_again, true)) { return; } // soon
-    m_command_ended = true;
+    m_command.has_ended = true;
     m_lost_ending = error;
   }
 
-  pid_t m_command;
+  CommandState m_command;
   const Supervision& m_how;
   const Tree& m_tree;
   sys::Alarm* m_alarm;
-  Group m_group;
-  Witness m_witness;
+  SignalRelay m_relay;
   std::optional<Terminator> m_terminator;
   Phase m_phase = Phase::running;
-  int m_key = 0;                               // the last signal that we got because of a key on the terminal
   Ending::How m_cause = Ending::How::overtime; // why it is being ended, if it is
   int m_polite_signal = SIGTERM;
   nanoseconds m_kill_at{};
-  bool m_has_told_of_refusal = false;
-  bool m_is_stopped = false; // the command
-  bool m_command_ended = false;
   bool m_tree_is_empty = false;
   SweepPause m_pause; // until the next sweep, or look at what the kernel does not tell
   Ending m_ending;
@@ -366,11 +283,16 @@ Error cannot_supervise(const sys::Program& program, SysError cause)
   return {Reason::start_failed, program.file, cause};
 }
 
-// When there is something to be done about the tree at the earliest.
-nanoseconds first_alarm(const Supervision& how)
+// For the first step towards the tree's end; none if it will not be ended by us.
+Result<std::optional<sys::Alarm>> first_alarm(const Supervision& how)
 {
-  const nanoseconds limit = how.limit ? how.limit->moment : nanoseconds::max();
-  return how.external != nullptr ? std::min(limit, how.external->ask_at()) : limit;
+  if (!how.limit && how.external == nullptr) { return std::optional<sys::Alarm>(); }
+  auto alarm = sys::Alarm::create(alarm_signal());
+  if (!alarm) { return tl::unexpected(alarm.error()); }
+  nanoseconds moment = how.limit ? how.limit->moment : nanoseconds::max();
+  if (how.external != nullptr) { moment = std::min(moment, how.external->ask_at()); }
+  if (const auto set = alarm->set(moment); !set) { return tl::unexpected(set.error()); }
+  return std::optional<sys::Alarm>(std::move(*alarm));
 }
 
 } // namespace
@@ -409,21 +331,13 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   // With SIGCHLD ignored the kernel would throw the status away (wait(2)); the command gets it back as it was.
   const auto on_child = sys::set_disposition(SIGCHLD, sys::Disposition::standard);
   if (!on_child) { return tl::unexpected(cannot_supervise(program, on_child.error())); }
-  const bool ends_the_tree = supervision.limit || supervision.external != nullptr;
-  const bool needs_the_tree = supervision.until_tree_ends || ends_the_tree;
+  const bool needs_the_tree = supervision.until_tree_ends || supervision.limit || supervision.external != nullptr;
   auto tree = needs_the_tree || supervision.names_left_behind ? Tree::before_start() : Tree();
   if (!tree && needs_the_tree) { return tl::unexpected(cannot_supervise(program, tree.error())); }
   const bool names_left_behind = supervision.names_left_behind && tree;
   if (!tree) { tree = Tree(); }
-  std::optional<sys::Alarm> alarm;
-  if (ends_the_tree) {
-    auto created = sys::Alarm::create(alarm_signal());
-    if (!created) { return tl::unexpected(cannot_supervise(program, created.error())); }
-    alarm.emplace(std::move(*created));
-    if (const auto set = alarm->set(first_alarm(supervision)); !set) {
-      return tl::unexpected(cannot_supervise(program, set.error()));
-    }
-  }
+  auto alarm = first_alarm(supervision);
+  if (!alarm) { return tl::unexpected(cannot_supervise(program, alarm.error())); }
   sys::Program unchanged = program;
   unchanged.ignores_child = program.ignores_child || *on_child == sys::Disposition::ignored;
   if (const int signal = signal_against_start(program.mask); signal != 0) {
@@ -433,7 +347,7 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   const sys::SignalSet listened = supervised_signals();
   (void)sys::block_signals(listened);
   if (!started) { return tl::unexpected(cannot_supervise(program, started.error())); }
-  Supervisor supervisor(started->pid(), supervision, *tree, alarm ? &*alarm : nullptr);
+  Supervisor supervisor(started->pid(), supervision, *tree, *alarm ? &**alarm : nullptr);
   auto ending = supervisor.stay(listened);
   if (const auto failure = started->failure()) { return tl::unexpected(start_error(program.file, *failure)); }
   if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, program.file, ending.error()}); }

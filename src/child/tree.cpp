@@ -28,7 +28,7 @@ bool Tree::is_stranger(const sys::ProcessStatus& process) const
 
 bool Tree::is_helper(pid_t pid) const
 {
-  if (pid == m_relay) { return true; }
+  if (pid == m_intermediate) { return true; }
   if (m_witness == nullptr) { return false; }
   const auto processes = m_witness->processes();
   return std::find(processes.begin(), processes.end(), pid) != processes.end();

@@ -22,7 +22,7 @@ public:
   void leave_out(pid_t child);
 
   // A child that stands between us and the tree, and is no member itself.
-  void reach_through(pid_t child) { m_relay = child; }
+  void reach_through(pid_t child) { m_intermediate = child; }
 
   // Its processes are our children, and no members. Borrowed.
   void overlook(const Witness& witness) { m_witness = &witness; }
@@ -44,7 +44,7 @@ private:
   std::vector<sys::ProcessStatus> descendants(const std::vector<sys::ProcessStatus>& all) const;
 
   std::vector<sys::ProcessStatus> m_strangers;
-  pid_t m_relay = 0;
+  pid_t m_intermediate = 0;
   const Witness* m_witness = nullptr;
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "child/relay.hpp"
+#include "child/signal_rules.hpp"
 #include "sys/signal.hpp"
 
 #include <array>
@@ -34,7 +34,7 @@ namespace lockrun::child {
 // is taken to be for us alone.
 class Witness {
 public:
-  // `group`: as in relay.hpp. With one only make_in_group() makes the process in it, and only before it is left.
+  // `group`: as in signal_rules.hpp. With one only make_in_group() makes the process in it, and only before it is left.
   explicit Witness(Group group = {});
   ~Witness();
   Witness(const Witness&) = delete;

@@ -1,6 +1,6 @@
 #include "remote/guard.hpp"
 
-#include "child/relay.hpp"
+#include "child/signal_rules.hpp"
 #include "child/terminator.hpp"
 #include "remote/twin.hpp"
 #include "sys/channel.hpp"

@@ -1,6 +1,6 @@
 #include "remote/twin.hpp"
 
-#include "child/relay.hpp"
+#include "child/signal_rules.hpp"
 #include "child/terminator.hpp"
 #include "remote/lease_connection.hpp"
 #include "sys/channel.hpp"

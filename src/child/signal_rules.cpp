@@ -1,4 +1,4 @@
-#include "child/relay.hpp"
+#include "child/signal_rules.hpp"
 
 #include "child/control_group.hpp"
 #include "sys/file.hpp"

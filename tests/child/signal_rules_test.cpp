@@ -1,4 +1,4 @@
-#include "child/relay.hpp"
+#include "child/signal_rules.hpp"
 
 #include "support/process.hpp"
 #include "sys/signal.hpp"
