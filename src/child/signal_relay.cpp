@@ -44,7 +44,7 @@ void SignalRelay::take(const sys::Signal& signal)
 {
   if (!m_command.has_ended && is_from_terminal(signal)) { m_key = signal.number; }
   const bool is_meant = m_command.has_ended || is_for_command(signal, m_command.pid, m_group);
-  // Whom the kernel has signalled is known.
+  // Which processes the kernel has signalled is known.
   if (!is_meant || is_from_terminal(signal)) { m_witness.disregard(signal.number); }
   if (!is_meant) { return; }
   if (is_from_terminal(signal)) { return deliver(signal, {}); }

@@ -33,7 +33,7 @@ bool shares_our_control_group(pid_t process)
   if (!sys::check_proc()) { return true; } // the numbers there are not ours
   const auto theirs = sys::read_file(("/proc/" + std::to_string(process) + "/cgroup").c_str());
   const auto ours = sys::read_file("/proc/self/cgroup");
-  // Who signals the processes of ours means those of the groups below it, too.
+  // A signal to the processes of ours is meant for those of the groups below it, too.
   return !theirs || !ours || *theirs == *ours || is_in_made_group(*theirs, *ours);
 }
 
@@ -54,7 +54,7 @@ bool is_from_terminal(const sys::Signal& signal)
   return signal.origin > 0; // sigaction(2): SI_USER and its like are zero or less
 }
 
-bool is_told_as_leader(const sys::Signal& signal)
+bool is_hangup_for_leader(const sys::Signal& signal)
 {
   return signal.number == SIGHUP && is_from_terminal(signal) && sys::leads_session();
 }
@@ -64,7 +64,7 @@ bool is_for_command(const sys::Signal& signal, pid_t command, Group group)
   if (is_ignored(signal.number)) { return false; }
   const bool by_kernel = is_from_terminal(signal);
   if (!by_kernel && signal.sender == command) { return false; }
-  if (!group && is_told_as_leader(signal)) { return true; }
+  if (!group && is_hangup_for_leader(signal)) { return true; }
   if (by_kernel || signal.number == SIGCONT) { return !shares_our_group(command, group); }
   return true;
 }

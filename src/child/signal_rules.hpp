@@ -33,7 +33,7 @@ bool has_reached(const Reach& reach, pid_t process, Group group = {});
 
 bool shares_our_group(pid_t process, Group group = {});
 
-// Whether it is in the same control groups (cgroups(7)). Where the kernel does not tell: yes.
+// Whether it is in the same control groups (cgroups(7)). Where the kernel does not say: yes.
 bool shares_our_control_group(pid_t process);
 
 // Whether a key on the terminal sent it, or what else the kernel has to say to its foreground group.
@@ -41,7 +41,7 @@ bool is_from_terminal(const sys::Signal& signal);
 
 // Whether the kernel says only to us that the terminal has hung up, and not to its foreground group: we lead the
 // session.
-bool is_told_as_leader(const sys::Signal& signal);
+bool is_hangup_for_leader(const sys::Signal& signal);
 
 // A command has stopped by `signal`. If it shares our process group and terminal we stop too, so that the shell takes
 // the terminal back (Ctrl-Z). Not in the background by SIGSTOP: no key and no shell has stopped it there, and what did

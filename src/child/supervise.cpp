@@ -46,7 +46,7 @@ public:
   }
 
   // An error: it has ended, but the kernel did not say how.
-  Result<Ending> stay(const sys::SignalSet& listened)
+  Result<Ending> run(const sys::SignalSet& listened)
   {
     m_relay.begin();
     if (m_how.external != nullptr) { m_how.external->command_started(m_command.pid); }
@@ -88,8 +88,8 @@ private:
     return m_command.has_ended && m_tree_is_empty;
   }
 
-  // Who kills looks by itself, and who cannot rely on what the kernel says of children; and so does the witness. For
-  // everything else we wait for a signal.
+  // While we kill, and while the kernel does not say what becomes of children, we have to look by ourselves; the
+  // witness has a time of its own. For everything else we wait for a signal.
   nanoseconds patience()
   {
     const nanoseconds until_due = std::max(m_relay.due() - sys::steady_now(), nanoseconds(0));
@@ -271,7 +271,7 @@ private:
   int m_polite_signal = SIGTERM;
   nanoseconds m_kill_at{};
   bool m_tree_is_empty = false;
-  SweepPause m_pause; // until the next sweep, or look at what the kernel does not tell
+  SweepPause m_pause; // until the next sweep, or look at what the kernel does not say
   Ending m_ending;
   std::optional<SysError> m_no_answer;   // what the kernel said instead, the last time
   bool m_asks_again = false;             // the command has ended since
@@ -348,7 +348,7 @@ Result<Ending, Error> run(const sys::Program& program, const Supervision& superv
   (void)sys::block_signals(listened);
   if (!started) { return tl::unexpected(cannot_supervise(program, started.error())); }
   Supervisor supervisor(started->pid(), supervision, *tree, *alarm ? &**alarm : nullptr);
-  auto ending = supervisor.stay(listened);
+  auto ending = supervisor.run(listened);
   if (const auto failure = started->failure()) { return tl::unexpected(start_error(program.file, *failure)); }
   if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, program.file, ending.error()}); }
   if (names_left_behind) { ending->left_behind = tree->members().value_or(std::vector<sys::ProcessStatus>()); }
@@ -375,11 +375,11 @@ Result<std::optional<Ending>, Error> keep_strangers_apart(const char* command)
   }
   const sys::SignalSet listened = supervised_signals();
   (void)sys::block_signals(listened);
-  sys::set_process_name("lr-front"); // who signals processes by the name lockrun means the other one
+  sys::set_process_name("lr-front"); // a signal to processes of the name lockrun is meant for the other one
   const Supervision how;
   Tree tree;
   Supervisor supervisor(*copy, how, tree, nullptr);
-  const auto ending = supervisor.stay(listened);
+  const auto ending = supervisor.run(listened);
   if (!ending) { return tl::unexpected(Error{Reason::unknown_ending, command, ending.error()}); }
   return std::optional(*ending);
 }

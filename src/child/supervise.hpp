@@ -36,7 +36,7 @@ struct TimeLimit {
   int signal = SIGTERM;                // the polite signal
 };
 
-// Is told what people should know. Called in the supervising thread.
+// Hears what people should know. Called in the supervising thread.
 class Observer {
 public:
   virtual ~Observer() = default;
@@ -67,7 +67,7 @@ public:
   // It begins only then: we leave that process group and session before.
   virtual void command_started(pid_t command) = 0;
   virtual void command_stopped(int signal) = 0;
-  // A child that is nobody's business (witness.hpp).
+  // A child that must not be counted as a part of the tree (witness.hpp).
   virtual void witness_made(pid_t helper) = 0;
 };
 
@@ -80,7 +80,7 @@ struct Supervision {
   const ControlGroup* control_group = nullptr; // that the command starts in
 };
 
-// What an alarm is set with: a signal of its own, so that nobody's SIGALRM is mistaken for it.
+// What an alarm is set with: a signal of its own, so that no other SIGALRM is mistaken for it.
 int alarm_signal();
 
 // The signals that are passed on to the command, or that we must not die or stop of while it runs.

@@ -49,7 +49,7 @@ bool Terminator::kill()
     const Delivery delivery = send(member, SIGKILL);
     if (delivery == Delivery::refused || (long_enough && delivery == Delivery::sent)) { immortal.push_back(member); }
   }
-  if (!immortal.empty() && !std::exchange(m_told, true)) { m_complaint(immortal); }
+  if (!immortal.empty() && !std::exchange(m_has_complained, true)) { m_complaint(immortal); }
   return true;
 }
 

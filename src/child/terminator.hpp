@@ -31,20 +31,21 @@ bool reap_all();
 // Ends a whole tree: first politely, then not.
 class Terminator {
 public:
-  // Is told, once, of members that could not be ended.
+  // Called once, with the members that could not be ended.
   using Complaint = std::function<void(const std::vector<sys::ProcessStatus>&)>;
 
   // Borrows `tree`.
   Terminator(const Tree& tree, Complaint complaint) : m_tree(tree), m_complaint(std::move(complaint)) {}
 
-  // Kills all that is in it, too, whenever it kills. Borrowed; null: there is none.
+  // Its processes are killed as well, whenever we kill. Borrowed; null: there is none.
   void use(const ControlGroup* group) { m_group = group; }
 
-  // Everybody who has not been asked yet gets `signal`, and SIGCONT so that a stopped one can obey.
+  // Every member that has not been asked yet gets `signal`, and SIGCONT so that a stopped one can obey.
   // False if the tree could not be looked at.
   bool ask(int signal);
 
-  // One sweep with SIGKILL over all that live now. Members that fork meanwhile are met the next time. False as above.
+  // One sweep with SIGKILL over all members that live now. Members that fork meanwhile are met the next time. False as
+  // above.
   bool kill();
 
   // A process that forks and ends, and so on, is another one before kill() comes to it. But each of them becomes our
@@ -68,7 +69,7 @@ private:
   Complaint m_complaint;
   std::vector<sys::ProcessStatus> m_asked;
   std::chrono::nanoseconds m_kill_began{};
-  bool m_told = false;
+  bool m_has_complained = false;
   const ControlGroup* m_group = nullptr;
 };
 

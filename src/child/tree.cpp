@@ -83,7 +83,7 @@ Delivery send(const sys::ProcessStatus& process, int signal)
     if (sent) { return Delivery::sent; }
     return sent.error().code == EPERM ? Delivery::refused : Delivery::gone;
   }
-  // The handle is on whoever has the number now: is that still the one that we saw?
+  // The handle is on the process that has the number now: is that still the one that we saw?
   const auto now = sys::process_status(process.pid);
   if (!now || now->start != process.start) { return Delivery::gone; }
   const auto sent = sys::signal_process(*handle, signal);

@@ -18,7 +18,7 @@ public:
   // (keep_strangers_apart()). Fails where a tree cannot be seen (sys::check_proc()).
   static Result<Tree> before_start();
 
-  // One more that is none of ours, with all that it starts; in vain if it has ended already.
+  // One more child that is no member, with everything that it starts; without effect if it has ended already.
   void leave_out(pid_t child);
 
   // A child that stands between us and the tree, and is no member itself.
@@ -32,7 +32,7 @@ public:
   Result<std::vector<sys::ProcessStatus>> members() const;
 
   // Those that are our own children, zombies included. Read in no time, where members() reads a file for each process
-  // of the machine; empty where the kernel does not tell.
+  // of the machine; empty where the kernel does not say.
   std::vector<pid_t> children() const;
 
   bool has_strangers() const noexcept { return !m_strangers.empty(); }
@@ -50,7 +50,7 @@ private:
 
 enum class Delivery { sent, gone, refused };
 
-// Sends `signal` to just this process: a number that has been given to somebody else meanwhile is left alone.
+// Sends `signal` to just this process: a number that has been given to another process meanwhile is left alone.
 Delivery send(const sys::ProcessStatus& process, int signal);
 
 } // namespace lockrun::child

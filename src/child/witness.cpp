@@ -21,8 +21,8 @@ using std::chrono::nanoseconds;
 
 // A command that ends before costs no process.
 constexpr milliseconds k_first_look{100};
-// Who signals several processes one by one takes so long for it, unless it loses the processor in between: then we wait
-// for it, but not forever.
+// A program that signals several processes one by one takes so long for it, unless it loses the processor in between:
+// then we wait for it, but not forever.
 constexpr milliseconds k_skew{10};
 constexpr milliseconds k_longest_skew{100};
 // A helper has been stopped if it does not answer in that time. Usually it takes 0.05 ms.
@@ -37,7 +37,7 @@ int question_signal()
   return alarm_signal();
 }
 
-// Whether who sent it may be about to send more of them.
+// Whether the sender may be about to send more of them.
 bool is_at_it(pid_t sender)
 {
   if (sender <= 0 || sender == sys::process_id()) { return false; }
@@ -47,7 +47,7 @@ bool is_at_it(pid_t sender)
 
 } // namespace
 
-// What a helper and we tell each other.
+// What a helper and we let each other know.
 struct Witness::Notes {
   std::atomic<bool> is_ready;
   std::atomic<std::uint32_t> question; // the last one
@@ -127,8 +127,8 @@ std::optional<Reach> Witness::ask(const sys::Signal& signal)
   return std::nullopt;
 }
 
-// Who signals us and then all of us (timeout(1)) may have done both before we asked about the first: what the helper
-// has got is then the second one, and our copy of that is on its way.
+// A program that signals us and then all of us (timeout(1)) may have done both before we asked about the first: what
+// the helper has got is then the second one, and our copy of that is on its way.
 void Witness::drop_own_copy(int signal)
 {
   constexpr milliseconds k_delivery{1}; // the kernel signals a group in one go
@@ -150,7 +150,7 @@ nanoseconds Witness::due() const
 std::optional<Witness::Verdict> Witness::work(pid_t command)
 {
   const nanoseconds now = sys::steady_now();
-  // In the order in which they came: who sends CONT after TERM wants that.
+  // In the order in which they came: a sender of CONT after TERM wants that.
   if (!m_questions.empty() && is_answered(m_questions.front(), now)) {
     const Verdict verdict{m_questions.front().signal, reach_of(m_questions.front())};
     m_questions.erase(m_questions.begin());

@@ -13,9 +13,9 @@
 
 namespace lockrun::child {
 
-// Finds out whom a signal was meant for. A signal to a whole process group, or to each process of a control group
-// (cgroups(7)), reaches the command by itself and must not be passed on; one to us alone must be. The kernel does not
-// tell us which it was. So we keep a process for no other purpose than to be there as well: a signal that it got was
+// Finds out which processes a signal was meant for. A signal to a whole process group, or to each process of a control
+// group (cgroups(7)), reaches the command by itself and must not be passed on; one to us alone must be. The kernel does
+// not say which it was. So we keep a process for no other purpose than to be there as well: a signal that it got was
 // for all.
 //
 // Why not without one: the two look the same to us, down to siginfo_t. What the command gets cannot be seen from
@@ -23,8 +23,8 @@ namespace lockrun::child {
 // first and the group then, and a service manager each process of a control group. A thread shares our signals, and a
 // process that shares our memory has our command line, so that `pkill -f lockrun` would seem to be for all.
 //
-// The process has our process group, or is in a session of its own (which tells what is for the control group from what
-// is for the process group) as long as a command needs that. It has every signal blocked, takes them with
+// The process has our process group, or is in a session of its own (which separates what is for the control group from
+// what is for the process group) as long as a command needs that. It has every signal blocked, takes them with
 // sigwaitinfo(2), and notes in memory that we share when it got each. It holds no descriptor, ends with us, is not
 // called lockrun, and sends no signal when it ends: waitid(2) does not know of it without __WALL.
 //
@@ -48,10 +48,10 @@ public:
   // The process in our process group, now and not when a command has run for a while.
   void make_in_group();
 
-  // We got `signal`. How far it reached, if that is known; otherwise work() will tell.
+  // We got `signal`. How far it reached, if that is known; otherwise work() will say.
   std::optional<Reach> ask(const sys::Signal& signal);
 
-  // We got it, and it does not matter to whom it went: nobody will ask about it.
+  // We got it, and it does not matter which others got it: it will not be asked about.
   void disregard(int signal);
 
   // When work() wants to be called, on the steady clock.
@@ -64,7 +64,7 @@ public:
   // Ends the processes.
   void end();
 
-  // Our children that nobody else is to notice; 0 where there is none.
+  // Our children that are no members of the tree; 0 where there is none.
   std::array<pid_t, 2> processes() const { return {m_in_group.pid, m_outside.pid}; }
 
 private:

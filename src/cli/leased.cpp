@@ -62,9 +62,9 @@ private:
 };
 
 // Passes on what the engine says while the command runs, and reports it.
-class EngineConnection final : public remote::LeaseConnection {
+class ReportingConnection final : public remote::LeaseConnection {
 public:
-  EngineConnection(Engine& engine, Reporter& reporter) : m_engine(engine), m_reporter(reporter) {}
+  ReportingConnection(Engine& engine, Reporter& reporter) : m_engine(engine), m_reporter(reporter) {}
 
   const sys::Descriptor& source() const override { return m_engine.socket(); }
   News news() override
@@ -107,7 +107,7 @@ std::string published_command(const Call& call)
 
 Result<child::Ending, Error> LeasedLock::run(const sys::Program& program, const child::Supervision& how)
 {
-  EngineConnection connection(m_engine, m_reporter);
+  ReportingConnection connection(m_engine, m_reporter);
   const CommandRules& rules = m_call.rules;
   const auto terms = remote::lease_terms(m_lease.deadline, m_lease.ttl, rules.kill_after, rules.asks_for_grace);
   return m_guard.run(program, how, terms, rules.end_signal, connection);

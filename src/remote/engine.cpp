@@ -67,7 +67,7 @@ Engine::Release Engine::release(nanoseconds patience)
     m_channel.program().set_stuck(received.kind == Received::Kind::nothing);
     if (received.kind != Received::Kind::message) { return Release::unknown; }
     const Message& message = received.message;
-    // With a text something is left behind there.
+    // With a text the engine has left something on the server.
     if (message.is("RELEASED")) { return message.text("text") ? Release::unknown : Release::done; }
     if (message.is("LOST")) { return Release::was_lost; }
     if (message.is("FAIL")) { return Release::unknown; }

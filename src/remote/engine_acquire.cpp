@@ -38,7 +38,7 @@ std::shared_ptr<const LockStatus> status_of(std::optional<Holder> who)
   return status;
 }
 
-// Whether the holder that WAITING tells of is an ancestor of ours, so that waiting for it would never end.
+// Whether the holder in WAITING is an ancestor of ours, so that waiting for it would never end.
 bool is_held_by_ancestor(const Message& waiting, const LockRequest& request)
 {
   if (waiting.number("holder_slot") && request.slots > 1) { return false; } // another one will do
@@ -199,7 +199,7 @@ private:
   nanoseconds m_began = sys::steady_now();
   nanoseconds m_next_look = m_began; // on the steady clock
   bool m_may_wait = may_wait(m_question.request);
-  bool m_is_waiting = false; // the engine has told us that another process has it
+  bool m_is_waiting = false; // the engine has said that another process has it
   KnownHolder m_holder{};
   std::optional<std::int64_t> m_position{};
 };

@@ -21,7 +21,7 @@ struct EngineQuestion {
   sys::SignalSet ended_by; // signals that end the wait; the caller has blocked them
 };
 
-// Is told what happens while we wait.
+// Hears what happens while we wait.
 class EngineListener {
 public:
   virtual ~EngineListener() = default;

@@ -107,7 +107,7 @@ EngineProgram::EngineProgram(EngineProgram&& other) noexcept
 EngineProgram::~EngineProgram()
 {
   if (m_pid == 0) { return; }
-  close_socket(); // the end of file tells it to leave
+  close_socket(); // at the end of file it leaves
   if (m_process.is_open() && !m_is_stuck) { (void)sys::wait_readable({&m_process}, k_farewell); }
   const auto change = sys::wait_child(m_pid, WEXITED | WNOHANG);
   if (!change || *change) { return; } // it is gone

@@ -26,7 +26,7 @@ class EngineProgram {
 public:
   // Starts lockrun-engine-NAME, out of $LOCKRUN_ENGINE_PATH or the directory where it is installed. It gets a session
   // of its own, so that the keys of our terminal are none of its business. Besides the signals in `inherited` it blocks
-  // those that end a call: it ends when we tell it to, or are gone.
+  // those that end a call: it ends when we close the socket, or have ended.
   static Result<EngineProgram, Error> start(std::string_view name, const sys::SignalSet& inherited);
 
   EngineProgram(EngineProgram&& other) noexcept;

@@ -33,7 +33,7 @@ void describe(LockUser& user, const Fields& fields, std::string_view text)
   user.host = fields.text("host");
   user.user_name = fields.text("user");
   user.command = fields.text("command");
-  if (user.command.empty()) { user.command = text; }   // all that is known of some
+  if (user.command.empty()) { user.command = text; }   // of some holders only these words are known
   constexpr std::int64_t k_last = 253'402'300'799'999; // the end of the year 9999
   const auto since = fields.number("since_ms");
   if (since && *since > 0 && *since <= k_last) { user.since = std::chrono::milliseconds(*since); }

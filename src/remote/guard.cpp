@@ -22,7 +22,7 @@ using std::chrono::nanoseconds;
 constexpr milliseconds k_twins_turn{20};
 constexpr int k_news_at_a_time = 100;
 
-// Who ends the tree, and whether it is being killed.
+// Which process ends the tree, and whether it is being killed.
 enum class Phase {
   watching, // the twin supervises it
   helping,  // the time to kill has come: we kill as well, as the twin may be stopped
@@ -45,7 +45,7 @@ public:
   }
 
   // What the twin said at last; `ended`, if it could not.
-  Report stay()
+  Report run()
   {
     set_alarm();
     Backlog backlog = Backlog::none;
@@ -161,7 +161,7 @@ private:
       if ((*signal)->number == child::alarm_signal()) { continue; } // the clock is looked at anyway
       if ((*signal)->number == SIGCHLD) { continue; }
       // The twin, which leads no session, must not take it for one that the command has got too.
-      if (child::is_told_as_leader(**signal)) { (*signal)->origin = SI_USER; }
+      if (child::is_hangup_for_leader(**signal)) { (*signal)->origin = SI_USER; }
       order({Order::Kind::pass_on, **signal});
     }
   }
@@ -307,7 +307,7 @@ Result<child::Ending, Error> Guard::run(const sys::Program& program, const child
   m_tree.reach_through(*twin);
   GuardLoop loop(
     *twin, std::move(channel->ours), std::move(*signals), std::move(*alarm), how, *clock, polite_signal, m_tree, lease);
-  const Report last = loop.stay();
+  const Report last = loop.run();
   if (control_group) { control_group->remove(); }
   m_tree.reach_through(0);
   auto ending = ending_of(last, program.file);

@@ -32,7 +32,7 @@ void LeaseClock::renew(nanoseconds deadline, nanoseconds now) noexcept
 {
   const nanoseconds later = deadline - m_terms.margin;
   if (is_asked() || now >= kill_at() || later <= kill_at()) { return; }
-  // SIGKILL's moment first: whoever reads in between asks too early at worst, and never kills too late.
+  // The moment of SIGKILL first: a process that reads in between asks too early at worst, and never kills too late.
   m_shared->kill_at = later.count();
   m_shared->ask_at = (later - m_terms.grace).count();
 }

@@ -39,7 +39,7 @@ public:
   // still ours for certain; once that is over, only the last grace is left.
   void lose(std::chrono::nanoseconds sure_until, std::chrono::nanoseconds now) noexcept;
 
-  // The one of us who asks the tree to end: true for the first caller.
+  // Whether it is for the caller, guard or twin, to ask the tree to end: true for the first one.
   bool claim_asking() noexcept { return !m_shared->is_asked.exchange(true); }
   bool is_asked() const noexcept { return m_shared->is_asked.load(); }
 

@@ -17,7 +17,7 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// Who kills all processes whose name or command line has "lockrun" in it must not kill us, too.
+// A kill of all processes whose name or command line has "lockrun" in it must not reach us, too.
 constexpr const char* k_name = "lease-guardian";
 
 // A guard that does not read is stopped, and will ask the kernel about us when it goes on. False: it is gone.
@@ -156,7 +156,7 @@ void await_end_of(const sys::Descriptor& guard)
   }
 }
 
-// What a command that has ended has left behind.
+// Ends what runs on after the command has ended.
 void end_rest(const TwinTask& task)
 {
   if (!child::reap_all()) { return; } // there is no tree

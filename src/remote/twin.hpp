@@ -45,10 +45,10 @@ struct TwinTask {
   LeaseConnection& lease;
 };
 
-// The life of the twin: a process made by fork without exec, the parent of the command, with a copy of the lease's
-// clock of its own. It ends the tree at the deadline, or at once when the guard is gone, and is gone itself when the
-// tree has ended as Supervision says. If the guard is gone then, it gives the lock back in its place: the next holder
-// need not wait until the lock runs out.
+// The life of the twin: a process made by fork without exec, the parent of the command, with the guard's lease clock.
+// It ends the tree at the deadline, or at once when the guard is gone, and is gone itself when the tree has ended as
+// Supervision says. If the guard is gone then, it gives the lock back in its place: the next holder need not wait until
+// the lock runs out.
 [[noreturn]] void be_twin(const TwinTask& task);
 
 } // namespace lockrun::remote
