@@ -13,6 +13,7 @@ using Wrong = tl::unexpected<std::string>;
 
 constexpr const char* k_unencoded =
   "in front of the host '/', '?' and '#' are written as %2F, %3F and %23, and behind a password '@' as %40";
+constexpr const char* k_two_digits = "'%' needs two hexadecimal digits";
 
 // The part before `mark`, which is taken off `rest` with it; all of `rest` when there is none.
 std::string_view take_until(std::string_view& rest, char mark)
@@ -74,6 +75,101 @@ tl::expected<Endpoint, std::string> parse_endpoint(std::string_view text, std::s
   return endpoint;
 }
 
+using Checked = tl::expected<void, std::string>;
+
+std::string lower_case(std::string_view text)
+{
+  std::string lower(text);
+  const auto to_lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  std::transform(lower.begin(), lower.end(), lower.begin(), to_lower);
+  return lower;
+}
+
+// Where the parts are, before any of them is decoded.
+struct Parts {
+  std::string_view scheme;
+  std::string_view authority; // accounts and hosts
+  std::string_view path;
+  std::string_view parameters;
+  std::string_view fragment;
+  bool has_late_at = false; // there is an '@' after the authority: perhaps the password is cut off
+};
+
+tl::expected<Parts, std::string> split(std::string_view text, UrlForm form)
+{
+  const bool has_fragment = form == UrlForm::fragment;
+  const std::size_t scheme = text.find("://");
+  if (scheme == std::string_view::npos) { return Wrong("it has no '://'"); }
+  Parts parts;
+  parts.scheme = text.substr(0, scheme);
+  std::string_view rest = text.substr(scheme + 3);
+  parts.authority = rest.substr(0, rest.find_first_of("/?#"));
+  rest.remove_prefix(parts.authority.size());
+  parts.has_late_at = rest.find('@') != std::string_view::npos;
+  const bool is_cut_off = !rest.starts_with('/') && !(has_fragment && parts.authority.empty());
+  if (parts.has_late_at && is_cut_off) { return Wrong(k_unencoded); }
+  if (rest.starts_with('#') && !has_fragment) { return Wrong("it has a '#' behind the host"); }
+  parts.fragment = rest;
+  if (has_fragment) { rest = take_until(parts.fragment, '#'); }
+  parts.path = take_until(rest, '?');
+  (void)take_until(parts.path, '/');
+  parts.parameters = rest;
+  return parts;
+}
+
+// USER[:PASSWORD]
+Checked read_account(std::string_view account, bool has_late_at, Url& url)
+{
+  const bool has_password = account.find(':') != std::string_view::npos;
+  if (has_password && has_late_at) { return Wrong(k_unencoded); }
+  url.user = decoded(take_until(account, ':'));
+  if (has_password) { url.password = decoded(account); }
+  if (!url.user || (has_password && !url.password)) { return Wrong(k_two_digits); }
+  return {};
+}
+
+Checked read_authority(const Parts& parts, std::string_view default_port, UrlForm form, Url& url)
+{
+  std::string_view hosts = parts.authority;
+  if (const std::size_t at = hosts.rfind('@'); at != std::string_view::npos) {
+    auto account = read_account(hosts.substr(0, at), parts.has_late_at, url);
+    if (!account) { return account; }
+    hosts.remove_prefix(at + 1);
+  }
+  while (!hosts.empty() || (url.endpoints.empty() && form != UrlForm::fragment)) {
+    auto endpoint = parse_endpoint(take_until(hosts, ','), default_port);
+    if (!endpoint) { return Wrong(parts.has_late_at ? k_unencoded : endpoint.error()); }
+    url.endpoints.push_back(*endpoint);
+  }
+  return {};
+}
+
+Checked read_name(const Parts& parts, UrlForm form, Url& url)
+{
+  const auto path = decoded(parts.path);
+  const auto name = form == UrlForm::fragment ? decoded(parts.fragment) : path;
+  if (!path || !name) { return Wrong(k_two_digits); }
+  if (form == UrlForm::fragment) { url.path = *path; }
+  url.name = *name;
+  return {};
+}
+
+Checked read_parameters(std::string_view parameters, Url& url)
+{
+  while (!parameters.empty()) {
+    std::string_view value = take_until(parameters, '&');
+    // It may be the end of a password with an '&' in it, and is not repeated.
+    if (value.find('=') == std::string_view::npos) {
+      return Wrong("a parameter is KEY=VALUE, and '&' is written as %26");
+    }
+    const std::string key(take_until(value, '='));
+    const auto plain = decoded(value);
+    if (!plain) { return Wrong(fmt::format("the value of '{}' has a '%' without two hexadecimal digits", key)); }
+    if (!url.parameters.emplace(key, *plain).second) { return Wrong(fmt::format("it has '{}' twice", key)); }
+  }
+  return {};
+}
+
 } // namespace
 
 std::string Endpoint::text() const
@@ -90,56 +186,14 @@ std::optional<std::string> Url::parameter(const std::string& key) const
 
 tl::expected<Url, std::string> parse_url(std::string_view text, std::string_view default_port, UrlForm form)
 {
+  const auto parts = split(text, form);
+  if (!parts) { return Wrong(parts.error()); }
   Url url;
-  const bool has_fragment = form == UrlForm::fragment;
-  const std::size_t scheme = text.find("://");
-  if (scheme == std::string_view::npos) { return Wrong("it has no '://'"); }
-  url.scheme = text.substr(0, scheme);
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  std::transform(url.scheme.begin(), url.scheme.end(), url.scheme.begin(), lower);
-  std::string_view parameters = text.substr(scheme + 3);
-  std::string_view authority = parameters.substr(0, parameters.find_first_of("/?#"));
-  parameters.remove_prefix(authority.size());
-  const bool has_late_at = parameters.find('@') != std::string_view::npos; // perhaps the password is cut off
-  const bool is_cut_off = !parameters.starts_with('/') && !(has_fragment && authority.empty());
-  if (has_late_at && is_cut_off) { return Wrong(k_unencoded); }
-  if (parameters.starts_with('#') && !has_fragment) { return Wrong("it has a '#' behind the host"); }
-  std::string_view fragment = parameters;
-  if (has_fragment) { parameters = take_until(fragment, '#'); }
-  std::string_view path = take_until(parameters, '?');
-  (void)take_until(path, '/');
-  const std::size_t at = authority.rfind('@');
-  if (at != std::string_view::npos) {
-    std::string_view password = authority.substr(0, at);
-    const bool has_password = password.find(':') != std::string_view::npos;
-    if (has_password && has_late_at) { return Wrong(k_unencoded); }
-    url.user = decoded(take_until(password, ':'));
-    if (has_password) { url.password = decoded(password); }
-    if (!url.user || (has_password && !url.password)) { return Wrong("'%' needs two hexadecimal digits"); }
-    authority.remove_prefix(at + 1);
-  }
-  while (!authority.empty() || (url.endpoints.empty() && !has_fragment)) {
-    auto endpoint = parse_endpoint(take_until(authority, ','), default_port);
-    if (!endpoint) { return Wrong(has_late_at ? k_unencoded : endpoint.error()); }
-    url.endpoints.push_back(*endpoint);
-  }
-
-  const auto plain_path = decoded(path);
-  const auto plain_name = has_fragment ? decoded(fragment) : plain_path;
-  if (!plain_path || !plain_name) { return Wrong("'%' needs two hexadecimal digits"); }
-  if (has_fragment) { url.path = *plain_path; }
-  url.name = *plain_name;
-  while (!parameters.empty()) {
-    std::string_view value = take_until(parameters, '&');
-    // It may be the end of a password with an '&' in it, and is not repeated.
-    if (value.find('=') == std::string_view::npos) {
-      return Wrong("a parameter is KEY=VALUE, and '&' is written as %26");
-    }
-    const std::string key(take_until(value, '='));
-    const auto plain = decoded(value);
-    if (!plain) { return Wrong(fmt::format("the value of '{}' has a '%' without two hexadecimal digits", key)); }
-    if (!url.parameters.emplace(key, *plain).second) { return Wrong(fmt::format("it has '{}' twice", key)); }
-  }
+  url.scheme = lower_case(parts->scheme);
+  Checked checked = read_authority(*parts, default_port, form, url);
+  if (checked) { checked = read_name(*parts, form, url); }
+  if (checked) { checked = read_parameters(parts->parameters, url); }
+  if (!checked) { return Wrong(checked.error()); }
   return url;
 }
 
