@@ -25,6 +25,40 @@ bool is_exclusive(const Member& member)
   return member.note.mode == Mode::exclusive && !is_slotted(member);
 }
 
+// Who is before one in the queue.
+struct Ahead {
+  std::optional<std::size_t> last_exclusive{};
+  int slotted = 0;
+  std::optional<std::size_t> last_unclaimed{}; // with slots, and without one of its own
+  bool is_each_promised = true;                // those have one as soon as they choose
+  std::set<int> taken{};                       // slots
+
+  int lowest_free_slot() const
+  {
+    int free = 0;
+    while (taken.contains(free)) { ++free; }
+    return free;
+  }
+};
+
+Ahead ahead_of(const std::vector<Member>& queue, std::size_t index)
+{
+  Ahead ahead;
+  for (std::size_t i = 0; i < index; ++i) {
+    const Note& note = queue[i].note;
+    if (is_exclusive(queue[i])) { ahead.last_exclusive = i; }
+    if (!is_slotted(queue[i])) { continue; }
+    if (note.slot) {
+      ahead.taken.insert(*note.slot);
+    } else {
+      ahead.last_unclaimed = i;
+      ahead.is_each_promised = ahead.is_each_promised && !ahead.last_exclusive && ahead.slotted < note.slots;
+    }
+    ++ahead.slotted;
+  }
+  return ahead;
+}
+
 std::string words(const std::optional<Owner>& owner, const std::string& key)
 {
   if (!owner) { return fmt::format("somebody who left no name (key {})", key); }
@@ -82,48 +116,31 @@ std::vector<Member> members_of(const Json& range_response, const std::string& pr
 
 Rank rank_of(const std::vector<Member>& queue, std::size_t index, const Note& note)
 {
-  const Member self{std::string(), 0, note};
   Rank rank;
-  std::optional<std::size_t> last_exclusive;
-  int slotted = 0;
-  std::optional<std::size_t> last_unclaimed;
-  bool is_each_promised = true; // to those without
-  std::set<int> taken;
   for (std::size_t i = 0; i < index; ++i) {
-    const Member& other = queue[i];
-    if (is_exclusive(other)) { last_exclusive = i; }
-    if (is_slotted(other)) {
-      if (other.note.slot) {
-        taken.insert(*other.note.slot);
-      } else {
-        last_unclaimed = i;
-        is_each_promised = is_each_promised && !last_exclusive && slotted < other.note.slots;
-      }
-      ++slotted;
-    }
     if (holds(queue, i)) {
       rank.holder = i;
     } else {
       ++rank.position;
-      if (other.note.is_counted) { ++rank.counted_waiters; }
+      if (queue[i].note.is_counted) { ++rank.counted_waiters; }
     }
   }
   ++rank.position;
+  const Member self{std::string(), 0, note};
+  const Ahead ahead = ahead_of(queue, index);
   if (is_exclusive(self)) {
     rank.is_held = index == 0;
     if (index > 0) { rank.obstacle = index - 1; }
-  } else if (last_exclusive) {
-    rank.obstacle = last_exclusive;
+  } else if (ahead.last_exclusive) {
+    rank.obstacle = ahead.last_exclusive;
   } else if (!is_slotted(self) || note.slot) {
     rank.is_held = true;
-  } else if (last_unclaimed) {
-    rank.obstacle = last_unclaimed;
-    rank.is_promised = is_each_promised && slotted < note.slots;
-  } else if (slotted < note.slots) {
+  } else if (ahead.last_unclaimed) {
+    rank.obstacle = ahead.last_unclaimed;
+    rank.is_promised = ahead.is_each_promised && ahead.slotted < note.slots;
+  } else if (ahead.slotted < note.slots) {
     // Those in front have theirs, those behind wait for ours: nobody else chooses now.
-    int free = 0;
-    while (taken.contains(free)) { ++free; }
-    rank.slot_to_claim = free;
+    rank.slot_to_claim = ahead.lowest_free_slot();
   }
   return rank;
 }
