@@ -82,7 +82,7 @@ constexpr ::option k_long_options[] = {
   {nullptr, 0, nullptr, 0},
 };
 
-// In this file the int of a Result is the exit status of a failure that has been reported.
+// In this file the error of a Result is the exit status of a failure that has been reported.
 
 int point_to_help()
 {
@@ -152,49 +152,55 @@ Result<void, int> store(const Result<T, int>& value, U& target)
   return {};
 }
 
-Result<void, int> note_option(int letter, Call& call)
+// Whether it is one of those that take no value and only change the call.
+bool note_flag(int letter, Call& call)
 {
-  Range& range = call.request.range;
   switch (letter) {
   case 's':
-    call.request.mode = Mode::shared;
-    call.unlocks = false;
-    break;
   case 'e':
   case 'x':
-    call.request.mode = Mode::exclusive;
+    call.request.mode = letter == 's' ? Mode::shared : Mode::exclusive;
     call.unlocks = false;
-    break;
+    return true;
   case 'u':
     call.unlocks = true;
-    break;
+    return true;
   case 'n':
     call.never_waits = true;
-    break;
+    return true;
   case 'o':
     call.closes = true;
-    break;
+    return true;
   case 'F':
     call.becomes_command = true;
-    break;
+    return true;
+  case k_fcntl:
+    call.request.api = Api::ofd;
+    return true;
+  case k_verbose:
+    call.verbose = true;
+    return true;
+  default:
+    return false;
+  }
+}
+
+Result<void, int> note_option(int letter, Call& call)
+{
+  if (note_flag(letter, call)) { return {}; }
+  switch (letter) {
   case 'w':
     return store(read(parse_limit, optarg, "invalid timeout value"), call.limit);
   case 'E':
     return store(read_conflict_exit_code(optarg), call.conflict_exit_code);
-  case k_fcntl:
-    call.request.api = Api::ofd;
-    break;
   case k_start:
     call.request.api = Api::ofd;
-    return store(read(parse_size, optarg, "invalid as start offset"), range.start);
+    return store(read(parse_size, optarg, "invalid as start offset"), call.request.range.start);
   case k_length:
     call.request.api = Api::ofd;
-    return store(read(parse_size, optarg, "invalid as length of lock range"), range.length);
+    return store(read(parse_size, optarg, "invalid as length of lock range"), call.request.range.length);
   case k_fd:
     return store(read_descriptor(optarg), call.request.fd);
-  case k_verbose:
-    call.verbose = true;
-    break;
   case 'V':
     std::printf("flock from lockrun %s, compatible with util-linux 2.42\n", k_version);
     return tl::unexpected(EX_OK);
@@ -204,7 +210,6 @@ Result<void, int> note_option(int letter, Call& call)
   default:
     return tl::unexpected(point_to_help());
   }
-  return {};
 }
 
 std::vector<char*> shell_command(char* string)
