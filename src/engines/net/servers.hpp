@@ -92,7 +92,8 @@ public:
   Instant last_asked() const noexcept { return m_last_asked; }
 
 private:
-  class Call;
+  class Call;                                            // net/server_call
+  static constexpr milliseconds k_connection_delay{250}; // RFC 8305, section 5
   struct Survey {
     HttpRequest request;
     std::vector<bool> is_due; // by server; empty before it has begun
