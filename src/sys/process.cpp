@@ -173,7 +173,6 @@ void set_process_name(const char* name)
 
 void replace_command_line(const char* name)
 {
-  set_process_name(name);
   // The kernel has put the words one after another, the environment after them, and then the program's path
   // (execve(2)).
   char* const begin = program_invocation_name;
@@ -182,10 +181,12 @@ void replace_command_line(const char* name)
     end = reinterpret_cast<const char*>(::getauxval(AT_EXECFN)); // NOLINT(performance-no-int-to-ptr): it is one
   }
   constexpr std::ptrdiff_t k_longest = 128L * 1024 * 1024; // somebody has moved them
-  if (begin == nullptr || end <= begin || end - begin > k_longest) { return; }
-  const auto size = static_cast<std::size_t>(end - begin);
-  std::memset(begin, 0, size);
-  std::copy_n(name, std::min(std::strlen(name), size - 1), begin);
+  if (begin != nullptr && end > begin && end - begin <= k_longest) {
+    const auto size = static_cast<std::size_t>(end - begin);
+    std::memset(begin, 0, size);
+    std::copy_n(name, std::min(std::strlen(name), size - 1), begin);
+  }
+  set_process_name(name); // last: a process that finds it finds both
 }
 
 Result<std::string> program_path()
