@@ -410,8 +410,8 @@ TEST(Witness, ThatCannotBeMadeLeavesEachSignalToBePassedOnAtOnce)
 {
   if (::geteuid() != 0) { GTEST_SKIP() << "needs root to become a user who has no other processes"; }
   apart([] {
-    constexpr uid_t k_user = 54321;
-    if (::setgid(k_user) != 0 || ::setuid(k_user) != 0) { return 1; }
+    const uid_t user = lonely_user();
+    if (::setgid(user) != 0 || ::setuid(user) != 0) { return 1; }
     Supervisor supervisor;
     const rlimit none{1, 1};
     if (::setrlimit(RLIMIT_NPROC, &none) != 0) { return 2; }

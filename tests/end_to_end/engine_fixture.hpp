@@ -32,17 +32,6 @@ inline long long elapsed_ms()
   return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-inline bool lives(pid_t pid)
-{
-  const std::string status = read_file("/proc/" + std::to_string(pid) + "/stat");
-  return !status.empty() && status.find(") Z ") == std::string::npos;
-}
-
-inline bool has_stopped(pid_t pid)
-{
-  return read_file("/proc/" + std::to_string(pid) + "/stat").find(") T ") != std::string::npos;
-}
-
 // The child of `parent` whose name begins with this; 0 if there is none.
 inline pid_t child_called(pid_t parent, const std::string& name)
 {

@@ -63,7 +63,10 @@ protected:
     command = there(std::stoi(bash->rest_of_line()));
     twin = there(parent_of(command));
     guard = there(parent_of(twin));
-    ASSERT_TRUE(eventually([&] { return child_called(twin, "signal-witness") != 0; }));
+    ASSERT_TRUE(eventually([&] {
+      // Until the guard knows of the command, Ctrl-Z stops it alone.
+      return blocks_signal(guard, SIGTSTP) && child_called(twin, "signal-witness") != 0;
+    }));
   }
   void expect_only(const std::string& signal)
   {

@@ -107,12 +107,18 @@ check()
   if grep -q '^not-run ' "$top/test"; then return; fi
   examples=$((examples + 1))
   dir=$top/$examples
-  mkdir -p "$dir"/{bin,work,tmp,run/lock,srv,var/lock,usr/local/bin}
-  ln -s "$program" "$dir/usr/local/bin/lockrun"
-  mv "$top/test" "$dir/test"
-  into_directory <"$top/text" >"$dir/text"
-  local result=0
-  run_alone >"$dir/log" 2>&1 || result=$?
+  local result=1 try
+  for try in 1 2 3; do
+    rm -rf "$dir"
+    mkdir -p "$dir"/{bin,work,tmp,run/lock,srv,var/lock,usr/local/bin}
+    ln -s "$program" "$dir/usr/local/bin/lockrun"
+    cp "$top/test" "$dir/test"
+    into_directory <"$top/text" >"$dir/text"
+    result=0
+    run_alone >"$dir/log" 2>&1 || result=$?
+    # A call that has no processor does not look for the holder for long.
+    [ $result -ne 0 ] && grep -q 'held by another process' "$dir/log" || break
+  done
   if [ $result -ne 0 ]; then
     echo "$file:$1: the example that ends here does not do what is written there"
     sed 's/^/    /' "$dir/log"

@@ -363,7 +363,7 @@ TEST_P(Hostile, InheritanceDoesNotTouchTheTimeLimit)
   EXPECT_EQ(ended.status, exited(75)) << ended.err;
   EXPECT_EQ(ended.out, "");
   EXPECT_GE(steady_clock::now() - began, milliseconds(30));
-  EXPECT_LT(steady_clock::now() - began, std::chrono::seconds(20)); // flock(1) never comes back with some of these
+  EXPECT_LT(steady_clock::now() - began, std::chrono::seconds(60)); // flock(1) never comes back with some of these
 }
 
 TEST_P(Hostile, InheritanceDoesNotTouchWhatIsGrantedAfterAWait)

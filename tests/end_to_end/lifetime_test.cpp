@@ -33,12 +33,6 @@ std::string daemon_line()
   return program("detach") + " sh -c '" + k_stay + "'";
 }
 
-bool lives(pid_t pid)
-{
-  const std::string status = read_file("/proc/" + std::to_string(pid) + "/stat");
-  return !status.empty() && status.find(") Z ") == std::string::npos;
-}
-
 struct Row {
   const char* name;
   std::vector<std::string> options;
@@ -81,6 +75,16 @@ protected:
       if (!testing::is_free(lock, Mode::exclusive, kind)) { return false; }
     }
     return true;
+  }
+  // After lockrun was killed, or by nothing: a process that lockrun was just making (src/child/witness.hpp) has copies
+  // of its descriptors for a moment.
+  void expect_held_by_what_is_left() const
+  {
+    if (GetParam().held_when_killed) {
+      EXPECT_FALSE(is_free());
+    } else {
+      EXPECT_TRUE(eventually([&] { return is_free(); }));
+    }
   }
 
   TempDir dir;
@@ -146,7 +150,7 @@ TEST_P(Lifetime, LockrunIsKilledWithSigkill)
   lockrun.signal(SIGKILL);
   EXPECT_EQ(lockrun.wait().status, killed(SIGKILL));
   EXPECT_TRUE(lives(command));
-  EXPECT_EQ(is_free(), !GetParam().held_when_killed);
+  expect_held_by_what_is_left();
   leash.close_write();
   EXPECT_TRUE(eventually([&] { return is_free(); }));
 }
@@ -162,7 +166,7 @@ TEST_P(Lifetime, LockrunIsKilledWithSigkillAndTheCommandLeavesADaemonBehind)
   lockrun.close_input();
   ASSERT_TRUE(lockrun.out_line()); // of the daemon
   ASSERT_TRUE(eventually([&] { return !lives(command); }));
-  EXPECT_EQ(is_free(), !GetParam().held_when_killed);
+  expect_held_by_what_is_left();
   leash.close_write();
   EXPECT_TRUE(eventually([&] { return is_free(); }));
 }
@@ -254,7 +258,7 @@ TEST(Holding, ACommandMayCloseWhatItInherits)
   EXPECT_FALSE(is_free(dir / "lock"));
   lockrun.signal(SIGKILL);
   (void)lockrun.wait();
-  EXPECT_TRUE(is_free(dir / "lock"));
+  EXPECT_TRUE(eventually([&] { return is_free(dir / "lock"); }));
 }
 
 // The kernel gives the orphans of a subreaper's descendants to it: what it does not reap stays a zombie.

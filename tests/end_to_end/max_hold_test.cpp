@@ -27,9 +27,12 @@ using Words = std::vector<std::string>;
 
 bool lives(const std::string& pid)
 {
-  const std::string status = read_file("/proc/" + pid + "/stat");
-  return !status.empty() && status.find(") Z ") == std::string::npos;
+  return testing::lives(std::stoi(pid));
 }
+
+// Does not pass before a command has done what it does first, even on a busy machine.
+constexpr const char* k_ample = "5s";
+constexpr const char* k_longer = "5100ms";
 
 class MaxHold : public ::testing::Test {
 protected:
@@ -69,8 +72,7 @@ protected:
       if (!line) { continue; }
       command = *line;
       lockrun.signal(SIGSTOP);
-      const std::string status = "/proc/" + std::to_string(lockrun.pid()) + "/stat";
-      EXPECT_TRUE(eventually([&] { return read_file(status).find(") T ") != std::string::npos; }));
+      EXPECT_TRUE(eventually([&] { return has_stopped(lockrun.pid()); }));
       if (lockrun.err_so_far().empty() && lives(command)) { return lockrun; } // it says so before it acts
       lockrun.signal(SIGCONT);                                                // lest the command keeps the lock
       (void)lockrun.wait();
@@ -196,7 +198,7 @@ TEST_F(MaxHold, KillsAtOnceWhenToldTo)
 TEST_F(MaxHold, KeepsTheLockUntilTheTreeIsEmpty)
 {
   Process lockrun =
-    run_script({"--max-hold", "2s", "-k", "1h"}, "echo $$; " + in_background("signals") + "; exec cat <&8");
+    run_script({"--max-hold", k_ample, "-k", "1h"}, "echo $$; " + in_background("signals") + "; exec cat <&8");
   const std::string command = lockrun.out_line().value();
   ASSERT_THAT(lockrun.out_line().value(), HasSubstr("ready"));
   EXPECT_EQ(lockrun.out_line(), "TERM"); // and the daemon stays
@@ -243,7 +245,7 @@ TEST_F(MaxHold, EndsATreeThatForksInAnswer)
   const std::string script = "trap 'trap \"\" TERM; for i in 1 2 3; do cat <&8 & done' TERM; "
                              "cat <&8 & until wait; do :; done; " +
                              k_stay;
-  Process lockrun = run({"--max-hold", "2s", "-k", "100ms"}, {"bash", "-c", script});
+  Process lockrun = run({"--max-hold", k_ample, "-k", "100ms"}, {"bash", "-c", script});
   EXPECT_EQ(lockrun.wait().status, exited(137));
   expect_all_gone(lockrun);
 }
@@ -305,10 +307,10 @@ TEST_F(MaxHold, IsNoMatterAnyMoreWhenTheCommandHasEnded)
 
 TEST_F(MaxHold, DoesNotEndDaemonsThatWeDoNotWaitFor)
 {
-  Process lockrun = run_script({"--max-hold", "2s"}, program("detach") + " sh -c '" + k_stay + "'");
+  Process lockrun = run_script({"--max-hold", k_ample}, program("detach") + " sh -c '" + k_stay + "'");
   const std::string daemon = lockrun.out_line().value();
   EXPECT_EQ(lockrun.wait().status, exited(0));
-  let_pass("2s");
+  let_pass(k_ample);
   EXPECT_TRUE(lives(daemon));
 }
 
@@ -323,9 +325,9 @@ TEST_F(MaxHold, EndsDaemonsThatWeWaitFor)
 TEST_F(MaxHold, CountsFromTheMomentWhenTheLockIsOurs)
 {
   HoldingProcess holder(lock);
-  Process lockrun = run_script({"--max-hold", "3s"}, "exit 3");
+  Process lockrun = run_script({"--max-hold", k_ample}, "exit 3");
   ASSERT_TRUE(eventually([&] { return kernel_waiters(lock) == 1; }));
-  let_pass("3100ms");
+  let_pass(k_longer);
   holder.release();
   EXPECT_EQ(lockrun.wait().status, exited(3));
 }
@@ -376,7 +378,7 @@ TEST_F(MaxHold, NamesWhatItMayNotKillAndKeepsTheLock)
   start.before_exec = {hostile::become_user(k_nobody)};
   start.err = k_pipe;
   Process lockrun =
-    run_script({"--max-hold", "2s", "-k", "50ms"}, "exec " + as_root.string() + " sh -c '" + k_stay + "'");
+    run_script({"--max-hold", k_ample, "-k", "50ms"}, "exec " + as_root.string() + " sh -c '" + k_stay + "'");
   const std::string command = lockrun.out_line().value();
   struct ::stat status {};
   ASSERT_EQ(::stat(("/proc/" + command).c_str(), &status), 0);

@@ -21,12 +21,6 @@ namespace {
 using ::testing::HasSubstr;
 using Words = std::vector<std::string>;
 
-// Nobody has this number, and no other test that runs now uses it.
-uid_t somebody()
-{
-  return 1'000'000'000 + static_cast<uid_t>(::getpid());
-}
-
 std::filesystem::path place_of(uid_t user)
 {
   struct ::stat status {};
@@ -59,7 +53,7 @@ protected:
   }
 
   TempDir dir;
-  uid_t user = ::geteuid() == 0 ? somebody() : ::geteuid();
+  uid_t user = ::geteuid() == 0 ? lonely_user() : ::geteuid();
   std::filesystem::path place = place_of(user);
   std::string name = "lockrun-test-" + std::to_string(::getpid());
   std::filesystem::path file = place / name;
@@ -92,8 +86,11 @@ class ElsewhereMounted : public NamedLock {
 protected:
   Finished run(const std::string& mounts)
   {
-    const Words call{"unshare", "-m", "--propagation", "private", "sh", "-c", mounts + "\nexec \"$0\" \"$@\"",
-      "setpriv", "--reuid", std::to_string(user), "--clear-groups", lockrun_binary(), lock, "sh", "-c",
+    // The program's place may be below one of those that are mounted over.
+    const std::string script =
+      "exec 3<\"$0\"\n" + mounts + "\ncat <&3 >/tmp/program; chmod 755 /tmp/program; exec 3<&-; exec \"$@\"";
+    const Words call{"unshare", "-m", "--propagation", "private", "sh", "-c", script, lockrun_binary(), "setpriv",
+      "--reuid", std::to_string(user), "--clear-groups", "/tmp/program", lock, "sh", "-c",
       "stat -c %n /tmp/lockrun-* /run/lock/lockrun* 2>/dev/null || :"};
     return run_program(call);
   }

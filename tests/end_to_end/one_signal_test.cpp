@@ -43,11 +43,6 @@ std::vector<pid_t> children_of(pid_t parent)
   return children;
 }
 
-bool has_stopped(pid_t pid)
-{
-  return read_file(proc(pid, "stat")).find(") T ") != std::string::npos;
-}
-
 // How often it has blocked.
 int sleeps_of(pid_t pid)
 {
@@ -235,8 +230,7 @@ TEST_P(EachSignal, ThroughTwoOfThem)
 {
   Words inner = lockrun_argv({dir / "inner"});
   Process outer = run({}, inner);
-  const auto children = children_of(outer.pid());
-  const pid_t lockrun = *std::find_if(children.begin(), children.end(), [](pid_t pid) { return !is_witness(pid); });
+  const pid_t lockrun = parent_of(command);
   await_witness(outer.pid());
   await_witness(lockrun);
   check(outer, outer.pid(), [&] { ASSERT_EQ(::kill(-outer.pid(), GetParam()), 0); });
@@ -478,9 +472,9 @@ TEST_F(TheWitness, IsReplacedWhenItIsKilled)
 TEST_F(TheWitness, IsDoneWithoutWhereThereMayBeNoMoreProcesses)
 {
   if (::geteuid() != 0) { GTEST_SKIP() << "needs root to become a user who has no other processes"; }
-  constexpr uid_t k_user = 54322;
+  const uid_t user = lonely_user();
   ASSERT_EQ(::chmod(dir.path().c_str(), 0777), 0);
-  start.before_exec.push_back(hostile::become_user(k_user));
+  start.before_exec.push_back(hostile::become_user(user));
   start.before_exec.push_back(hostile::limit(RLIMIT_NPROC, 2));
   Process lockrun = run();
   ASSERT_TRUE(eventually([&] { return is_asleep(lockrun.pid()); }));

@@ -120,13 +120,14 @@ TEST(ProbeOption, TellsWhatItCannotOpen)
 TEST(ProbeOption, OfANameMakesTheDirectory)
 {
   if (::geteuid() != 0) { GTEST_SKIP() << "needs root"; }
-  constexpr uid_t k_newcomer = 54321;
+  const uid_t newcomer = lonely_user();
   Start start;
-  start.before_exec = {hostile::become_user(k_newcomer)};
+  start.before_exec = {hostile::become_user(newcomer)};
   const auto told = run_lockrun({"--probe", "name:lockrun-test-of-probe"}, start);
   EXPECT_EQ(told.status, exited(0)) << told.err;
   EXPECT_THAT(told.out, HasSubstr("'name:lockrun-test-of-probe'\n  file system  "));
-  for (const char* const place : {"/run/lock/lockrun-54321", "/tmp/lockrun-54321"}) {
+  for (const std::string where : {"/run/lock/lockrun-", "/tmp/lockrun-"}) {
+    const std::string place = where + std::to_string(newcomer);
     std::error_code none;
     std::filesystem::remove(place, none); // fails unless it is empty
     EXPECT_FALSE(std::filesystem::exists(place));

@@ -108,7 +108,7 @@ TEST_F(Several, OneTimeLimitIsForAll)
   busy_at_first.release();
   const Finished told = waiter.wait();
   EXPECT_EQ(told.status, exited(75));
-  EXPECT_THAT(told.err, HasSubstr("after 250ms, held by PID"));
+  EXPECT_THAT(told.err, HasSubstr("after 250ms, held by "));
 }
 
 TEST_F(Several, TheyAreTakenInAnOrderThatIsNotTheCallers)

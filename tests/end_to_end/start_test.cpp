@@ -62,12 +62,16 @@ private:
 
 class UnderALease : public ::testing::Test {
 protected:
-  // The command waits in execve(2) afterwards, as the only child of lockrun.
-  Process run(const Words& options, const Start& start = {})
+  Process begin(const Words& options, const Start& start = {})
   {
     Words arguments = options;
     arguments.insert(arguments.end(), {lock, file});
-    Process lockrun(lockrun_argv(arguments), start);
+    return Process(lockrun_argv(arguments), start);
+  }
+  // The command waits in execve(2) afterwards, as the only child of lockrun.
+  Process run(const Words& options, const Start& start = {})
+  {
+    Process lockrun = begin(options, start);
     EXPECT_TRUE(eventually([&] {
       child = only_child_of(lockrun.pid());
       return child != 0 && is_asleep(child);
@@ -113,14 +117,13 @@ TEST_F(UnderALease, ASignalEndsTheCommand)
 TEST_F(UnderALease, TheTimeLimitEndsTheCommand)
 {
   ASSERT_TRUE(lease.works());
-  const Words limit{"--max-hold", "300ms", "-k", "10ms"};
-  const Finished ended = run(limit).wait();
+  const Finished ended = begin({"--max-hold", "300ms", "-k", "1h"}).wait();
   EXPECT_EQ(ended.status, exited(124));
   expect_that_nothing_ran(ended);
   for (const auto& inherited : {hostile::ignore(SIGTERM), hostile::block(SIGTERM)}) {
     Start start;
     start.before_exec = {inherited};
-    const Finished killed_at_last = run(limit, start).wait();
+    const Finished killed_at_last = begin({"--max-hold", "300ms", "-k", "10ms"}, start).wait();
     EXPECT_EQ(killed_at_last.status, exited(137));
     expect_that_nothing_ran(killed_at_last);
   }
@@ -195,7 +198,7 @@ TEST_F(OnAFrozenServer, ASignalEndsTheCommand)
 
 TEST_F(OnAFrozenServer, TheTimeLimitEndsTheCommand)
 {
-  const Finished ended = run({"--max-hold", "300ms"}).wait();
+  const Finished ended = begin({"--max-hold", "300ms", "-k", "1h"}).wait();
   EXPECT_EQ(ended.status, exited(124));
   expect_that_nothing_ran(ended);
 }

@@ -37,14 +37,6 @@ constexpr const char* k_ctrl_c = "\x03";
 constexpr const char* k_ctrl_z = "\x1a";
 constexpr const char* k_ctrl_backslash = "\x1c";
 
-// The state of a process as in /proc/PID/stat, 0 when there is none.
-char state_of(pid_t pid)
-{
-  const std::string line = read_file("/proc/" + std::to_string(pid) + "/stat");
-  const auto name_end = line.rfind(") ");
-  return name_end == std::string::npos ? '\0' : line[name_end + 2];
-}
-
 // It waits for the next signal, and SIGCHLD is none that is pending.
 bool has_heard_of_children(pid_t pid)
 {
@@ -73,21 +65,9 @@ protected:
   void enter(const std::string& line) { bash.type(line + "\n"); }
 
   // Enters a line that runs a command which prints its signals.
-  void run_printer(const std::string& line)
-  {
-    enter(line);
-    ASSERT_TRUE(bash.await("ready "));
-    command = std::stoi(bash.rest_of_line());
-    lockrun = parent_of(command);
-  }
+  void run_printer(const std::string& line) { run(line, "ready "); }
   // Enters a line that prints "started" and a number.
-  void run_command(const std::string& line)
-  {
-    enter(line);
-    ASSERT_TRUE(bash.await("started "));
-    command = std::stoi(bash.rest_of_line());
-    lockrun = parent_of(command);
-  }
+  void run_command(const std::string& line) { run(line, "started "); }
   // lockrun has passed on all that it got, and the command has printed all that it got, when this one arrives.
   void expect_nothing_more()
   {
@@ -108,6 +88,18 @@ protected:
   Terminal bash;
   pid_t command = 0;
   pid_t lockrun = 0;
+
+private:
+  // The command may be there before lockrun knows: until then Ctrl-Z stops lockrun alone.
+  void run(const std::string& line, const std::string& word)
+  {
+    enter(line);
+    ASSERT_TRUE(bash.await(word));
+    command = std::stoi(bash.rest_of_line());
+    lockrun = parent_of(command);
+    // sigtimedwait(2) unblocks what it waits for; before, this one is blocked. Or it has stopped with its command.
+    ASSERT_TRUE(eventually([&] { return !blocks_signal(lockrun, SIGTERM) || has_stopped(lockrun); }));
+  }
 };
 
 const std::string k_stay = "sh -c 'echo started $$; exec cat <&8'";
@@ -318,24 +310,27 @@ TEST_F(AtATerminal, CtrlZWhileWaiting)
 
 // --- At every moment of a short call
 
-// Runs lockrun 300 times as the foreground job of a terminal, and presses a key ever later after its start, up to 3 ms.
-// Continues a job that has stopped. False if one ended in another way than `is_right` says; hangs if one does not end.
-bool press_at_every_moment(
-  char key, const Words& arguments, int leash, const std::function<bool(int wait_status)>& is_right)
+constexpr int k_presses = 300;
+
+// Runs lockrun so often as the foreground job of a terminal, and presses a key ever later after its start, up to 3 ms.
+// Continues a job that has stopped. Gives notice of each one that ended as `is_right` says, and ends with the first
+// that did not; hangs if one does not end.
+void press_at_every_moment(char key, const Words& arguments, int leash,
+  const std::function<bool(int wait_status)>& is_right, const Notice& ended_right)
 {
   using std::chrono::steady_clock;
   int terminal = -1;
   int screen = -1;
   if (::openpty(&screen, &terminal, nullptr, nullptr, nullptr) != 0 || ::setsid() < 0 ||
       ::ioctl(terminal, TIOCSCTTY, 0) != 0) {
-    return false;
+    return;
   }
   hostile::ignore(SIGTTOU)();
   const auto words = lockrun_argv(arguments);
   std::vector<char*> argv;
   for (const std::string& word : words) { argv.push_back(const_cast<char*>(word.c_str())); }
   argv.push_back(nullptr);
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < k_presses; ++i) {
     const pid_t job = ::fork();
     if (job == 0) {
       ::setpgid(0, 0);
@@ -350,14 +345,14 @@ bool press_at_every_moment(
     ::tcsetpgrp(terminal, job);
     const auto moment = steady_clock::now() + std::chrono::microseconds(10) * i;
     while (steady_clock::now() < moment) {}
-    if (::write(screen, &key, 1) != 1) { return false; }
+    if (::write(screen, &key, 1) != 1) { return; }
     int status = 0;
     while (::waitpid(job, &status, WUNTRACED) == job && WIFSTOPPED(status)) { ::kill(-job, SIGCONT); }
-    if (!is_right(status)) { return false; }
+    if (!is_right(status)) { return; }
+    ended_right.give();
     ::tcflush(terminal, TCIFLUSH);
     ::tcflush(screen, TCIFLUSH);
   }
-  return true;
 }
 
 class EarlyKey : public ::testing::Test {
@@ -367,12 +362,15 @@ protected:
   {
     Words arguments{lock};
     arguments.insert(arguments.end(), command.begin(), command.end());
-    Notice done;
+    const Notice ended_right;
     const Forked user([&] {
-      if (press_at_every_moment(key, arguments, leash.read_end, is_right)) { done.give(); }
+      press_at_every_moment(key, arguments, leash.read_end, is_right, ended_right);
       return 0;
     });
-    return done.await();
+    for (int i = 0; i < k_presses; ++i) {
+      if (!ended_right.await()) { return false; }
+    }
+    return true;
   }
   TempDir dir;
   std::string lock = dir / "lock";

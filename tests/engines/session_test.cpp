@@ -279,7 +279,7 @@ TEST_F(Sessions, TakeTheLongestTimeToLive)
 TEST_F(Sessions, CallTheBackendAtItsTimeWhileTheyHold)
 {
   backend.joins.emplace_back(held(long_pace()));
-  backend.next_in = milliseconds(300);
+  backend.next_in = seconds(2); // HELD is said by then
   backend.answers.push_back({held(long_pace(hours(2)))});
   acquire();
   EXPECT_THAT(hear(), StartsWith("HELD "));
@@ -484,7 +484,7 @@ TEST_F(Sessions, ReviveNothing)
     SCOPED_TRACE(is_renewed);
     ScriptedBackend& script = backend;
     script.joins.emplace_back(waiting(1, due_pace()));
-    const Instant end = sys::elapsed_now() + seconds(2); // HELD is read by then
+    const Instant end = sys::elapsed_now() + seconds(4); // HELD is read by then
     script.answers.push_back({held({end, end})});
     if (is_renewed) { script.answers.push_back({held(long_pace()), end}); }
     if (!is_renewed) { script.answers.push_back({failure("unreachable", "no etcd"), end}); }
@@ -502,7 +502,7 @@ TEST_F(Sessions, ReviveNothing)
 TEST_F(Sessions, RenewNothingForALockrunThatDoesNotListen)
 {
   backend.joins.emplace_back(waiting(1, due_pace()));
-  const Instant end = sys::elapsed_now() + seconds(1);
+  const Instant end = sys::elapsed_now() + seconds(4); // HELD is said by then
   backend.answers.push_back({held({end, end})});
   backend.answers.push_back({held(long_pace())});
   begin();

@@ -13,7 +13,7 @@
 namespace lockrun::testing {
 namespace {
 
-// Two minutes would be the test's own limit; whoever waits for so long has failed.
+// Whoever waits for so long has failed.
 constexpr int k_patience_ms = 60'000;
 
 Process start_engine(const std::string& program, Start start, int& ours)

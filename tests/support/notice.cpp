@@ -69,7 +69,7 @@ void Notice::give() const
 
 bool Notice::await() const
 {
-  constexpr int k_milliseconds = 30'000;
+  constexpr int k_milliseconds = 60'000;
   pollfd entry{m_pipe.read_end, POLLIN, 0};
   int ready = -1;
   do {

@@ -225,11 +225,39 @@ pid_t parent_of(pid_t pid)
   return word.empty() ? 0 : std::stoi(word);
 }
 
-bool is_asleep(pid_t pid)
+char state_of(pid_t pid)
 {
   const std::string line = read_file("/proc/" + std::to_string(pid) + "/stat");
   const auto name_end = line.rfind(") ");
-  return name_end != std::string::npos && std::string("SDTt").find(line[name_end + 2]) != std::string::npos;
+  return name_end == std::string::npos ? '\0' : line[name_end + 2];
+}
+
+bool lives(pid_t pid)
+{
+  const char state = state_of(pid);
+  return state != '\0' && state != 'Z';
+}
+
+bool has_stopped(pid_t pid)
+{
+  return state_of(pid) == 'T';
+}
+
+bool is_asleep(pid_t pid)
+{
+  const char state = state_of(pid);
+  return state != '\0' && std::string("SDTt").find(state) != std::string::npos;
+}
+
+uid_t lonely_user()
+{
+  return 1'000'000'000 + static_cast<uid_t>(::getpid());
+}
+
+bool blocks_signal(pid_t pid, int signal)
+{
+  const std::string blocked = word_of_status(pid, "SigBlk:");
+  return !blocked.empty() && ((std::stoull(blocked, nullptr, 16) >> (signal - 1)) & 1) != 0;
 }
 
 namespace hostile {

@@ -93,8 +93,12 @@ std::function<void()> new_session();
 std::function<void()> replace_file(const std::filesystem::path& path, const std::filesystem::path& with);
 } // namespace hostile
 
-// Whether it blocks in the kernel or has stopped (the state in /proc/PID/stat: S, D, T, t).
-bool is_asleep(pid_t pid);
+// The letter in /proc/PID/stat ('S', 'Z' ...); 0: there is no such process.
+char state_of(pid_t pid);
+bool lives(pid_t pid);       // it is there and no zombie
+bool has_stopped(pid_t pid); // by a signal
+bool is_asleep(pid_t pid);   // it blocks in the kernel or has stopped
+bool blocks_signal(pid_t pid, int signal);
 
 // The first word after `name` ("State:") in /proc/PID/status; empty if there is none.
 std::string word_of_status(pid_t pid, const std::string& name);
@@ -104,6 +108,9 @@ pid_t parent_of(pid_t pid);
 
 // "nobody": somebody who is not root.
 inline constexpr uid_t k_nobody = 65534;
+
+// A user without any other process or file: another one in each test that runs.
+uid_t lonely_user();
 
 // How a program ended, and what it wrote to captured descriptors.
 struct Finished {

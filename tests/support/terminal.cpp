@@ -77,7 +77,7 @@ void Terminal::type(const std::string& keys) const
 
 bool Terminal::read_more()
 {
-  constexpr int k_milliseconds = 30'000;
+  constexpr int k_milliseconds = 60'000;
   pollfd entry{m_fd, POLLIN, 0};
   if (::poll(&entry, 1, k_milliseconds) != 1) { return false; }
   char bytes[4096];
