@@ -25,6 +25,8 @@ constexpr milliseconds k_first_look{100};
 // then we wait for it, but not forever.
 constexpr milliseconds k_skew{10};
 constexpr milliseconds k_longest_skew{100};
+// We may have to wait so long for a processor when a signal has come: the helper, which had one, took it before we ask.
+constexpr milliseconds k_longest_delay{500};
 // A helper has been stopped if it does not answer in that time. Usually it takes 0.05 ms.
 constexpr milliseconds k_answer{500};
 constexpr milliseconds k_poll{1};
@@ -281,7 +283,7 @@ bool Witness::has_seen(const Helper& helper, int signal, nanoseconds since)
   Notes::Seen& seen = helper.notes->seen.at(static_cast<std::size_t>(signal));
   const std::uint32_t count = seen.count;
   const bool is_new = static_cast<std::int32_t>(count - seen.used) > 0; // fewer: one is still on its way
-  if (!is_new || nanoseconds(seen.last) < since - k_longest_skew) { return false; }
+  if (!is_new || nanoseconds(seen.last) < since - k_longest_skew - k_longest_delay) { return false; }
   seen.used = count;
   return true;
 }

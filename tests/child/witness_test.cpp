@@ -259,6 +259,24 @@ TEST(Witness, TellsDifferentSignalsApart)
   });
 }
 
+// Where processors are scarce, it may have taken its own long before we run.
+TEST(Witness, KnowsOneForAllThatWeTakeLate)
+{
+  apart([] {
+    Supervisor supervisor;
+    supervisor.await_helper();
+    for (;;) {
+      const auto before = sys::steady_now();
+      (void)::kill(0, SIGTERM);
+      while (sys::steady_now() < before + 200ms) {}
+      supervisor.get(SIGTERM);
+      const bool is_later_than_meant = sys::steady_now() > before + 500ms;
+      const bool reached = child::has_reached(supervisor.next_verdict().reach, supervisor.command.pid());
+      if (!is_later_than_meant) { return reached ? 0 : 1; }
+    }
+  });
+}
+
 TEST(Witness, SeesEachSignalAfresh)
 {
   apart([] {
