@@ -240,7 +240,14 @@ bool lives(pid_t pid)
 
 bool has_stopped(pid_t pid)
 {
-  return state_of(pid) == 'T';
+  std::error_code gone;
+  std::filesystem::directory_iterator threads("/proc/" + std::to_string(pid) + "/task", gone);
+  bool has_any = false;
+  for (; !gone && threads != std::filesystem::directory_iterator(); threads.increment(gone)) {
+    if (state_of(std::stoi(threads->path().filename())) != 'T') { return false; }
+    has_any = true;
+  }
+  return has_any && !gone;
 }
 
 bool is_asleep(pid_t pid)

@@ -96,7 +96,7 @@ std::function<void()> replace_file(const std::filesystem::path& path, const std:
 // The letter in /proc/PID/stat ('S', 'Z' ...); 0: there is no such process.
 char state_of(pid_t pid);
 bool lives(pid_t pid);       // it is there and no zombie
-bool has_stopped(pid_t pid); // by a signal
+bool has_stopped(pid_t pid); // by a signal, with all its threads: wait(2) says so from then on
 bool is_asleep(pid_t pid);   // it blocks in the kernel or has stopped
 bool blocks_signal(pid_t pid, int signal);
 
