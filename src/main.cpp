@@ -29,7 +29,8 @@
 //   child/     supervise · signal_relay (passes signals on) · signal_rules (which, to whom; Ctrl-Z) · witness (who else got a signal) ·
 //              tree (descendants) · terminator, control_group (the end of all of them)
 //   protocol/  protocol: what lockrun and an engine program say to each other · lease (when a command under one is ended)
-//   engines/   session, lease, backoff, url, password_file (what engine programs share) · net/ · etcd/
+//   engines/   what engine programs share: session (their life) · backend (what one of them knows: the seam) · messages · attention ·
+//              lease, backoff (when) · url, password · and net/ (HTTP, TLS, names), etcd/
 //   timeline/  lockrun-timeline: main · options · read, call (events) · picture · terminal · svg
 //   text/      quote · display_width · utf8 · ascii · duration · words (of errors and signals) · exit_status
 //   sys/       one unit for each part of the kernel's interface: again · channel · clock · descriptor · file · interruption · lock ·

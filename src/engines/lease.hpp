@@ -6,6 +6,10 @@
 // backends share.
 namespace lockrun::engines {
 
+// What a lease lasts where the user does not say, and the least that leaves time to renew it.
+inline constexpr std::chrono::milliseconds k_default_ttl{30'000};
+inline constexpr std::chrono::milliseconds k_shortest_ttl{2'000};
+
 // The moment up to which the lock is ours for sure, and the TTL that it was computed from.
 struct LeaseTime {
   std::chrono::nanoseconds deadline{0}; // of the elapsed clock

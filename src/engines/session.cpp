@@ -1,16 +1,22 @@
 #include "engines/session.hpp"
 
 #include "engines/backoff.hpp"
+#include "engines/messages.hpp"
 #include "sys/channel.hpp"
 #include "sys/clock.hpp"
+#include "sys/process.hpp"
+#include "sys/signal.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <span>
 #include <sysexits.h>
 #include <utility>
 
+#include <fmt/format.h>
 #include <poll.h>
 
 namespace lockrun::engines {
@@ -28,7 +34,7 @@ public:
   Session(Backend& backend, Attention& attention)
     : m_backend(backend), m_attention(attention), m_lockrun(attention.lockrun())
   {
-    m_attention.on_complaint([this](const Failure& failure) { complain(failure); });
+    m_attention.on_complaint([this](const std::string& text) { complain(text); });
   }
   ~Session()
   {
@@ -60,7 +66,7 @@ private:
   std::optional<Message> next_message(bool may_block);
   void say(const Message& message);
   void say(const std::string& lines);
-  void complain(const Failure& failure);
+  void complain(const std::string& text);
   void tell_of(const Standing& standing);
   bool is_called_for(Instant until);
   void put_off(const Failure& failure);
@@ -95,105 +101,27 @@ bool is_loss(const Failure& failure)
   return failure.reason == k_lost;
 }
 
+// Why no lock of this backend can be at that URL.
+std::optional<Failure> misfit(const Url& url, const Backend& backend)
+{
+  const auto names = backend.parameters();
+  for (const auto& [name, value] : url.parameters) {
+    if (name == "ttl" || name == "publish" || std::find(names.begin(), names.end(), name) != names.end()) { continue; }
+    std::string known = "there are ttl=";
+    for (const char* const each : names) { known += fmt::format(", {}=", each); }
+    return usage(fmt::format("{} has no parameter '{}'", backend.name(), name), known + " and publish=");
+  }
+  if (!url.name.empty()) { return std::nullopt; }
+  const char mark = backend.url_form() == UrlForm::fragment ? '#' : '/';
+  return usage(
+    "the URL names no lock", fmt::format("{}://HOST:{}{}NAME", backend.name(), backend.default_port(), mark));
+}
+
 Instant join_limit(std::optional<Instant> limit)
 {
   const Instant patience = sys::elapsed_now() + k_join_limit;
   return limit ? std::min(*limit, patience) : patience;
 }
-
-std::optional<Demand> demand_from(const Message& message)
-{
-  Demand demand;
-  const auto mode = message.text("mode").value_or("exclusive");
-  if (mode != "exclusive" && mode != "shared") { return std::nullopt; }
-  demand.mode = mode == "shared" ? Mode::shared : Mode::exclusive;
-  demand.slots = static_cast<int>(std::clamp<std::int64_t>(message.number("slots").value_or(0), 0, 256));
-  const std::int64_t wait = message.number("wait_ms").value_or(-1);
-  demand.wait = message.number("nonblock").value_or(0) != 0 || wait == 0 ? Wait::never : Wait::allowed;
-  if (wait > 0) { demand.patience = milliseconds(wait); }
-  const std::int64_t waiters = message.number("max_waiters").value_or(0);
-  if (waiters > 0) { demand.max_waiters = static_cast<int>(std::min<std::int64_t>(waiters, 1'000'000)); }
-  const std::int64_t ttl = message.number("ttl_ms").value_or(0);
-  if (ttl < 0 || ttl > protocol::k_longest_ttl) { return std::nullopt; }
-  demand.ttl = milliseconds(ttl);
-  demand.owner.host = message.text("host").value_or("");
-  demand.owner.pid = message.number("pid").value_or(0);
-  demand.owner.user = message.text("user").value_or("");
-  demand.owner.command = message.text("command").value_or("");
-  demand.owner.since_ms = message.number("since_ms").value_or(0);
-  demand.owner.instance = message.text("instance").value_or("");
-  return demand;
-}
-
-void add_owner(Message& message, const Contender& contender, const std::string& prefix)
-{
-  if (!contender.owner) { return; }
-  message.with(prefix + "host", contender.owner->host).with(prefix + "pid", contender.owner->pid);
-  message.with(prefix + "user", contender.owner->user).with(prefix + "command", contender.owner->command);
-  message.with(prefix + "since_ms", contender.owner->since_ms);
-  if (!contender.owner->instance.empty()) { message.with(prefix + "instance", contender.owner->instance); }
-}
-
-const char* name_of(Mode mode)
-{
-  return mode == Mode::shared ? "shared" : "exclusive";
-}
-
-Message waiting(std::int64_t position, const std::optional<Contender>& holder)
-{
-  Message message("WAITING");
-  if (position > 0) { message.with("position", position); }
-  if (holder) {
-    message.with("holder", holder->text).with("holder_mode", name_of(holder->mode));
-    if (holder->slot) { message.with("holder_slot", *holder->slot); }
-    add_owner(message, *holder, "holder_");
-  }
-  return message;
-}
-
-std::int64_t in_milliseconds(Instant moment)
-{
-  return std::chrono::duration_cast<milliseconds>(moment).count();
-}
-
-} // namespace
-
-Failure usage(std::string text, std::string hint)
-{
-  return {EX_USAGE, "usage", std::move(text), {}, std::move(hint)};
-}
-
-Failure interruption()
-{
-  return {EX_TEMPFAIL, k_interrupted, {}};
-}
-
-Result<Attention> Attention::create(int lockrun)
-{
-  auto poller = sys::Poller::create();
-  if (!poller) { return tl::unexpected(poller.error()); }
-  return Attention(std::move(*poller), lockrun);
-}
-
-Attention::Woken Attention::wait(std::span<::pollfd> descriptors, Instant until) const
-{
-  std::vector<::pollfd> all{{m_hears_lockrun ? m_lockrun : -1, POLLIN, 0}};
-  all.insert(all.end(), descriptors.begin(), descriptors.end());
-  const bool may_interrupt = m_hears_lockrun && m_interruption && *m_interruption < until;
-  const auto woken = m_poller.wait(all, may_interrupt ? *m_interruption : until);
-  for (std::size_t i = 0; i < descriptors.size(); ++i) { descriptors[i].revents = all[i + 1].revents; }
-  if (all[0].revents != 0) { return Woken::by_lockrun; }
-  if (woken && *woken == sys::Poller::Woken::by_descriptor) { return Woken::by_descriptor; }
-  return may_interrupt ? Woken::by_lockrun : Woken::by_time;
-}
-
-Attention::Woken Attention::wait(int descriptor, short events, Instant until) const
-{
-  ::pollfd one{descriptor, events, 0};
-  return wait(std::span(&one, 1), until);
-}
-
-namespace {
 
 void Session::say(const Message& message)
 {
@@ -254,11 +182,7 @@ Session::Word Session::hear()
 int Session::fail(const Failure& failure)
 {
   if (failure.standing) { tell_of(*failure.standing); } // one of them may be lockrun's ancestor
-  Message message("FAIL");
-  message.with("status", failure.status).with("reason", failure.reason).with("text", failure.text);
-  if (!failure.holder.empty()) { message.with("holder", failure.holder); }
-  if (!failure.hint.empty()) { message.with("hint", failure.hint); }
-  say(message);
+  say(fail_message(failure));
   return EX_OK;
 }
 
@@ -290,19 +214,15 @@ bool Session::is_heard() const
 }
 
 // Once for each time that things go wrong.
-void Session::complain(const Failure& failure)
+void Session::complain(const std::string& text)
 {
   if (std::exchange(m_has_complained, true)) { return; }
-  say(Message("TROUBLE").with("text", failure.text));
+  say(Message("TROUBLE").with("text", text));
 }
 
 void Session::tell_of(const Standing& standing)
 {
-  std::string lines;
-  for (const Contender& contender : standing.nearby) {
-    lines += protocol::format(waiting(standing.position, contender));
-  }
-  lines += protocol::format(waiting(standing.position, standing.holder));
+  std::string lines = waiting_lines(standing);
   if (lines == m_told) { return; }
   m_told = std::move(lines);
   say(m_told);
@@ -325,7 +245,7 @@ void Session::put_off(const Failure& failure)
   const Instant now = sys::elapsed_now();
   m_due = now;
   if (is_interruption(failure)) { return; }
-  complain(failure);
+  complain(failure.text);
   const auto left = std::chrono::duration_cast<milliseconds>(m_standing->pace.sure_until - now);
   // One that waits has only its place to lose, and may be one of many.
   const auto longest = m_standing->is_held ? std::min(left / 20, k_longest_pause_of_holder) : left / 6;
@@ -346,13 +266,14 @@ int Session::run()
         .with("can", m_backend.abilities()));
   const auto url = parse_url(message->text("url").value_or(""), m_backend.default_port(), m_backend.url_form());
   if (!url) { return fail(usage("the URL is not understood: " + url.error())); }
+  if (const auto unfit = misfit(*url, m_backend)) { return fail(*unfit); }
   const auto opened = m_backend.open(*url);
   if (!opened) { return fail(opened.error()); }
   while ((message = next_message(true))) {
     if (message->is("STATUS")) { return status(); }
     if (message->is("ACQUIRE")) {
-      const auto demand = demand_from(*message);
-      return demand ? acquire(*demand) : fail({EX_PROTOCOL, "refused", "it asks for what this engine does not know"});
+      const auto demand = demand_in(*message);
+      return demand ? acquire(*demand) : fail(demand.error());
     }
     if (message->is("RELEASE")) {
       say(Message("RELEASED"));
@@ -364,18 +285,10 @@ int Session::run()
 
 int Session::status()
 {
-  const auto contenders = m_backend.status();
+  auto contenders = m_backend.status();
   if (!contenders) { return is_interruption(contenders.error()) ? EX_OK : fail(contenders.error()); }
-  for (const Contender& contender : *contenders) {
-    Message message(contender.waits ? "WAITER" : "HOLDER");
-    if (contender.waits) { message.with("position", contender.position); }
-    message.with("mode", name_of(contender.mode));
-    if (!contender.token.empty()) { message.with("token", contender.token); }
-    if (contender.slot) { message.with("slot", *contender.slot); }
-    message.with("text", contender.text);
-    add_owner(message, contender, "");
-    say(message);
-  }
+  std::stable_partition(contenders->begin(), contenders->end(), [](const Contender& one) { return !one.waits; });
+  for (const Contender& contender : *contenders) { say(contender_message(contender)); }
   say(Message("END"));
   return EX_OK;
 }
@@ -452,13 +365,7 @@ bool Session::may_start() const
 int Session::hold()
 {
   m_attention.interrupt_at(std::nullopt);
-  const Ownership owned = m_backend.ownership();
-  Message held("HELD");
-  held.with("token", owned.token).with("deadline", in_milliseconds(m_standing->pace.sure_until));
-  held.with("ttl_ms", owned.ttl.count()).with("key", owned.key);
-  if (!owned.epoch.empty()) { held.with("epoch", owned.epoch); }
-  if (owned.slot) { held.with("slot", *owned.slot); }
-  say(held);
+  say(held_message(m_backend.ownership(), m_standing->pace.sure_until));
   for (;;) {
     const Word word = hear();
     if (word == Word::release) { return leave(true); }
@@ -503,6 +410,21 @@ void Session::lose(const std::string& reason, Instant sure_until)
 int run_session(Backend& backend, Attention& attention)
 {
   return Session(backend, attention).run();
+}
+
+void run_program(std::unique_ptr<Backend> (*make)(const Attention& attention))
+{
+  // TLS libraries write without MSG_NOSIGNAL.
+  (void)sys::set_disposition(SIGPIPE, sys::Disposition::ignored); // cannot fail for a signal that exists
+  // The resolver waits five seconds for a name server that is away before it asks the next one, for each of the names
+  // that a list of domains makes of one (resolv.conf(5)). It goes on listening to a slow one while it asks again. What
+  // the user wants counts.
+  (void)::setenv("RES_OPTIONS", "timeout:1 attempts:5", 0); // without memory it waits for longer
+  auto attention = Attention::create();
+  if (!attention) { sys::exit_now(EX_OSERR); }
+  const auto backend = make(*attention);
+  // A name may still be looked up in a thread: nothing waits for it.
+  sys::exit_now(run_session(*backend, *attention));
 }
 
 } // namespace lockrun::engines

@@ -1,4 +1,6 @@
+#include "engines/lease.hpp"
 #include "engines/session.hpp"
+#include "protocol/protocol.hpp"
 
 #include "support/eventually.hpp"
 
@@ -9,6 +11,7 @@
 #include <chrono>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -95,6 +98,8 @@ public:
   std::optional<Demand> demand;
   std::string token = "5";
   std::string epoch;
+  UrlForm form = UrlForm::path;
+  std::vector<const char*> parameter_names;
   std::optional<milliseconds> next_in; // after joining; otherwise as the pace says
   bool keeps_what_stirs = false;       // as a connection that is broken
   int stir = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -112,11 +117,9 @@ public:
   const char* name() const override { return "scripted"; }
   const char* abilities() const override { return "shared"; }
   const char* default_port() const override { return "1"; }
-  Result<void, Failure> open(const Url& url) override
-  {
-    if (url.name.empty()) { return tl::unexpected(usage("the URL names no lock")); }
-    return {};
-  }
+  UrlForm url_form() const override { return form; }
+  std::span<const char* const> parameters() const override { return parameter_names; }
+  Result<void, Failure> open(const Url& /*url*/) override { return {}; }
   Result<std::vector<Contender>, Failure> status() override
   {
     Contender holder;
@@ -126,7 +129,7 @@ public:
     waiter.waits = true;
     waiter.position = 1;
     waiter.mode = Mode::shared;
-    return std::vector<Contender>{holder, waiter};
+    return std::vector<Contender>{waiter, holder};
   }
   Result<Standing, Failure> join(const Demand& wanted, Instant) override
   {
@@ -605,9 +608,43 @@ TEST_F(Sessions, PassOverWhatTheyDoNotUnderstand)
 
 TEST_F(Sessions, RefuseAUrlWithoutAName)
 {
-  begin("scripted://host");
+  for (const UrlForm form : {UrlForm::path, UrlForm::fragment}) {
+    backend.form = form;
+    begin("scripted://host");
+    EXPECT_THAT(hear(), StartsWith("ENGINE "));
+    EXPECT_EQ(hear(), "FAIL status=64 reason=usage text=the%20URL%20names%20no%20lock hint=scripted://HOST:1" +
+                        std::string(form == UrlForm::path ? "/NAME" : "#NAME"));
+    hang_up();
+    EXPECT_THAT(calls(), ElementsAre());
+  }
+}
+
+TEST_F(Sessions, RefuseAParameterThatTheBackendDoesNotHave)
+{
+  backend.parameter_names = {"tls", "key"};
+  begin("scripted://host/lock?ttl=9s&tls=no&publish=a&sauce=1");
   EXPECT_THAT(hear(), StartsWith("ENGINE "));
-  EXPECT_EQ(hear(), "FAIL status=64 reason=usage text=the%20URL%20names%20no%20lock");
+  EXPECT_EQ(hear(), "FAIL status=64 reason=usage text=scripted%20has%20no%20parameter%20'sauce' "
+                    "hint=there%20are%20ttl=,%20tls=,%20key=%20and%20publish=");
+}
+
+TEST_F(Sessions, RefuseATimeToLiveThatLeavesNoTimeToRenew)
+{
+  acquire("ttl_ms=1999");
+  EXPECT_EQ(hear(), "FAIL status=64 reason=usage text=ttl=1999ms%20leaves%20no%20time%20to%20renew%20the%20lease "
+                    "hint=it%20is%202s%20at%20least");
+  EXPECT_THAT(calls(), ElementsAre());
+}
+
+TEST_F(Sessions, ChooseATimeToLiveWhereTheUserHasNot)
+{
+  backend.joins.emplace_back(held(long_pace()));
+  acquire();
+  EXPECT_THAT(hear(), StartsWith("HELD "));
+  say("RELEASE");
+  EXPECT_EQ(hear(), "RELEASED");
+  EXPECT_EQ(calls().size(), 2U);
+  EXPECT_EQ(backend.demand->ttl, k_default_ttl);
 }
 
 TEST_F(Sessions, RefuseAnotherVersionOfTheProtocol)

@@ -3,8 +3,9 @@
 #include "engines/etcd/failure.hpp"
 #include "engines/etcd/requests.hpp"
 #include "engines/net/words.hpp"
-#include "engines/password_file.hpp"
+#include "engines/password.hpp"
 #include "sys/clock.hpp"
+#include "sys/process.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -125,7 +126,7 @@ Trouble as_refused(Trouble trouble)
 
 std::string environment(const char* name)
 {
-  const char* const value = std::getenv(name); // NOLINT(concurrency-mt-unsafe): nobody changes it
+  const char* const value = sys::environment(name);
   return value != nullptr ? value : "";
 }
 
@@ -172,7 +173,7 @@ Watch::News Watch::take()
 Client::Client(const Attention& attention) : m_servers(attention), m_attention(attention)
 {
   m_servers.on_delay([this](const Trouble& trouble) {
-    m_attention.complain(failure_from({Kind::unreachable, trouble.text}));
+    m_attention.complain(failure_from({Kind::unreachable, trouble.text}).text);
   });
 }
 
@@ -188,20 +189,20 @@ Result<void, Failure> Client::open(const Url& url)
   if (files.certificate.empty() != files.key.empty()) { return unusable("cert= and key= go together"); }
   m_servers.open(url.endpoints, has_files || tls == "yes" ? std::optional(files) : std::nullopt);
   m_clusters.resize(m_servers.size());
+  return take_account(url);
+}
 
-  // As etcdctl has it in its environment: NAME or NAME:PASSWORD, and the password alone.
+// Who we are: as the URL says, or as etcdctl has it in its environment, NAME or NAME:PASSWORD, and the password alone.
+Result<void, Failure> Client::take_account(const Url& url)
+{
   const std::string account = environment("ETCDCTL_USER");
   const std::string account_name = account.substr(0, account.find(':'));
   m_user = url.user.value_or(account_name);
   if (m_user.empty()) { return {}; }
-  if (url.password) {
-    m_password = *url.password;
-  } else if (const auto file = url.parameter("password-file")) {
-    auto password = read_password_file(*file);
-    if (!password) { return tl::unexpected(password.error()); }
-    m_password = *std::move(password);
-  } else if (const std::string ours = environment("LOCKRUN_ETCD_PASSWORD"); !ours.empty()) {
-    m_password = ours;
+  auto given = given_password(url, "LOCKRUN_ETCD_PASSWORD");
+  if (!given) { return tl::unexpected(given.error()); }
+  if (*given) {
+    m_password = **std::move(given);
   } else if (m_user == account_name && account_name.size() < account.size()) {
     m_password = account.substr(account_name.size() + 1);
   } else {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engines/backend.hpp"
 #include "engines/etcd/json.hpp"
 #include "engines/net/servers.hpp"
 
@@ -90,6 +91,7 @@ public:
   Instant last_asked() const noexcept { return m_servers.last_asked(); }
 
 private:
+  Result<void, Failure> take_account(const Url& url);
   Reply<std::vector<Reply<Answer>>> ask(const std::vector<Request>& requests, const Limits& limits);
   Reply<net::Exchange> exchange(const std::vector<Request>& requests, const Limits& limits);
   Reply<Json> json_from(const char* path, const net::HttpAnswer& answer);

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "engines/backend.hpp"
 #include "engines/net/trouble.hpp"
-#include "engines/session.hpp"
 
 namespace lockrun::engines::etcd {
 

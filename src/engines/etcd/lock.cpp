@@ -16,14 +16,13 @@ namespace {
 using Kind = Trouble::Kind;
 using Failed = tl::unexpected<Failure>;
 
-constexpr milliseconds k_default_ttl{30'000};
-constexpr milliseconds k_shortest_ttl{2'000};
 constexpr milliseconds k_try{500};          // until another endpoint is asked while we join
 constexpr milliseconds k_settle_after{100}; // shorter commands do without
 constexpr std::int64_t k_near = 8;          // positions at which each renewal looks whether something has changed,
 constexpr std::int64_t k_looks_apart = 4;   // while at others it is one of so many
 
-constexpr std::string_view k_parameters[] = {"ttl", "cacert", "cert", "key", "tls", "password-file", "publish"};
+constexpr const char* k_key_is_gone = "its key was deleted, or its lease was revoked or has expired";
+constexpr const char* k_parameters[] = {"tls", "cacert", "cert", "key", "password-file"};
 
 Standing held()
 {
@@ -32,15 +31,13 @@ Standing held()
 
 } // namespace
 
+std::span<const char* const> EtcdLock::parameters() const
+{
+  return k_parameters;
+}
+
 Result<void, Failure> EtcdLock::open(const Url& url)
 {
-  for (const auto& parameter : url.parameters) {
-    if (std::find(std::begin(k_parameters), std::end(k_parameters), parameter.first) == std::end(k_parameters)) {
-      return Failed(usage(fmt::format("etcd has no parameter '{}'", parameter.first),
-        "there are ttl=, tls=, cacert=, cert=, key=, password-file= and publish="));
-    }
-  }
-  if (url.name.empty()) { return Failed(usage("the URL names no lock", "etcd://HOST:2379/NAME")); }
   auto opened = m_client.open(url);
   if (!opened) { return opened; }
   m_key.open(url.name + '/');
@@ -56,7 +53,6 @@ Result<std::vector<Contender>, Failure> EtcdLock::status()
   if (!agreed) { return failed(agreed.error()); }
   std::vector<Contender> contenders;
   for (std::size_t i = 0; i < view->queue.size(); ++i) { contenders.push_back(contender_of(view->queue, i)); }
-  std::stable_partition(contenders.begin(), contenders.end(), [](const Contender& one) { return !one.waits; });
   return contenders;
 }
 
@@ -64,17 +60,13 @@ Result<std::vector<Contender>, Failure> EtcdLock::status()
 // callers queued after it wait for us no longer than that takes.
 Result<Standing, Failure> EtcdLock::join(const Demand& demand, Instant until)
 {
-  const milliseconds ttl = demand.ttl > milliseconds(0) ? demand.ttl : k_default_ttl;
-  if (ttl < k_shortest_ttl) {
-    return Failed(usage(fmt::format("ttl={}ms leaves no time to renew the lease", ttl.count()), "it is 2s at least"));
-  }
   if (const auto agreed = m_client.agree(); !agreed) { return failed(agreed.error()); }
   m_is_held = false;
   m_key.renounce({demand.mode, demand.slots, {}, demand.max_waiters.has_value(), demand.owner});
   // Whatever the time is, each endpoint gets its turn.
   const auto share = std::chrono::duration_cast<milliseconds>(until - sys::elapsed_now()) / m_client.endpoints();
   const Limits limits{until, std::clamp<milliseconds>(share, milliseconds(1), k_try), true};
-  auto standing = take_place({demand, ttl, limits});
+  auto standing = take_place({demand, limits});
   if (!standing) { return standing; }
   const auto agreed = m_client.agree(until);
   if (!agreed) { return failed(agreed.error()); }
@@ -93,8 +85,8 @@ Result<Standing, Failure> EtcdLock::proceed()
 {
   if (const auto agreed = m_client.agree(); !agreed) {
     const Failure failure = failure_from(agreed.error());
-    if (!m_is_held) { return Failed(Failure{EX_TEMPFAIL, k_lost, failure.text}); } // to join again says the same
-    if (!std::exchange(m_has_told_of_clusters, true)) { m_attention.complain(failure); }
+    if (!m_is_held) { return Failed(loss(failure.text)); } // to join again says the same
+    if (!std::exchange(m_has_told_of_clusters, true)) { m_attention.complain(failure.text); }
   }
   const Instant now = sys::elapsed_now();
   if (is_stirred()) {
@@ -107,7 +99,8 @@ Result<Standing, Failure> EtcdLock::proceed()
     if (!*kept) {
       auto standing = renew();
       if (!standing) { return Failed(standing.error()); }
-      if (!*standing) { return Failed(loss()); }
+      // The server has said so, so that it was ours for certain only when it was renewed last.
+      if (!*standing) { return Failed(loss(k_key_is_gone, asked_at(m_key.lease().time))); }
       m_standing = **std::move(standing);
       plan_settling();
     }
@@ -117,14 +110,6 @@ Result<Standing, Failure> EtcdLock::proceed()
     settle();
   }
   return tell();
-}
-
-// The server has said so, so that it was ours for certain only when it was renewed last.
-Failure EtcdLock::loss() const
-{
-  Failure lost{EX_TEMPFAIL, k_lost, "its key was deleted, or its lease was revoked or has expired"};
-  lost.sure_until = asked_at(m_key.lease().time);
-  return lost;
 }
 
 // Where we stand, and what is due next.
@@ -171,7 +156,7 @@ EtcdLock::MaybeStanding EtcdLock::try_to_join(Joining& joining)
     if (!before || *before) { return before; }
   }
   if (m_key.lease().id == 0) { m_watch.close(); } // that of another key
-  auto made = m_key.make(joining.ttl, joining.unchanged_since, joining.limits);
+  auto made = m_key.make(joining.demand.ttl, joining.unchanged_since, joining.limits);
   if (!made) { return Failed(made.error()); }
   joining.view.reset();
   if (!made->ours) { // another caller came in between: this is the queue with it

@@ -7,6 +7,7 @@
 #include "engines/etcd/queue_key.hpp"
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ public:
   const char* name() const override { return "etcd"; }
   const char* abilities() const override { return "shared,slots,max_waiters,fair,status"; }
   const char* default_port() const override { return "2379"; }
+  std::span<const char* const> parameters() const override;
 
   Result<void, Failure> open(const Url& url) override;
   Result<std::vector<Contender>, Failure> status() override;
@@ -33,7 +35,6 @@ private:
   // What join() is after.
   struct Joining {
     const Demand& demand;
-    milliseconds ttl;
     const Limits& limits;
     std::optional<QueueView> view{};               // as it was seen last; none: we have to look
     std::optional<std::int64_t> unchanged_since{}; // our key is made only if nobody has joined after that revision
@@ -57,7 +58,6 @@ private:
   MaybeStanding renew();
   Result<bool, Failure> keep_place();
   Result<bool, Failure> is_queue_the_same(std::int64_t revision);
-  Failure loss() const;
   Result<void, Failure> watch(const std::string& key, std::int64_t since);
   bool is_stirred() { return m_watch.has_news(m_key.lease().time.ttl); }
   void plan_settling();

@@ -62,7 +62,7 @@ Ahead ahead_of(const std::vector<Member>& queue, std::size_t index)
 std::string words(const std::optional<Owner>& owner, const std::string& key)
 {
   if (!owner) { return fmt::format("somebody who left no name (key {})", key); }
-  return fmt::format("PID {} ({}, user {}) on {}", owner->pid, owner->command, owner->user, owner->host);
+  return words_of(*owner);
 }
 
 } // namespace

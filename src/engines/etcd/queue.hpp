@@ -1,7 +1,7 @@
 #pragma once
 
+#include "engines/backend.hpp"
 #include "engines/etcd/json.hpp"
-#include "engines/session.hpp"
 
 #include <cstdint>
 #include <optional>

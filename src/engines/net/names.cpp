@@ -1,7 +1,7 @@
 #include "engines/net/names.hpp"
 
-#include "engines/net/words.hpp"
 #include "sys/thread.hpp"
+#include "text/words.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -133,7 +133,8 @@ void Host::look_up()
   const auto started = start(AF_UNSPEC);
   if (started) { return; }
   m_look_up.reset();
-  m_trouble = Trouble{Trouble::Kind::unavailable, "cannot look up its name: " + errno_words(started.error().code)};
+  m_trouble =
+    Trouble{Trouble::Kind::unavailable, "cannot look up its name: " + text::errno_words(started.error().code)};
 }
 
 bool Host::take()

@@ -1,10 +1,10 @@
 #pragma once
 
+#include "engines/attention.hpp"
 #include "engines/backoff.hpp"
 #include "engines/net/background.hpp"
 #include "engines/net/http.hpp"
 #include "engines/net/names.hpp"
-#include "engines/session.hpp"
 
 #include <functional>
 #include <optional>

@@ -1,8 +1,8 @@
 #include "engines/net/wire.hpp"
 
 #include "engines/net/names.hpp"
-#include "engines/net/words.hpp"
 #include "sys/channel.hpp"
+#include "text/words.hpp"
 
 #include <cerrno>
 #include <cstdlib>
@@ -27,7 +27,7 @@ Wrong wrong(Kind kind, std::string text)
 
 Wrong wrong(Kind kind, int code)
 {
-  return wrong(kind, errno_words(code));
+  return wrong(kind, text::errno_words(code));
 }
 
 // The oldest of OpenSSL's complaints, which is the cause of the others.
@@ -35,7 +35,7 @@ std::string tls_complaint()
 {
   const unsigned long code = ::ERR_get_error();
   ::ERR_clear_error();
-  if (ERR_SYSTEM_ERROR(code)) { return errno_words(ERR_GET_REASON(code)); }
+  if (ERR_SYSTEM_ERROR(code)) { return text::errno_words(ERR_GET_REASON(code)); }
   const char* const words = code == 0 ? nullptr : ::ERR_reason_error_string(code);
   return words != nullptr ? words : "the connection was closed";
 }

@@ -1,9 +1,6 @@
 #include "engines/net/words.hpp"
 
 #include <algorithm>
-#include <cstring>
-
-#include <fmt/format.h>
 
 namespace lockrun::engines::net {
 namespace {
@@ -11,13 +8,6 @@ namespace {
 constexpr std::size_t k_longest = 120;
 
 } // namespace
-
-std::string errno_words(int code)
-{
-  const char* const words = ::strerrordesc_np(code);
-  const char* const name = ::strerrorname_np(code);
-  return words != nullptr && name != nullptr ? fmt::format("{} ({})", words, name) : fmt::format("error {}", code);
-}
 
 std::string first_line(std::string_view text)
 {

@@ -5,9 +5,6 @@
 
 namespace lockrun::engines::net {
 
-// "Connection refused (ECONNREFUSED)".
-std::string errno_words(int code);
-
 // The first line with something in it of what a stranger has sent: printable, and not too long.
 std::string first_line(std::string_view text);
 

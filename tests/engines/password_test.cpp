@@ -1,8 +1,10 @@
-#include "engines/password_file.hpp"
+#include "engines/password.hpp"
 
 #include "support/temp_dir.hpp"
 
+#include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -13,13 +15,34 @@
 namespace lockrun::testing {
 namespace {
 
+using engines::given_password;
 using engines::read_password_file;
+using engines::Url;
 using ::testing::EndsWith;
 
 std::string complaint_about(const std::filesystem::path& path)
 {
   const auto password = read_password_file(path);
   return password ? "none: '" + *password + "'" : password.error().text;
+}
+
+TEST(Password, IsThatOfTheUrlThenOfTheFileThenOfTheEnvironment)
+{
+  constexpr const char* k_variable = "LOCKRUN_TEST_PASSWORD";
+  const TempDir dir;
+  Url url;
+  EXPECT_EQ(given_password(url, k_variable).value(), std::nullopt);
+  ASSERT_EQ(::setenv(k_variable, "", 1), 0);
+  EXPECT_EQ(given_password(url, k_variable).value(), std::nullopt);
+  ASSERT_EQ(::setenv(k_variable, "from the environment", 1), 0);
+  EXPECT_EQ(given_password(url, k_variable).value(), "from the environment");
+  url.parameters["password-file"] = write_file(dir / "file", "from the file", 0600);
+  EXPECT_EQ(given_password(url, k_variable).value(), "from the file");
+  url.parameters["password-file"] = dir / "missing";
+  EXPECT_FALSE(given_password(url, k_variable));
+  url.password = "";
+  EXPECT_EQ(given_password(url, k_variable).value(), "");
+  ::unsetenv(k_variable);
 }
 
 TEST(PasswordFile, HoldsThePasswordInItsFirstLine)

@@ -1,11 +1,11 @@
-#include "engines/password_file.hpp"
+#include "engines/password.hpp"
 
 #include "sys/file.hpp"
 #include "sys/process.hpp"
+#include "text/words.hpp"
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -20,10 +20,7 @@ using Unusable = tl::unexpected<Failure>;
 
 Unusable unreadable(const std::string& path, int code)
 {
-  const char* const words = ::strerrordesc_np(code);
-  const char* const name = ::strerrorname_np(code);
-  return Unusable(usage(fmt::format("cannot read a password from '{}': {} ({})", path,
-    words != nullptr ? words : "unknown error", name != nullptr ? name : std::to_string(code))));
+  return Unusable(usage(fmt::format("cannot read a password from '{}': {}", path, text::errno_words(code))));
 }
 
 Unusable unfit(const std::string& path, const char* why, std::string hint = {})
@@ -32,6 +29,15 @@ Unusable unfit(const std::string& path, const char* why, std::string hint = {})
 }
 
 } // namespace
+
+Result<std::optional<std::string>, Failure> given_password(const Url& url, const char* variable)
+{
+  if (url.password) { return url.password; }
+  if (const auto file = url.parameter("password-file")) { return read_password_file(*file); }
+  const char* const value = sys::environment(variable);
+  if (value == nullptr || *value == '\0') { return std::nullopt; }
+  return value;
+}
 
 Result<std::string, Failure> read_password_file(const std::string& path)
 {
