@@ -8,16 +8,17 @@
 #include <string>
 
 #include <gtest/gtest.h>
+#include <sys/ptrace.h>
 
 namespace lockrun::testing {
 namespace {
 
-// A process that runs the file `program` until its input ends.
-Process waiting(const std::filesystem::path& program, const std::string& argument)
+// Runs the file `program`, and has stopped before its first instruction.
+Process running(const std::filesystem::path& program)
 {
   Start start;
-  start.in = k_pipe;
-  return Process({program.string(), argument}, start);
+  start.before_exec = {[] { (void)::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr); }};
+  return Process({program.string()}, start);
 }
 bool runs_our_program(const Process& process)
 {
@@ -30,9 +31,8 @@ TEST(RunsOurProgram, ByWhateverNameItWasStarted)
   const TempDir dir;
   const auto us = std::filesystem::canonical("/proc/self/exe");
   std::filesystem::create_symlink(us, dir / "other-name");
-  const std::string until_end_of_input = "--gtest_flagfile=/dev/stdin";
-  EXPECT_TRUE(runs_our_program(waiting(us, until_end_of_input)));
-  EXPECT_TRUE(runs_our_program(waiting(dir / "other-name", until_end_of_input)));
+  EXPECT_TRUE(runs_our_program(running(us)));
+  EXPECT_TRUE(runs_our_program(running(dir / "other-name")));
 }
 
 TEST(RunsOurProgram, NotIfItOnlyHasItsName)
@@ -40,7 +40,7 @@ TEST(RunsOurProgram, NotIfItOnlyHasItsName)
   const TempDir dir;
   const auto us = std::filesystem::canonical("/proc/self/exe");
   std::filesystem::copy_file("/bin/cat", dir / us.filename().string());
-  EXPECT_FALSE(runs_our_program(waiting(dir / us.filename().string(), "-")));
+  EXPECT_FALSE(runs_our_program(running(dir / us.filename().string())));
 }
 
 } // namespace
