@@ -85,10 +85,12 @@ enum class Expected { there, missing };
 Result<sys::Descriptor> open_or_create(const LockRequest& request, int flags, Expected expected)
 {
   const char* const path = request.path.c_str();
-  Result<sys::Descriptor> opened = tl::unexpected(SysError{"open", ENOENT});
-  if (expected == Expected::there) { opened = sys::open(path, flags); }
-  if (opened || opened.error().code != ENOENT || !request.file.create) { return opened; }
-  opened = create(request, flags);
+  if (expected == Expected::there) {
+    auto opened = sys::open(path, flags);
+    if (opened || opened.error().code != ENOENT) { return opened; }
+  }
+  if (!request.file.create) { return tl::unexpected(SysError{"open", ENOENT}); }
+  auto opened = create(request, flags);
   // The name ends with a slash, and we make no directories.
   if (!opened && opened.error().code == EISDIR) { return tl::unexpected(SysError{"open", ENOENT}); }
   // Another user made it in between, in a sticky directory.
@@ -134,8 +136,7 @@ Result<sys::Descriptor, Error> open_patiently(
 {
   auto opened = open_or_create(request, flags, expected);
   if (!opened && needs_only_writing(request, flags, opened.error())) {
-    flags ^= O_RDWR ^ O_WRONLY;
-    opened = open_or_create(request, flags, expected);
+    return open_patiently(request, flags ^ O_RDWR ^ O_WRONLY, expected, patience);
   }
   if (opened) { return std::move(*opened); }
   if (opened.error().code == EWOULDBLOCK && request.patience != std::chrono::nanoseconds(0)) {

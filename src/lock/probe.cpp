@@ -64,15 +64,24 @@ bool see_each_other(const Pair& files)
   return flock && *flock == Attempt::acquired && ofd && *ofd == Attempt::busy;
 }
 
+bool may_be_readable(SysError error)
+{
+  return error.code == EISDIR || error.code == EACCES || error.code == EROFS || error.code == ETXTBSY ||
+         error.code == EPERM;
+}
+
+Result<sys::Descriptor> open_writable_if_possible(const std::string& path, int how_to_make, bool& is_writable)
+{
+  auto opened = sys::open(path.c_str(), O_RDWR | O_NONBLOCK | how_to_make, 0600);
+  if (opened || !may_be_readable(opened.error())) { return opened; }
+  is_writable = false;
+  return sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+}
+
 Result<Pair> open_twice(const std::string& path, int how_to_make)
 {
   Pair files;
-  auto one = sys::open(path.c_str(), O_RDWR | O_NONBLOCK | how_to_make, 0600);
-  if (!one && (one.error().code == EISDIR || one.error().code == EACCES || one.error().code == EROFS ||
-                one.error().code == ETXTBSY || one.error().code == EPERM)) {
-    one = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
-    files.is_writable = false;
-  }
+  auto one = open_writable_if_possible(path, how_to_make, files.is_writable);
   if (!one) { return tl::unexpected(one.error()); }
   auto other = sys::open(path.c_str(), (files.is_writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
   if (!other) { return tl::unexpected(other.error()); }

@@ -83,16 +83,12 @@ void put_in_order(std::vector<Opened>& opened)
 {
   const auto is_same = [](
                          const Opened& a, const Opened& b) { return a.file.status.identity == b.file.status.identity; };
-  const auto comes_before = [&](const Opened& a, const Opened& b) {
+  std::stable_sort(opened.begin(), opened.end(), [&](const Opened& a, const Opened& b) {
     const auto& one = a.file.status.identity;
     const auto& other = b.file.status.identity;
     if (is_same(a, b)) { return a.wanted->request.mode == Mode::exclusive && b.wanted->request.mode == Mode::shared; }
     return std::pair(one.device, one.inode) < std::pair(other.device, other.inode);
-  };
-  // They are few: std::stable_sort would be 3 kB of program.
-  for (auto next = opened.begin(); next != opened.end(); ++next) {
-    std::rotate(std::upper_bound(opened.begin(), next, *next, comes_before), next, std::next(next));
-  }
+  });
   opened.erase(std::unique(opened.begin(), opened.end(), is_same), opened.end());
 }
 

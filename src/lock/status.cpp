@@ -31,14 +31,25 @@ bool is_unsupported(const SysError& error)
   return error.code == EINVAL || error.code == ENOSYS || error.code == EOPNOTSUPP;
 }
 
+bool is_refused(SysError error)
+{
+  return error.code == EACCES || error.code == EPERM;
+}
+
+// With whatever right this user has.
+Result<sys::Descriptor> open_to_ask(const std::string& path)
+{
+  auto opened = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+  if (opened || !is_refused(opened.error())) { return opened; }
+  return sys::open(path.c_str(), O_WRONLY | O_NONBLOCK);
+}
+
 // The locks that no process that we see holds. Of the caller's descriptor we need one of our own: a lock that it has is
 // in the way of no process that shares it. `unknown`: this user may not open the file.
 Result<LockState, Error> ask(const LockRequest& request, const std::string& path)
 {
   const auto failed = [&](Reason reason, SysError cause) { return tl::unexpected(Error{reason, request.path, cause}); };
-  const auto is_refused = [](const SysError& error) { return error.code == EACCES || error.code == EPERM; };
-  auto fd = sys::open(path.c_str(), O_RDONLY | O_NONBLOCK);
-  if (!fd && is_refused(fd.error())) { fd = sys::open(path.c_str(), O_WRONLY | O_NONBLOCK); }
+  const auto fd = open_to_ask(path);
   if (!fd) {
     if (is_refused(fd.error())) { return LockState::unknown; }
     if (fd.error().code == ENOENT && !request.fd) { return LockState::free; } // it was removed just now

@@ -152,7 +152,7 @@ std::string help()
   std::vector<HelpEntry> entries;
   for (const OptionSpec& option : option_table()) {
     std::string value = option.value_name != nullptr ? option.value_name : "";
-    if (option.value == OptionSpec::Value::optional) { value = "[=" + value + "]"; }
+    if (option.value == OptionSpec::Value::optional) { value.insert(0, "[=").append("]"); }
     entries.push_back({names_for_cli11(option), std::move(value), option.help, option.topic});
   }
   return help_text(k_usage_text, entries, k_examples);
