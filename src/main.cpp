@@ -16,7 +16,7 @@
 //              call (the result) · engine_url (its parameters and password)
 //   flock/     under the name flock: options · sizes · run
 //   startup/   cli11 (reads values, writes --help) · standard_descriptors · print (to standard output) ·
-//              terminate, scanf, iostream_init (tricks of the static program)
+//              terminate, iostream_init (tricks of the static program)
 //   lock/      acquire · hold · take, wanted (step by step) · lock_file (open it) · place (name:) · wait (the clock) ·
 //              in_turn (queues) · several (--also) · stamp (who took it) · nested (locks of our ancestors) · ancestor_check (is it for us to wait) ·
 //              deadlock, wait_graph, process_trees (circles) · tree_watch (when to look for either) ·

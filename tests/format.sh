@@ -7,4 +7,4 @@ if ! command -v clang-format-14 >/dev/null; then
   echo "skipped: clang-format-14 is not installed (scripts/setup check)"
   exit 77
 fi
-find src include tests -name '*.[ch]pp' -print0 | xargs -0 -r clang-format-14 --dry-run -Werror
+find src include tests cmake -name '*.[ch]pp' -print0 | xargs -0 -r clang-format-14 --dry-run -Werror
