@@ -3,6 +3,7 @@
 #include "sys/file.hpp"
 #include "sys/process.hpp"
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,12 @@ bool is_copy_of_parent(const sys::ProcessStatus& process)
 }
 
 } // namespace
+
+bool asks_for_ancestors(const LockRequest& request)
+{
+  const bool is_nonblocking = request.patience == std::chrono::nanoseconds(0);
+  return request.nested == Nested::run || (request.nested == Nested::fail && !is_nonblocking);
+}
 
 bool runs_our_program(const sys::ProcessStatus& process)
 {

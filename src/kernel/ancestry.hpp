@@ -2,9 +2,15 @@
 
 #include "sys/proc.hpp"
 
+#include <lockrun/request.hpp>
+
 #include <sys/types.h>
 
 namespace lockrun::kernel {
+
+// Whether it matters to a call that an ancestor of ours holds a lock that is busy. Without waiting such a lock is as
+// busy as any other, unless the call may run under it.
+bool asks_for_ancestors(const LockRequest& request);
 
 // Whether `process` runs the file that we run, by whatever name it was started. False also where that is hidden.
 bool runs_our_program(const sys::ProcessStatus& process);

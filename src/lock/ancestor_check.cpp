@@ -1,23 +1,15 @@
 #include "lock/ancestor_check.hpp"
 
+#include "kernel/ancestry.hpp"
 #include "lock/lock_file.hpp"
 #include "sys/file.hpp"
 #include "sys/process.hpp"
 
 namespace lockrun {
-namespace {
-
-// Whether it matters that an ancestor of ours holds a lock that is busy.
-bool asks_for_ancestors(const LockRequest& request)
-{
-  return request.nested == Nested::run || (request.nested == Nested::fail && may_wait(request));
-}
-
-} // namespace
 
 Result<std::optional<Taken>, Error> AncestorCheck::begin()
 {
-  if (!asks_for_ancestors(m_request)) { return std::nullopt; }
+  if (!kernel::asks_for_ancestors(m_request)) { return std::nullopt; }
   if (!may_look_later()) { return look(); }
   m_patience.look_at_tree = [this] { return look_while_waiting(); };
   return std::nullopt;

@@ -1,5 +1,6 @@
 #include "remote/engine_acquire.hpp"
 
+#include "kernel/ancestry.hpp"
 #include "remote/engine_users.hpp"
 #include "remote/process_instance.hpp"
 #include "sys/clock.hpp"
@@ -59,12 +60,6 @@ Error nested_under(const Message& waiting)
 {
   const auto pid = static_cast<pid_t>(waiting.number("holder_pid").value_or(0));
   return {Reason::nested, {}, {}, {{pid, sys::command_line(pid).value_or(""), {}}}};
-}
-
-// As for locks of this machine: with -n an ancestor's lock is as busy as any other, unless it will do.
-bool asks_for_ancestors(const LockRequest& request)
-{
-  return request.nested == Nested::run || (request.nested == Nested::fail && !is_nonblocking(request));
 }
 
 // A call that asks for the lock.
@@ -184,7 +179,7 @@ private:
     const bool is_known = m_holder.who->pid != 0 || !m_holder.who->command.empty();
     if (!is_known) { m_holder.who.reset(); }
     m_position = message.number("position");
-    if (!asks_for_ancestors(request) || !is_held_by_ancestor(message, request)) { return std::nullopt; }
+    if (!kernel::asks_for_ancestors(request) || !is_held_by_ancestor(message, request)) { return std::nullopt; }
     m_channel.abandon();
     if (request.nested != Nested::run || !covers(message, request)) { return Failed(nested_under(message)); }
     EngineLease none;
