@@ -1,6 +1,7 @@
 #include <lockrun/status.hpp>
 
 #include "support/held_lock.hpp"
+#include "support/lock_status.hpp"
 #include "support/temp_dir.hpp"
 
 #include <algorithm>
@@ -13,21 +14,6 @@
 
 namespace lockrun::testing {
 namespace {
-
-LockRequest request_for(const std::filesystem::path& path, Api api = Api::flock)
-{
-  LockRequest request;
-  request.path = path;
-  request.api = api;
-  return request;
-}
-
-std::vector<pid_t> pids_of(const std::vector<Holder>& holders)
-{
-  std::vector<pid_t> pids;
-  for (const Holder& holder : holders) { pids.push_back(holder.pid); }
-  return pids;
-}
 
 TEST(Look, NamesThreeAndCountsTheRest)
 {

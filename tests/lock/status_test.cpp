@@ -4,6 +4,7 @@
 #include "support/eventually.hpp"
 #include "support/held_lock.hpp"
 #include "support/kernel_locks.hpp"
+#include "support/lock_status.hpp"
 #include "support/temp_dir.hpp"
 #include "sys/clock.hpp"
 #include "sys/lock.hpp"
@@ -24,20 +25,12 @@
 namespace lockrun::testing {
 namespace {
 
-LockRequest request_for(const std::filesystem::path& path, Api api = Api::flock)
-{
-  LockRequest request;
-  request.path = path;
-  request.api = api;
-  return request;
-}
-
 LockStatus status_of(const std::filesystem::path& path)
 {
   return status(request_for(path)).value();
 }
 
-std::vector<pid_t> pids_of(const auto& users)
+std::vector<pid_t> sorted_pids_of(const auto& users)
 {
   std::vector<pid_t> pids;
   for (const auto& user : users) { pids.push_back(user.pid); }
@@ -138,7 +131,7 @@ TEST_P(EveryKind, NamesTheHolder)
   const HoldingProcess holder(path, Mode::exclusive, GetParam());
   const auto seen = status_of(path);
   EXPECT_EQ(seen.state, LockState::exclusive);
-  ASSERT_EQ(pids_of(seen.holders), std::vector{holder.pid()});
+  ASSERT_EQ(sorted_pids_of(seen.holders), std::vector{holder.pid()});
   const Holder& told = seen.holders.front();
   EXPECT_EQ(told.evidence, Holder::Evidence::descriptor);
   EXPECT_EQ(told.api, api_of(GetParam()));
@@ -158,7 +151,7 @@ TEST_P(EveryKind, NamesEverySharedHolder)
   EXPECT_EQ(seen.state, LockState::shared);
   std::vector expected{one.pid(), two.pid()};
   std::sort(expected.begin(), expected.end());
-  EXPECT_EQ(pids_of(seen.holders), expected);
+  EXPECT_EQ(sorted_pids_of(seen.holders), expected);
 }
 
 TEST_P(EveryKind, DoesNotMindAnotherFile)
@@ -178,7 +171,7 @@ TEST_P(EveryInheritedKind, NamesTheHeirWhenTheTakerIsGone)
   const Inheritor heir(path, GetParam());
   const auto seen = status_of(path);
   EXPECT_EQ(seen.state, LockState::exclusive);
-  EXPECT_EQ(pids_of(seen.holders), std::vector{heir.pid()});
+  EXPECT_EQ(sorted_pids_of(seen.holders), std::vector{heir.pid()});
   EXPECT_EQ(seen.holders.front().evidence, Holder::Evidence::descriptor);
 }
 
@@ -192,7 +185,7 @@ TEST_P(EveryInheritedKind, NamesTheTakerAloneWhileItLives)
     return 0;
   });
   ASSERT_TRUE(ready.await());
-  EXPECT_EQ(pids_of(status_of(path).holders), std::vector{::getpid()});
+  EXPECT_EQ(sorted_pids_of(status_of(path).holders), std::vector{::getpid()});
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, EveryInheritedKind, ::testing::Values(LockKind::flock, LockKind::ofd),
@@ -217,7 +210,7 @@ TEST(Status, AStrangerWithTheTakersNumberIsNotTheHolder)
   const auto seen = status_of(dir / "lock");
   ::kill(stranger, SIGKILL);
   ::waitpid(stranger, nullptr, 0);
-  EXPECT_EQ(pids_of(seen.holders), std::vector{heir.pid()});
+  EXPECT_EQ(sorted_pids_of(seen.holders), std::vector{heir.pid()});
 }
 
 // On its way through a socket a descriptor belongs to no process.
@@ -246,7 +239,7 @@ TEST(Status, TellsTheTakerThatIsGoneWhenNobodyIsSeen)
   ASSERT_EQ(taker.wait(), exited(0));
   const auto seen = status_of(dir / "lock");
   EXPECT_EQ(seen.state, LockState::exclusive);
-  ASSERT_EQ(pids_of(seen.holders), std::vector{pid});
+  ASSERT_EQ(sorted_pids_of(seen.holders), std::vector{pid});
   EXPECT_EQ(seen.holders.front().evidence, Holder::Evidence::gone);
   EXPECT_TRUE(seen.holders.front().command.empty());
 }
@@ -269,14 +262,14 @@ TEST(Status, HolderOfBothKindsIsOne)
   const TempDir dir;
   auto lock = acquire(request_for(dir / "lock", Api::both), {});
   ASSERT_TRUE(lock);
-  EXPECT_EQ(pids_of(status_of(dir / "lock").holders), std::vector{::getpid()});
+  EXPECT_EQ(sorted_pids_of(status_of(dir / "lock").holders), std::vector{::getpid()});
 }
 
 TEST(Status, LooksAtDirectories)
 {
   const TempDir dir;
   const HoldingProcess holder(dir.path());
-  EXPECT_EQ(pids_of(status_of(dir.path()).holders), std::vector{holder.pid()});
+  EXPECT_EQ(sorted_pids_of(status_of(dir.path()).holders), std::vector{holder.pid()});
 }
 
 TEST(Status, ListsThoseWhoWaitInTheirOrder)

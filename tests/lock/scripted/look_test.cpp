@@ -1,6 +1,7 @@
 #include <lockrun/status.hpp>
 
 #include "support/fake_sys.hpp"
+#include "support/lock_status.hpp"
 #include "sys/lock.hpp"
 #include "sys/proc.hpp"
 
@@ -32,13 +33,6 @@ LockLine line_of(pid_t pid, LockLine::Kind kind = LockLine::Kind::flock, Mode mo
 LockLine shared_line_of(pid_t pid, LockLine::Kind kind = LockLine::Kind::flock)
 {
   return line_of(pid, kind, Mode::shared);
-}
-
-std::vector<pid_t> pids_of(const std::vector<Holder>& holders)
-{
-  std::vector<pid_t> pids;
-  for (const Holder& holder : holders) { pids.push_back(holder.pid); }
-  return pids;
 }
 
 // The kernel while locks change hands: what it answers in this order.
