@@ -163,13 +163,26 @@ TEST_F(Engines, MustBeExecutable)
   expect_nothing_ran();
 }
 
-TEST_F(Engines, MustLeaveTimeToEndACommandIn)
+class EnginesRefuseATimeToLive : public Engines {
+protected:
+  void expect_refused(const std::string& ttl, const std::string& why)
+  {
+    url = "fake://host/deploy?ttl=" + ttl;
+    const Finished ended = finish(leave_a_mark);
+    EXPECT_EQ(ended.status, exited(64));
+    EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in '" + url + "': " + why));
+    expect_nothing_ran();
+  }
+};
+
+TEST_F(EnginesRefuseATimeToLive, InWhichNoCommandCanBeEnded)
 {
-  url = "fake://host/deploy?ttl=1900ms";
-  const Finished ended = finish(leave_a_mark);
-  EXPECT_EQ(ended.status, exited(64));
-  EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in 'fake://host/deploy?ttl=1900ms': it is shorter than 2s"));
-  expect_nothing_ran();
+  expect_refused("1900ms", "it is shorter than 2s");
+}
+
+TEST_F(EnginesRefuseATimeToLive, BeyondTheirProtocol)
+{
+  expect_refused("400d", "it is longer than 366d");
 }
 
 TEST_F(Engines, MustLeaveTimeToBegin)
@@ -179,15 +192,6 @@ TEST_F(Engines, MustLeaveTimeToBegin)
   EXPECT_EQ(ended.status, exited(76));
   EXPECT_EQ(ended.err, "lockrun: 'fake://host/deploy' was not ours for long enough to start 'sh'\n");
   EXPECT_THAT(verbs(), ElementsAre("LOCKRUN", "ACQUIRE", "RELEASE"));
-  expect_nothing_ran();
-}
-
-TEST_F(Engines, AreNotAskedForATimeToLiveBeyondTheirProtocol)
-{
-  url = "fake://host/deploy?ttl=400d";
-  const Finished ended = finish(leave_a_mark);
-  EXPECT_EQ(ended.status, exited(64));
-  EXPECT_THAT(ended.err, HasSubstr("bad value of 'ttl' in 'fake://host/deploy?ttl=400d': it is longer than 366d"));
   expect_nothing_ran();
 }
 
