@@ -422,14 +422,19 @@ constexpr Budget k_budgets[] = {
 };
 constexpr double k_most_bytes = 1'900'000; // of the program
 
+std::string contents_of(const std::string& file)
+{
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 // A program of which the kernel has every page in memory, each by itself (memfd_create(2)). How many page faults the
 // file itself costs depends on what the kernel happened to read at once when it was last read: three more or less.
 class CopyInMemory {
 public:
   explicit CopyInMemory(const std::string& program)
   {
-    std::ifstream in(program, std::ios::binary);
-    const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+    const std::string bytes = contents_of(program);
     const int writable = ::memfd_create("program", 0);
     if (writable < 0 || ::write(writable, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
       fail("cannot copy " + program + " into memory");
@@ -449,9 +454,7 @@ private:
 
 bool is_static(const std::string& program)
 {
-  std::ifstream in(program, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  return bytes.find("/ld-linux") == std::string::npos;
+  return contents_of(program).find("/ld-linux") == std::string::npos;
 }
 
 // What CTest takes for "skipped" is 77.
